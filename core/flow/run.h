@@ -1,0 +1,96 @@
+/* run.h: one experiment: its resolved configuration, its parts, its state. Internal to the program;
+ * embedding programs use fmcore/flow.h. */
+#ifndef FMCORE_CORE_FLOW_RUN_H
+#define FMCORE_CORE_FLOW_RUN_H
+
+#include <fmcore/fmcore.h>
+
+typedef enum FmSchedule { FM_SCHEDULE_CONSTANT, FM_SCHEDULE_COSINE, FM_SCHEDULE_LINEAR } FmSchedule;
+typedef enum FmTimeSampling { FM_TIME_UNIFORM, FM_TIME_STRATIFIED, FM_TIME_LOGIT_NORMAL } FmTimeSampling;
+
+/* Everything a user can set about a run. Specs are "name:key=value". Strings owned; NULL or a
+ * negative number means "not set": fm_config_resolve() fills them from the data's kind. */
+typedef struct FmConfig {
+    char *spec[FM_N_KINDS]; /* one plugin per kind (divergences are below) */
+    char *source; /* dataset plugin for x0; NULL: N(0, I) */
+    GPtrArray *divergences; /* char *, owned */
+    gint64 seed;
+    int threads;
+    FmDtype dtype;
+    /* training */
+    gint64 steps, batch_size, warmup, log_every, save_every, patience, stop_after;
+    double lr, weight_decay, grad_clip, ema_decay, max_seconds;
+    FmSchedule schedule;
+    FmTimeSampling time_sampling;
+    /* evaluation */
+    gint64 samples, eval_samples;
+    char *likelihood; /* "exact", "hutchinson:probe=rademacher,probes=1", "none"; NULL: default */
+    gint64 dequant; /* K */
+} FmConfig;
+
+FmConfig *fm_config_new(void);
+FmConfig *fm_config_copy(const FmConfig *config);
+void fm_config_free(FmConfig *config);
+
+/* config.ini text, one section per kind plus [train], [eval], [run]; and back. Owned by caller. */
+char *fm_config_format(const FmConfig *config);
+gboolean fm_config_parse(FmConfig *config, const char *text, const char *who, GError **error);
+
+/* A run in memory: plugins opened, defaults resolved, weights initialised or loaded. */
+typedef struct FmRun {
+    FmConfig *config; /* resolved; owned */
+    FmPlugin *plugin[FM_N_KINDS]; /* instances; DIVERGENCE unused */
+    FmPlugin *source; /* NULL: N(0, I) */
+    FmDataInfo data, source_data;
+    FmNetInfo net_info;
+    double *shift, *scale; /* (D): x_model = (x - shift) / scale; owned */
+    size_t n_train, n_valid, n_test; /* 0 for infinite data */
+    FmParams *params; /* weights in use (EMA when on) */
+    char *dir; /* run directory or NULL */
+} FmRun;
+
+/* Open the plugins of `config` (copied), resolve defaults, split and standardise. */
+FmRun *fm_run_new(const FmConfig *config, GError **error);
+/* Open a run directory written by training or import. */
+FmRun *fm_run_load(const char *dir, GError **error);
+void fm_run_free(FmRun *run);
+
+/* The embedding API's object over a run; the flow borrows the run. */
+FmFlow *fm_flow_from_run(FmRun *run, GError **error);
+
+/* Rows of a split ("train", "valid", "test", "all") in data units, drawn for infinite data:
+ * x (n, D), y (n) or NULL. first: index within the split (or the row of the key's family). */
+gboolean fm_run_data(const FmRun *run, const char *split, guint64 first, size_t n, double *x,
+                     int *y, GError **error);
+size_t fm_run_split_rows(const FmRun *run, const char *split); /* 0: infinite */
+
+/* One line of progress; `done` FALSE asks to stop (then the checkpoint is written). */
+typedef struct FmProgress {
+    guint64 step, steps;
+    double loss, grad_norm, lr, seconds, samples_per_second;
+} FmProgress;
+typedef gboolean (*FmProgressFn)(const FmProgress *progress, void *ctx);
+
+typedef struct FmTrainResult {
+    guint64 steps, batch_size, skipped_steps;
+    double seconds, ms_per_step, loss_first, loss_last;
+    gboolean interrupted;
+    GArray *loss_curve; /* double pairs (step, loss); owned by the caller: g_array_unref */
+} FmTrainResult;
+
+/* Train from where the run is (step 0, or its checkpoint) to config->steps or stop_after; writes
+ * checkpoint.safetensors, model.safetensors, config.ini and metrics.jsonl in run->dir when set. */
+gboolean fm_run_train(FmRun *run, FmProgressFn progress, void *ctx, FmTrainResult *result,
+                      GError **error);
+
+/* Load checkpoint.safetensors of run->dir so that fm_run_train() goes on. */
+gboolean fm_run_resume(FmRun *run, GError **error);
+
+/* A whole training step repeated on a fixed configuration, for `bench train-step`: milliseconds of
+ * each of `n` repetitions. */
+gboolean fm_run_bench_step(FmRun *run, size_t n, double *ms, GError **error);
+
+/* sha256 of the weights' bytes in name order, hex; owned. */
+char *fm_params_digest(const FmParams *params);
+
+#endif

@@ -1,0 +1,50 @@
+/* coupling.h: which noise goes with which data point. */
+#ifndef FMCORE_COUPLING_H
+#define FMCORE_COUPLING_H
+
+#include <fmcore/plugin.h>
+#include <fmcore/random.h>
+
+G_BEGIN_DECLS
+
+/* Pools of rows to choose from; labels are NULL when the data has none. */
+typedef struct FmPool {
+    size_t n0, n1, D;
+    const double *x0; /* (n0, D) noise */
+    const double *x1; /* (n1, D) data */
+    const int *y0, *y1; /* (n0), (n1) or NULL */
+    FmKey key; /* randomness of this batch */
+} FmPool;
+
+/* B pairs: i0[b] below n0 goes with i1[b] below n1; weights average 1 (preset to 1). */
+typedef struct FmPairs {
+    size_t B;
+    size_t *i0, *i1; /* (B), written */
+    double *weight; /* (B), preset to 1 */
+} FmPairs;
+
+typedef struct FmCouplingOps {
+    /* required */
+    gboolean (*pair)(void *self, const FmPool *pool, FmPairs *pairs, GError **error);
+    /* optional */
+    size_t (*pool_size)(const void *self, size_t B); /* rows of each pool; NULL: B */
+    gboolean row_wise; /* TRUE: pairs row b with row b; the core need not gather the batch */
+    gboolean (*prepare)(void *self, size_t D, GError **error); /* NULL: nothing to do */
+    void (*clear)(void *self); /* NULL: owns nothing */
+} FmCouplingOps;
+
+/* Choose the pairs; indices are checked to be in range. One instance per thread. */
+gboolean fm_coupling_pair(FmPlugin *coupling, const FmPool *pool, FmPairs *pairs, GError **error);
+size_t fm_coupling_pool_size(const FmPlugin *coupling, size_t B);
+gboolean fm_coupling_row_wise(const FmPlugin *coupling);
+gboolean fm_coupling_prepare(FmPlugin *coupling, size_t D, GError **error);
+
+/* Minimum-cost perfect matching of a square cost matrix (n, n), row-major, finite: to[i] is the
+ * column of row i. Shortest augmenting paths with potentials, O(n^3), O(n) extra memory beside
+ * `work` of fm_assignment_work(n) bytes. Returns the total cost. Crouse 2016,
+ * doi:10.1109/TAES.2016.140952; Jonker & Volgenant 1987, doi:10.1007/BF02278710. */
+double fm_assignment(size_t n, const double *cost, size_t *to, void *work);
+size_t fm_assignment_work(size_t n);
+
+G_END_DECLS
+#endif

@@ -1,0 +1,72 @@
+/* dataset.h: where x1 (and, as a source, x0) comes from.
+ *
+ * Either finite (rows that can be read by number) or infinite (rows that are drawn from a key).
+ * The core owns order, splits, standardisation and dequantisation. Points are double, in the
+ * data's own units; images are (H, W, C) in [0, 1]. Instances are immutable after `open` and
+ * may be used from any number of threads. */
+#ifndef FMCORE_DATASET_H
+#define FMCORE_DATASET_H
+
+#include <fmcore/plugin.h>
+#include <fmcore/random.h>
+
+G_BEGIN_DECLS
+
+/* What `open` finds out. */
+typedef struct FmDataInfo {
+    int ndim; /* 1: vectors (D); 3: images (H, W, C) */
+    size_t dim[3];
+    size_t D; /* product of dim */
+    size_t rows; /* finite: number of rows; 0: infinite */
+    size_t test_rows; /* finite: the last so many rows are the data set's own test split; 0: none */
+    size_t classes; /* 0: no labels, else labels are 0 .. classes-1 */
+    int levels; /* quantised values: 256 for 8-bit images (x = k/255); 0: continuous */
+} FmDataInfo;
+
+/* A mixture of K Gaussians in D dimensions with isotropic or diagonal covariance. */
+typedef struct FmMixture {
+    size_t K, D;
+    const double *weight; /* (K), sums to 1 */
+    const double *mean; /* (K, D) */
+    const double *sd; /* (K, D) */
+} FmMixture;
+
+typedef struct FmDatasetOps {
+    /* required */
+    /* Open files, allocate, fill *info. */
+    gboolean (*open)(void *self, FmDataInfo *info, GError **error);
+    /* exactly one of */
+    /* finite: x (n, D) and, if y is not NULL and there are labels, y (n) for the given rows */
+    gboolean (*read)(const void *self, const size_t *rows, size_t n, double *x, int *y,
+                     GError **error);
+    /* infinite: rows row0 .. row0 + n - 1 of the family `key`; row r uses fm_rng(key, r) only */
+    void (*draw)(const void *self, FmKey key, guint64 row0, size_t n, double *x, int *y);
+    /* optional; NULL: not known in closed form */
+    void (*log_density)(const void *self, size_t n, const double *x, double *log_p); /* nats */
+    double (*entropy)(const void *self); /* nats; NAN: not closed for these options */
+    void (*score)(const void *self, size_t n, const double *x, double *score); /* (n, D) */
+    const FmMixture *(*mixture)(const void *self); /* borrowed; NULL: not for these options */
+    void (*clear)(void *self); /* NULL: owns nothing */
+} FmDatasetOps;
+
+/* Open `dataset` (once; later calls return the same info). Checks that dimensions are positive
+ * and their product is D. */
+gboolean fm_dataset_open(FmPlugin *dataset, FmDataInfo *info, GError **error);
+
+/* Rows by number, finite only; every row must be below info.rows. Values are checked to be
+ * finite (FM_ERROR_DATA names the row). */
+gboolean fm_dataset_read(const FmPlugin *dataset, const size_t *rows, size_t n, double *x, int *y,
+                         GError **error);
+
+/* Rows drawn from `key`. An infinite data set draws; a finite one is sampled with replacement. */
+gboolean fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_t n, double *x,
+                         int *y, GError **error);
+
+gboolean fm_dataset_has_density(const FmPlugin *dataset); /* log_density is there */
+void fm_dataset_log_density(const FmPlugin *dataset, size_t n, const double *x, double *log_p);
+double fm_dataset_entropy(const FmPlugin *dataset); /* NAN when unknown */
+gboolean fm_dataset_score(const FmPlugin *dataset, size_t n, const double *x, double *score);
+const FmMixture *fm_dataset_mixture(const FmPlugin *dataset); /* NULL when it is none */
+
+G_END_DECLS
+#endif

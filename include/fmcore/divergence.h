@@ -1,0 +1,58 @@
+/* divergence.h: compare distributions P (data, first) and Q (model, second). */
+#ifndef FMCORE_DIVERGENCE_H
+#define FMCORE_DIVERGENCE_H
+
+#include <fmcore/plugin.h>
+#include <fmcore/random.h>
+
+G_BEGIN_DECLS
+
+/* Samples of one distribution and, where known, log-densities of P and of Q at these points. */
+typedef struct FmSamples {
+    size_t n, D;
+    const double *x; /* (n, D) */
+    const double *log_p, *log_q; /* (n) or NULL, nats */
+} FmSamples;
+
+#define FM_MAX_DETAILS 16
+
+/* A number beside the value: a bandwidth, a bias estimate, a p-value. */
+typedef struct FmDetail {
+    char name[32];
+    double number;
+    char text[64]; /* used instead of the number when not empty */
+} FmDetail;
+
+typedef struct FmEstimate {
+    double value; /* NAN with a reason in `why` when it is infinite or undefined */
+    double se; /* standard error; NAN: not random or not known */
+    size_t n; /* sample size behind it */
+    const char *unit; /* "nats", "" ...; static */
+    char why[128];
+    size_t n_details;
+    FmDetail detail[FM_MAX_DETAILS];
+} FmEstimate;
+
+typedef struct FmDivergenceOps {
+    /* required */
+    gboolean (*estimate)(const void *self, const FmSamples *p, const FmSamples *q, FmKey key,
+                         int threads, FmEstimate *out, GError **error);
+    /* optional */
+    gboolean needs_density; /* TRUE: log_p and log_q must be there */
+    gboolean zero_when_equal; /* TRUE: the population value of D(P, P) is 0 (conformance) */
+    size_t n_min; /* smallest sample size; 0: 2 */
+    gboolean (*prepare)(void *self, GError **error);
+    void (*clear)(void *self);
+} FmDivergenceOps;
+
+/* Estimate D(P, Q). Checks: equal D, enough rows, finite values, densities where needed.
+ * `key` drives any subsampling; the result does not depend on `threads`. */
+gboolean fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples *q,
+                                FmKey key, int threads, FmEstimate *out, GError **error);
+
+/* Append a detail; silently dropped when there are FM_MAX_DETAILS. */
+void fm_estimate_number(FmEstimate *e, const char *name, double number);
+void fm_estimate_text(FmEstimate *e, const char *name, const char *text);
+
+G_END_DECLS
+#endif

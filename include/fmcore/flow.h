@@ -1,0 +1,73 @@
+/* flow.h: use a trained flow from a program: load, sample, evaluate.
+ *
+ * Points are double, in the data's own units, (n, D) row-major. Log-densities are in nats and
+ * include the Jacobian of the run's standardisation. A flow uses its own threads; calls on one
+ * flow must not overlap. */
+#ifndef FMCORE_FLOW_H
+#define FMCORE_FLOW_H
+
+#include <fmcore/dataset.h>
+#include <fmcore/plan.h>
+#include <fmcore/solver.h>
+
+G_BEGIN_DECLS
+
+typedef struct FmFlow FmFlow;
+
+/* Open a run directory (config.ini and model.safetensors). Errors: FM_ERROR_FILE, FM_ERROR_DATA,
+ * those of the plugins it names. The caller owns the result. */
+FmFlow *fm_flow_load(const char *run_dir, GError **error);
+void fm_flow_free(FmFlow *flow); /* NULL allowed */
+
+size_t fm_flow_dim(const FmFlow *flow); /* D, values of one point */
+const FmDataInfo *fm_flow_data_info(const FmFlow *flow); /* borrowed */
+guint64 fm_flow_parameters(const FmFlow *flow); /* number of trainable weights */
+
+/* Use another solver ("dopri5:rtol=1e-6") or number of threads from now on. */
+gboolean fm_flow_set_solver(FmFlow *flow, const char *spec, GError **error);
+void fm_flow_set_threads(FmFlow *flow, int threads);
+
+/* Solver statistics of one call, over rows. */
+typedef struct FmSolveSummary {
+    double nfe_mean;
+    guint64 nfe_max, nfe_total;
+    guint64 accepted, rejected; /* sums over rows */
+    size_t failed; /* rows that did not reach the end */
+    size_t stiffest; /* row with the largest nfe */
+} FmSolveSummary;
+
+/* How log|det| of the flow is found. */
+typedef enum FmTrace { FM_TRACE_EXACT, FM_TRACE_HUTCHINSON } FmTrace;
+typedef struct FmLikelihood {
+    FmTrace trace;
+    gboolean gaussian; /* probes N(0, I) instead of Rademacher */
+    int probes; /* per point, fixed along its trajectory */
+    FmKey key; /* of the probes: one row per point */
+} FmLikelihood;
+
+/* n samples x (n, D) from (seed, row): row r is the same for every n and any number of threads.
+ * x0 (n, D) in the model's units replaces the noise when not NULL; labels (n) or NULL; log_q (n),
+ * from the same solve, and stat (n) when not NULL; summary may be NULL. */
+gboolean fm_flow_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels,
+                        double *x, double *log_q, FmSolveStat *stat, FmSolveSummary *summary,
+                        GError **error);
+
+/* log q_1 at x (n, D); how NULL: exact up to 32 dimensions, else one Rademacher probe. z (n, D),
+ * the noise each point came from, when not NULL. */
+gboolean fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
+                             const FmLikelihood *how, double *log_q, double *z,
+                             FmSolveSummary *summary, GError **error);
+
+/* The velocity v(t, x) (n, D) in data units and its exact divergence (n) when not NULL. */
+gboolean fm_flow_velocity(FmFlow *flow, size_t n, const double *x, double t, const int *labels,
+                          double *v, double *divergence, GError **error);
+
+/* States along the way at times t[0..k-1] in [0, 1]: out (n, k, D), from (seed, row) noise. */
+gboolean fm_flow_trajectory(FmFlow *flow, size_t n, guint64 seed, const double *x0,
+                            const int *labels, size_t k, const double *t, double *out,
+                            GError **error);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmFlow, fm_flow_free)
+
+G_END_DECLS
+#endif

@@ -1,0 +1,38 @@
+/* optimizer.h: from gradients to new parameters. */
+#ifndef FMCORE_OPTIMIZER_H
+#define FMCORE_OPTIMIZER_H
+
+#include <fmcore/array.h>
+#include <fmcore/plugin.h>
+
+G_BEGIN_DECLS
+
+#define FM_MAX_MOMENTS 4
+
+/* One block of parameters, in the run's dtype; blocks are independent and may run in parallel. */
+typedef struct FmUpdate {
+    FmDtype dtype; /* FM_F32 or FM_F64 */
+    size_t n;
+    void *param; /* (n), updated */
+    const void *grad; /* (n), multiplied by grad_scale when read */
+    void *moment[FM_MAX_MOMENTS]; /* (n) each, zero before the first step */
+    double grad_scale; /* clipping */
+    double lr; /* after warm-up and schedule */
+    double weight_decay;
+    guint64 step; /* 1 for the first */
+} FmUpdate;
+
+typedef struct FmOptimizerOps {
+    /* required */
+    void (*update)(const void *self, const FmUpdate *u);
+    int moments; /* state arrays per parameter, 0 .. FM_MAX_MOMENTS */
+    double default_lr;
+    /* optional */
+    void (*clear)(void *self);
+} FmOptimizerOps;
+
+void fm_optimizer_update(const FmPlugin *optimizer, const FmUpdate *u);
+int fm_optimizer_moments(const FmPlugin *optimizer);
+
+G_END_DECLS
+#endif
