@@ -207,8 +207,8 @@ FmNode *fm_external(FmNode *x, FmNode *t, const FmExternal *external, void *self
 
 /* ---- derivatives: graphs from graphs ---- */
 
-/* Reverse mode: d_wrt[i] = (d y / d wrt[i])^T cot, for a cotangent of y's shape (or of more rows
- * K where y has 1). wrt[i] that y does not depend on gives NULL. cot may be NULL when y is ():
+/* Reverse mode: d_wrt[i] = (d y / d wrt[i])^T cot, for a cotangent of y's shape (or one that
+ * broadcasts to it). wrt[i] that y does not depend on gives NULL. cot may be NULL when y is ():
  * then it is 1. FALSE when the graph has an error. */
 gboolean fm_vjp(FmNode *y, FmNode *cot, FmNode *const *wrt, size_t n, FmNode **d_wrt);
 
