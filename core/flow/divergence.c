@@ -1,0 +1,117 @@
+/* divergence.c: what every divergence estimator may rely on is checked here, once. */
+#include <fmcore/divergence.h>
+
+#include <math.h>
+#include <string.h>
+
+static const FmDivergenceOps *
+divergence_ops(FmPlugin *divergence)
+{
+    g_return_val_if_fail(fm_plugin_kind(divergence) == FM_KIND_DIVERGENCE, NULL);
+    return fm_plugin_ops(divergence);
+}
+
+/* Every value of `x` (n * D) must be finite; `set` is "first" or "second". */
+static gboolean
+divergence_check_finite(const char *name, const FmSamples *s, const char *set, GError **error)
+{
+    for (size_t i = 0; i < s->n * s->D; i++)
+        if (!isfinite(s->x[i])) {
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                        "divergence '%s': row %zu, column %zu of the %s sample is %g, expected "
+                        "finite values",
+                        name, i / s->D, i % s->D, set, s->x[i]);
+            return FALSE;
+        }
+    return TRUE;
+}
+
+/* Densities at the points of `s`; -infinity (density 0) is a value, NaN and +infinity are not. */
+static gboolean
+divergence_check_density(const char *name, const FmSamples *s, const char *set, GError **error)
+{
+    if (s->log_p == NULL || s->log_q == NULL) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "divergence '%s' needs the log-densities of both distributions at the points "
+                    "of the %s sample; choose one that works on samples alone, such as 'knn-kl'",
+                    name, set);
+        return FALSE;
+    }
+    for (size_t i = 0; i < s->n; i++)
+        if (isnan(s->log_p[i]) || isnan(s->log_q[i]) || s->log_p[i] == INFINITY ||
+            s->log_q[i] == INFINITY) {
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                        "divergence '%s': log-densities at row %zu of the %s sample are %g and "
+                        "%g, expected numbers or -inf",
+                        name, i, set, s->log_p[i], s->log_q[i]);
+            return FALSE;
+        }
+    return TRUE;
+}
+
+gboolean
+fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples *q, FmKey key,
+                       int threads, FmEstimate *out, GError **error)
+{
+    const FmDivergenceOps *ops = divergence_ops(divergence);
+    const char *name = fm_plugin_name(divergence);
+    size_t n_min;
+
+    g_return_val_if_fail(ops != NULL, FALSE);
+    g_return_val_if_fail(threads >= 1, FALSE);
+    n_min = ops->n_min ? ops->n_min : 2;
+    memset(out, 0, sizeof *out);
+    out->value = out->se = NAN;
+    out->unit = "";
+    if (p->D != q->D || p->D == 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
+                    "divergence '%s': the samples have %zu and %zu columns, expected the same "
+                    "number, at least 1",
+                    name, p->D, q->D);
+        return FALSE;
+    }
+    if (p->n < n_min || q->n < n_min) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                    "divergence '%s': the samples have %zu and %zu rows, expected at least %zu",
+                    name, p->n, q->n, n_min);
+        return FALSE;
+    }
+    if (!divergence_check_finite(name, p, "first", error) ||
+        !divergence_check_finite(name, q, "second", error))
+        return FALSE;
+    if (ops->needs_density && (!divergence_check_density(name, p, "first", error) ||
+                               !divergence_check_density(name, q, "second", error)))
+        return FALSE;
+    return ops->estimate(fm_plugin_self(divergence), p, q, key, threads, out, error);
+}
+
+static FmDetail *
+estimate_append(FmEstimate *e, const char *name)
+{
+    FmDetail *d;
+
+    if (e->n_details == FM_MAX_DETAILS)
+        return NULL;
+    d = &e->detail[e->n_details++];
+    *d = (FmDetail){.number = NAN};
+    g_strlcpy(d->name, name, sizeof d->name);
+    return d;
+}
+
+void
+fm_estimate_number(FmEstimate *e, const char *name, double number)
+{
+    FmDetail *d = estimate_append(e, name);
+
+    if (d != NULL)
+        d->number = number;
+}
+
+void
+fm_estimate_text(FmEstimate *e, const char *name, const char *text)
+{
+    FmDetail *d = estimate_append(e, name);
+
+    if (d != NULL)
+        g_strlcpy(d->text, text, sizeof d->text);
+}
