@@ -112,12 +112,16 @@ START_TEST(agrees_with_torchdiffeq)
         memcpy(x, c->x0, sizeof x);
         ck_assert(solve(&s, x, stat));
         for (int i = 0; i < 4 * c->D; i++) {
-            const double scale = c->tol * (1.0 + fabs(c->x1[i]));
-            /* torchdiffeq's own distance from the exact solution belongs to the allowance */
-            const double own = fabs(c->x1[i] - c->exact[i]);
+            const double peer = m == 0 ? c->x1[i] : c->alone[i];
+            const double scale = c->tol * (1.0 + fabs(peer));
+            /* torchdiffeq's own error belongs to the allowance where the controller differs, and
+             * for bosh3, whose state at t1 it interpolates at second order */
+            const double own = strcmp(c->solver, "dopri5") == 0 && (m == 0 || m == 2)
+                                   ? 0.0
+                                   : fabs(peer - c->exact[i]);
 
-            ck_assert_msg(fabs(x[i] - c->x1[i]) < 10.0 * scale + 2.0 * own,
-                          "%s field %d: %.9g, torchdiffeq %.9g", spec, c->field, x[i], c->x1[i]);
+            ck_assert_msg(fabs(x[i] - peer) < 10.0 * scale + 2.0 * own,
+                          "%s field %d: %.9g, torchdiffeq %.9g", spec, c->field, x[i], peer);
         }
         if (m == 0)
             ck_assert_msg(abs((int)stat[0].nfe - c->nfe) <= per_step, "%s field %d: nfe %u, %d",
