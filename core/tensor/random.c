@@ -1,0 +1,295 @@
+/* random.c: Philox 4x32-10 and what is made from it.
+ * Salmon, Moraes, Dror & Shaw 2011, doi:10.1145/2063384.2063405. */
+#include <fmcore/random.h>
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
+#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define CLONES
+#endif
+
+#define M0 0xD2511F53u
+#define M1 0xCD9E8D57u
+#define W0 0x9E3779B9u
+#define W1 0xBB67AE85u
+
+static inline void
+round_once(guint32 c[4], guint32 k0, guint32 k1)
+{
+    const guint64 p0 = (guint64)M0 * c[0], p1 = (guint64)M1 * c[2];
+    const guint32 c1 = c[1], c3 = c[3];
+
+    c[0] = (guint32)(p1 >> 32) ^ c1 ^ k0;
+    c[1] = (guint32)p1;
+    c[2] = (guint32)(p0 >> 32) ^ c3 ^ k1;
+    c[3] = (guint32)p0;
+}
+
+void
+fm_philox(const guint32 counter[4], const guint32 key[2], guint32 out[4])
+{
+    guint32 c[4] = {counter[0], counter[1], counter[2], counter[3]};
+    guint32 k0 = key[0], k1 = key[1];
+
+    for (int r = 0; r < 10; r++, k0 += W0, k1 += W1)
+        round_once(c, k0, k1);
+    memcpy(out, c, sizeof c);
+}
+
+/* ---- one row ---- */
+
+FmRng
+fm_rng(FmKey key, guint64 row)
+{
+    return (FmRng){.key = {(guint32)key.seed, (guint32)(key.seed >> 32)},
+                   .counter = {0, (guint32)row, (guint32)key.step,
+                               key.stream << 16 | ((guint32)(key.step >> 32) & 0xffffu)},
+                   .used = 4};
+}
+
+guint32
+fm_rng_u32(FmRng *rng)
+{
+    if (rng->used == 4) {
+        fm_philox(rng->counter, rng->key, rng->out);
+        rng->counter[0]++;
+        rng->used = 0;
+    }
+    return rng->out[rng->used++];
+}
+
+static double
+unit53(guint32 hi, guint32 lo)
+{
+    return (double)(((guint64)hi << 32 | lo) >> 11) * 0x1p-53;
+}
+
+double
+fm_rng_uniform(FmRng *rng)
+{
+    const guint32 hi = fm_rng_u32(rng);
+
+    return unit53(hi, fm_rng_u32(rng));
+}
+
+double
+fm_rng_normal(FmRng *rng)
+{
+    const double u = 1.0 - fm_rng_uniform(rng); /* (0, 1] */
+    const double v = fm_rng_uniform(rng);
+
+    return sqrt(-2.0 * log(u)) * cos(2.0 * G_PI * v);
+}
+
+guint32
+fm_rng_below(FmRng *rng, guint32 n)
+{
+    guint64 m;
+
+    g_return_val_if_fail(n > 0, 0);
+    /* Lemire 2019, doi:10.1145/3230636. */
+    m = (guint64)fm_rng_u32(rng) * n;
+    if ((guint32)m < n) {
+        const guint32 threshold = -n % n;
+
+        while ((guint32)m < threshold)
+            m = (guint64)fm_rng_u32(rng) * n;
+    }
+    return (guint32)(m >> 32);
+}
+
+/* ---- many rows: words in a block of BLOCK counters, then a transformation ---- */
+
+#define BLOCK 64 /* Philox calls at a time: 4 * BLOCK words */
+
+/* The words of counters first .. first + n - 1 of the flat sequence of (row, block in row). */
+CLONES static void
+philox_words(FmKey key, guint64 row0, size_t blocks, size_t first, size_t n, guint32 *restrict w)
+{
+    guint32 c0[BLOCK], c1[BLOCK], c2[BLOCK], c3[BLOCK];
+    guint32 k0 = (guint32)key.seed, k1 = (guint32)(key.seed >> 32);
+    const guint32 hi = key.stream << 16 | ((guint32)(key.step >> 32) & 0xffffu);
+
+    for (size_t i = 0; i < n; i++) {
+        c0[i] = (guint32)((first + i) % blocks);
+        c1[i] = (guint32)(row0 + (first + i) / blocks);
+        c2[i] = (guint32)key.step;
+        c3[i] = hi;
+    }
+    for (size_t i = n; i < BLOCK; i++)
+        c0[i] = c1[i] = c2[i] = c3[i] = 0;
+    for (int r = 0; r < 10; r++, k0 += W0, k1 += W1)
+        for (size_t i = 0; i < BLOCK; i++) {
+            const guint64 p0 = (guint64)M0 * c0[i], p1 = (guint64)M1 * c2[i];
+
+            c0[i] = (guint32)(p1 >> 32) ^ c1[i] ^ k0;
+            c1[i] = (guint32)p1;
+            c2[i] = (guint32)(p0 >> 32) ^ c3[i] ^ k1;
+            c3[i] = (guint32)p0;
+        }
+    for (size_t i = 0; i < BLOCK; i++) {
+        w[4 * i] = c0[i];
+        w[4 * i + 1] = c1[i];
+        w[4 * i + 2] = c2[i];
+        w[4 * i + 3] = c3[i];
+    }
+}
+
+/* log of u in (0, 1], relative error about 1e-7: exponent and an odd series of (m-1)/(m+1). */
+static inline float
+log_unit(float u)
+{
+    gint32 bits;
+    float m, s, s2;
+
+    memcpy(&bits, &u, 4);
+    const gint32 e = (bits - 0x3f3504f3) >> 23;
+
+    bits -= e * (1 << 23);
+    memcpy(&m, &bits, 4);
+    s = (m - 1.0f) / (m + 1.0f);
+    s2 = s * s;
+    return (float)e * 0.69314718056f +
+           2.0f * s * (1.0f + s2 * (0.33333333f + s2 * (0.2f + s2 * (0.14285714f + s2 * 0.11111111f))));
+}
+
+/* sin and cos of 2 pi v for v in [0, 1): quadrant and Taylor series, error below 3e-7. */
+static inline void
+sincos_turn(float v, float *s, float *c)
+{
+    const float q = floorf(4.0f * v + 0.5f);
+    const float x = (v - 0.25f * q) * 6.2831853072f; /* [-pi/4, pi/4] */
+    const float x2 = x * x;
+    const float sn =
+        x * (1.0f + x2 * (-1.0f / 6 + x2 * (1.0f / 120 + x2 * (-1.0f / 5040 + x2 * (1.0f / 362880)))));
+    const float cs =
+        1.0f + x2 * (-0.5f + x2 * (1.0f / 24 + x2 * (-1.0f / 720 + x2 * (1.0f / 40320))));
+    const gint32 k = (gint32)q & 3;
+    const float a = k & 1 ? cs : sn, b = k & 1 ? sn : cs;
+
+    *s = k & 2 ? -a : a;
+    *c = (k == 1 || k == 2) ? -b : b;
+}
+
+CLONES static void
+words_to_normals_f32(const guint32 *restrict w, float *restrict z)
+{
+    for (size_t i = 0; i < 2 * BLOCK; i++) {
+        const float u = ((float)(w[2 * i] >> 8) + 1.0f) * 0x1p-24f;
+        const float v = (float)(w[2 * i + 1] >> 8) * 0x1p-24f;
+        const float r = sqrtf(-2.0f * log_unit(u));
+        float s, c;
+
+        sincos_turn(v, &s, &c);
+        z[2 * i] = r * c;
+        z[2 * i + 1] = r * s;
+    }
+}
+
+CLONES static void
+words_to_uniforms_f32(const guint32 *restrict w, float *restrict z)
+{
+    for (size_t i = 0; i < 4 * BLOCK; i++)
+        z[i] = (float)(w[i] >> 8) * 0x1p-24f;
+}
+
+CLONES static void
+words_to_signs_f32(const guint32 *restrict w, float *restrict z)
+{
+    for (size_t i = 0; i < 4 * BLOCK; i++)
+        z[i] = w[i] >> 31 ? 1.0f : -1.0f;
+}
+
+/* Two words make one double. */
+static void
+words_to_uniforms_f64(const guint32 *w, double *z)
+{
+    for (size_t i = 0; i < 2 * BLOCK; i++)
+        z[i] = unit53(w[2 * i], w[2 * i + 1]);
+}
+
+static void
+words_to_normals_f64(const guint32 *w, double *z)
+{
+    for (size_t i = 0; i < BLOCK; i++) {
+        const double u = 1.0 - unit53(w[4 * i], w[4 * i + 1]);
+        const double v = 2.0 * G_PI * unit53(w[4 * i + 2], w[4 * i + 3]);
+        const double r = sqrt(-2.0 * log(u));
+
+        z[2 * i] = r * cos(v);
+        z[2 * i + 1] = r * sin(v);
+    }
+}
+
+static void
+words_to_signs_f64(const guint32 *w, double *z)
+{
+    for (size_t i = 0; i < 4 * BLOCK; i++)
+        z[i] = w[i] >> 31 ? 1.0 : -1.0;
+}
+
+/* Walk over rows: `per` values come from one Philox call; each row starts a call of its own. */
+#define FILL(NAME, T, PER, TRANSFORM) \
+    void NAME(FmKey key, guint64 row0, size_t n, size_t d, T *out) \
+    { \
+        const size_t blocks = (d + (PER)-1) / (PER), total = n * blocks; \
+        guint32 w[4 * BLOCK]; \
+        T z[(PER)*BLOCK]; \
+\
+        for (size_t first = 0; first < total; first += BLOCK) { \
+            const size_t m = MIN((size_t)BLOCK, total - first); \
+\
+            philox_words(key, row0, blocks, first, m, w); \
+            TRANSFORM(w, z); \
+            for (size_t i = 0; i < m; i++) { \
+                const size_t row = (first + i) / blocks, at = (first + i) % blocks * (PER); \
+                const size_t k = MIN((size_t)(PER), d - at); \
+\
+                memcpy(out + row * d + at, z + i * (PER), k * sizeof(T)); \
+            } \
+        } \
+    }
+
+FILL(fm_fill_normal_f32, float, 4, words_to_normals_f32)
+FILL(fm_fill_uniform_f32, float, 4, words_to_uniforms_f32)
+FILL(fm_fill_rademacher_f32, float, 4, words_to_signs_f32)
+FILL(fm_fill_normal_f64, double, 2, words_to_normals_f64)
+FILL(fm_fill_uniform_f64, double, 2, words_to_uniforms_f64)
+FILL(fm_fill_rademacher_f64, double, 4, words_to_signs_f64)
+
+/* ---- permutations ---- */
+
+/* A balanced Feistel network on 2 * half bits, four rounds of Philox; cycle-walking keeps results
+ * below n (Black & Rogaway 2002, doi:10.1007/3-540-45760-7_9). */
+guint64
+fm_permute_index(FmKey key, guint64 n, guint64 i)
+{
+    const guint32 k[2] = {(guint32)key.seed, (guint32)(key.seed >> 32)};
+    int half = 1;
+    guint64 mask;
+
+    g_return_val_if_fail(n > 0 && i < n, 0);
+    while (half < 32 && n > G_GUINT64_CONSTANT(1) << (2 * half))
+        half++;
+    mask = (G_GUINT64_CONSTANT(1) << half) - 1;
+    do {
+        guint64 left = i >> half, right = i & mask;
+
+        for (guint32 r = 0; r < 4; r++) {
+            const guint32 c[4] = {r, (guint32)right, (guint32)key.step,
+                                  key.stream << 16 | ((guint32)(key.step >> 32) & 0xffffu)};
+            guint32 f[4];
+            const guint64 old = right;
+
+            fm_philox(c, k, f);
+            right = left ^ (f[0] & mask);
+            left = old;
+        }
+        i = left << half | right;
+    } while (i >= n);
+    return i;
+}
