@@ -1,0 +1,181 @@
+/* loader.c: from a file to a checked declaration. Every libltdl and dlopen call of the library is
+ * here. libltdl binds lazily and calls every failure "file not found", so dlopen comes first: it
+ * binds everything now and says why it cannot. */
+#include "plugin/instance.h"
+
+#include <dlfcn.h>
+#include <ltdl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static gboolean
+refuse(GError **error, const char *file, const char *why)
+{
+    g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' %s", file, why);
+    return FALSE;
+}
+
+/* May somebody else replace this file? */
+static gboolean
+check_writers(const char *file, const char *path, GError **error)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0)
+        return refuse(error, file, "cannot be read");
+    if (st.st_mode & S_IWOTH)
+        return refuse(error, file, "or its directory may be written by anybody, expected its owner only");
+    if ((st.st_mode & S_IWGRP) && st.st_gid != getegid())
+        return refuse(error, file, "or its directory may be written by another user's group, expected its owner only");
+    return TRUE;
+}
+
+static gboolean
+check_owner(const char *file, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(file);
+
+    return check_writers(file, dir, error) && check_writers(file, file, error);
+}
+
+/* "fm_plugin_<kind>_<name>" with '_' for everything but letters and digits. */
+static char *
+symbol_name(FmKind kind, const char *name)
+{
+    char *symbol = g_strdup_printf("fm_plugin_%s_%s", fm_kind_name(kind), name);
+
+    for (char *c = symbol; *c; c++)
+        if (!g_ascii_isalnum(*c))
+            *c = '_';
+    return symbol;
+}
+
+static const void *
+find_symbol(const char *file, const char *symbol, GError **error)
+{
+    void *now = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    lt_dlhandle handle;
+    const void *found;
+
+    if (!now) {
+        g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' cannot be loaded: %s", file, dlerror());
+        return NULL;
+    }
+    handle = lt_dlopen(file);
+    found = handle ? lt_dlsym(handle, symbol) : NULL;
+    if (!found)
+        g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' does not export '%s'", file, symbol);
+    else
+        lt_dlmakeresident(handle);
+    if (found == NULL && handle)
+        lt_dlclose(handle);
+    dlclose(now);
+    return found;
+}
+
+static gboolean
+slot_is_null(const void *ops, size_t offset)
+{
+    void *slot;
+
+    memcpy(&slot, (const char *)ops + offset, sizeof slot);
+    return slot == NULL;
+}
+
+static gboolean
+check_slots(const char *file, const FmKindInfo *kind, const void *ops, GError **error)
+{
+    gboolean any = kind->one_of == NULL;
+
+    for (const size_t *o = kind->required; *o != G_MAXSIZE; o++)
+        if (slot_is_null(ops, *o))
+            return refuse(error, file, "leaves a required slot of its table empty");
+    for (const size_t *o = kind->one_of; o && *o != G_MAXSIZE; o++)
+        any = any || !slot_is_null(ops, *o);
+    return any ? TRUE : refuse(error, file, "fills none of the slots of which one is required");
+}
+
+static gboolean
+check_defaults(const char *file, const FmPluginDesc *desc, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autofree char *self = NULL;
+    gboolean ok;
+
+    if (!desc->options)
+        return TRUE;
+    if (desc->self_size == 0 || desc->self_size > 1 << 24)
+        return refuse(error, file, "has options and a state whose size is not between 1 byte and 16 MiB");
+    self = g_malloc0(desc->self_size);
+    ok = fm_options_defaults(desc->options, self, &why);
+    fm_options_clear(desc->options, self);
+    if (!ok)
+        g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s': %s", file, why->message);
+    return ok;
+}
+
+static gboolean
+check_desc(const char *file, FmKind kind, const char *name, const FmPluginDesc *desc, GError **error)
+{
+    const FmKindInfo *info = fm__kind_info(kind);
+
+    if (desc->abi_major != FM_ABI_MAJOR) {
+        g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' was built for ABI %u, expected %d", file,
+                    desc->abi_major, FM_ABI_MAJOR);
+        return FALSE;
+    }
+    if (desc->desc_size != sizeof *desc)
+        return refuse(error, file, "has a declaration of another size than this library's");
+    if (desc->kind != (guint32)kind) {
+        g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' says it is a %s, expected a %s", file,
+                    desc->kind < FM_N_KINDS ? fm_kind_name((FmKind)desc->kind) : "thing of no known kind",
+                    info->name);
+        return FALSE;
+    }
+    if (!desc->name || strcmp(desc->name, name) != 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' calls itself '%s', expected '%s'", file,
+                    desc->name ? desc->name : "", name);
+        return FALSE;
+    }
+    if (!desc->ops || desc->ops_size > info->ops_size || desc->ops_size < sizeof(void *))
+        return refuse(error, file, "has a table of slots larger than this library's");
+    return check_defaults(file, desc, error);
+}
+
+static gboolean
+ltdl_start(GError **error)
+{
+    static gsize started;
+
+    if (g_once_init_enter(&started))
+        g_once_init_leave(&started, lt_dlinit() == 0 ? 1 : 2);
+    if (started == 1)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "libltdl cannot be started");
+    return FALSE;
+}
+
+FmEntry *
+fm__load(const char *file, FmKind kind, const char *name, GError **error)
+{
+    g_autofree char *symbol = symbol_name(kind, name);
+    const FmPluginDesc *desc;
+    void *ops;
+    FmEntry *entry;
+
+    if (!check_owner(file, error) || !ltdl_start(error))
+        return NULL;
+    desc = find_symbol(file, symbol, error);
+    if (!desc || !check_desc(file, kind, name, desc, error))
+        return NULL;
+    ops = g_malloc0(fm__kind_info(kind)->ops_size);
+    memcpy(ops, desc->ops, desc->ops_size);
+    if (!check_slots(file, fm__kind_info(kind), ops, error)) {
+        g_free(ops);
+        return NULL;
+    }
+    entry = g_new(FmEntry, 1);
+    *entry = (FmEntry){.desc = desc, .ops = ops, .file = g_strdup(file)};
+    return entry;
+}
