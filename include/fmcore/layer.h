@@ -32,6 +32,12 @@ FmNode *fm_conv_zero(FmNode *x, const char *name, size_t out, size_t k, int stri
 /* Group normalisation of (B, ..., C) over all axes but the batch, in groups of C / groups
  * channels; eps 1e-5, biased variance; "NAME.weight", "NAME.bias" (C). `silu`: SiLU follows. */
 FmNode *fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu);
+/* Attributes of the composite "group_norm", whose inputs are x, weight and bias. The composites
+ * "softmax" (x), "attention" (q, k, v) and "softplus" (x) have none. */
+typedef struct FmAttrGroupNorm {
+    guint32 groups, silu;
+    double eps;
+} FmAttrGroupNorm;
 /* Layer normalisation over the last axis with weights, eps 1e-5. */
 FmNode *fm_layer_norm(FmNode *x, const char *name);
 

@@ -13,6 +13,7 @@ typedef struct FmNetInfo {
     const FmDataInfo *data; /* shape of a point, classes */
     size_t classes; /* labels the net is to be conditioned on; 0: none */
     const FmPlugin *dataset, *source, *path; /* NULL when not known (imported weights) */
+    gboolean training; /* the graph is built for a training loss: dropout is on */
 } FmNetInfo;
 
 /* Foreign names of weights, for `import`: pairs (theirs, ours); NULL closes. */

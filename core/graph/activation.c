@@ -1,0 +1,92 @@
+/* activation.c: element-wise non-linearities in forms that neither overflow nor cancel, with
+ * PyTorch's constants. */
+#include <fmcore/layer.h>
+#include <math.h>
+
+const char *const fm_activation_names[] = {"silu", "relu",     "tanh", "gelu",     "selu",
+                                           "elu",  "softplus", "sin",  "identity", NULL};
+
+FmNode *
+fm_silu(FmNode *x)
+{
+    return fm_mul(x, fm_sigmoid(x));
+}
+
+/* max(x, 0) + log(1 + e^-|x|). Its derivative is the sigmoid; the expansion's own has a jump at 0
+ * where both parts are kinked, hence the rules. */
+static FmNode *
+softplus_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
+{
+    return fm_add(fm_maximum(in[0], fm_scalar(graph, 0.0)),
+                  fm_log1p(fm_exp(fm_neg(fm_abs(in[0])))));
+}
+
+static void
+softplus_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs,
+             FmNode **d_in)
+{
+    d_in[0] = fm_mul(cot, fm_sigmoid(in[0]));
+}
+
+static FmNode *
+softplus_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents,
+             const void *attrs)
+{
+    return tangents[0] ? fm_mul(tangents[0], fm_sigmoid(in[0])) : NULL;
+}
+
+static const FmComposite softplus = {
+    .name = "softplus", .expand = softplus_expand, .vjp = softplus_vjp, .jvp = softplus_jvp};
+
+FmNode *
+fm_softplus(FmNode *x)
+{
+    return x ? fm_composite(fm_node_graph(x), &softplus, &x, 1, NULL, 0) : NULL;
+}
+
+/* scale (x above 0, alpha (e^x - 1) below); the exponent is cut at 0 so that the branch not taken
+ * stays finite, its derivatives too. */
+static FmNode *
+elu(FmNode *x, double alpha, double scale)
+{
+    FmNode *zero = fm_scalar(fm_node_graph(x), 0.0);
+    FmNode *below = fm_neg(fm_maximum(fm_neg(x), zero));
+    FmNode *left = fm_affine(fm_exp(below), alpha, -alpha);
+
+    return fm_affine(fm_select(fm_greater(x, zero), x, left), scale, 0.0);
+}
+
+static FmNode *
+gelu(FmNode *x)
+{
+    return fm_mul(x, fm_affine(fm_erf(fm_affine(x, M_SQRT1_2, 0.0)), 0.5, 0.5));
+}
+
+FmNode *
+fm_activation(FmNode *x, FmActivation kind)
+{
+    if (!x)
+        return NULL;
+    switch (kind) {
+    case FM_ACT_SILU:
+        return fm_silu(x);
+    case FM_ACT_RELU:
+        return fm_maximum(x, fm_scalar(fm_node_graph(x), 0.0));
+    case FM_ACT_TANH:
+        return fm_tanh(x);
+    case FM_ACT_GELU:
+        return gelu(x);
+    case FM_ACT_SELU: /* Klambauer et al. 2017, arXiv:1706.02515 */
+        return elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946);
+    case FM_ACT_ELU:
+        return elu(x, 1.0, 1.0);
+    case FM_ACT_SOFTPLUS:
+        return fm_softplus(x);
+    case FM_ACT_SIN:
+        return fm_sin(x);
+    case FM_ACT_IDENTITY:
+        return x;
+    }
+    fm_graph_fail(fm_node_graph(x), FM_ERROR_UNSUPPORTED, "activation %d is not known", (int)kind);
+    return NULL;
+}

@@ -1,0 +1,347 @@
+/* layer.c: layers composed of graph nodes, with PyTorch's names, layouts and initial values.
+ * nn.Linear and nn.Conv2d draw weight and bias from U(-k, k), k = 1/sqrt(fan_in), which is what
+ * kaiming_uniform_(a = sqrt 5) amounts to. */
+#include <fmcore/layer.h>
+#include <math.h>
+
+/* A parameter called NAME.SUFFIX. */
+static FmNode *
+layer_param(FmGraph *graph, const char *name, const char *suffix, int ndim, const size_t *dim,
+            FmInit init)
+{
+    g_autofree char *full = g_strconcat(name, suffix, NULL);
+
+    return fm_param(graph, full, ndim, dim, init);
+}
+
+static FmInit
+uniform_fan_in(size_t fan_in)
+{
+    return (FmInit){.kind = FM_INIT_UNIFORM, .scale = 1.0 / sqrt((double)fan_in)};
+}
+
+static const FmInit init_zeros = {.kind = FM_INIT_ZEROS};
+static const FmInit init_ones = {.kind = FM_INIT_CONSTANT, .scale = 1.0};
+
+/* ---- linear and convolution ---- */
+
+static FmNode *
+linear(FmNode *x, const char *name, size_t out, gboolean zero)
+{
+    const FmShape *s;
+    FmNode *w, *b;
+    FmInit init;
+    size_t in;
+
+    if (!x)
+        return NULL;
+    s = fm_node_shape(x);
+    if (s->ndim < 1) {
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "linear '%s': its input has no axis beside the batch, expected at least one",
+                      name);
+        return NULL;
+    }
+    in = s->dim[s->ndim - 1];
+    init = zero ? init_zeros : uniform_fan_in(in);
+    w = layer_param(fm_node_graph(x), name, ".weight", 2, (size_t[]){out, in}, init);
+    b = layer_param(fm_node_graph(x), name, ".bias", 1, &out, init);
+    return fm_add(fm_matmul(x, fm_transpose(w)), b);
+}
+
+FmNode *
+fm_linear(FmNode *x, const char *name, size_t out)
+{
+    return linear(x, name, out, FALSE);
+}
+
+FmNode *
+fm_linear_zero(FmNode *x, const char *name, size_t out)
+{
+    return linear(x, name, out, TRUE);
+}
+
+static FmNode *
+conv(FmNode *x, const char *name, size_t out, size_t k, int stride, int pad, gboolean zero)
+{
+    const FmShape *s;
+    FmNode *w, *b;
+    FmInit init;
+
+    if (!x)
+        return NULL;
+    s = fm_node_shape(x);
+    if (s->ndim != 3) {
+        g_autofree char *text = fm_shape_format(s);
+
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "convolution '%s': its input has the shape %s, expected (B, H, W, C)", name,
+                      text);
+        return NULL;
+    }
+    init = zero ? init_zeros : uniform_fan_in(s->dim[2] * k * k);
+    w = layer_param(fm_node_graph(x), name, ".weight", 4, (size_t[]){out, s->dim[2], k, k}, init);
+    b = layer_param(fm_node_graph(x), name, ".bias", 1, &out, init);
+    return fm_add(fm_conv2d(x, w, stride, pad), b);
+}
+
+FmNode *
+fm_conv(FmNode *x, const char *name, size_t out, size_t k, int stride, int pad)
+{
+    return conv(x, name, out, k, stride, pad, FALSE);
+}
+
+FmNode *
+fm_conv_zero(FmNode *x, const char *name, size_t out, size_t k, int stride, int pad)
+{
+    return conv(x, name, out, k, stride, pad, TRUE);
+}
+
+/* ---- normalisation ---- */
+
+/* in = (x (B, ..., C), weight (C), bias (C)) */
+static FmNode *
+group_norm_expand(FmGraph *graph, FmNode *const *in, const void *attrs_)
+{
+    const FmAttrGroupNorm *attrs = attrs_;
+    const FmShape s = *fm_node_shape(in[0]);
+    const size_t C = s.dim[s.ndim - 1], G = attrs->groups;
+    const size_t split[3] = {fm_shape_size(&s) / (C * MAX(s.rows, 1)), G, C / G};
+    FmNode *x = fm_reshape(in[0], s.rows, 3, split);
+    FmNode *d = fm_sub(x, fm_mean(x, 5u, TRUE));
+    FmNode *var = fm_mean(fm_square(d), 5u, TRUE);
+    FmNode *y = fm_mul(d, fm_rsqrt(fm_affine(var, 1.0, attrs->eps)));
+
+    y = fm_reshape(y, s.rows, s.ndim, s.dim);
+    y = fm_add(fm_mul(y, in[1]), in[2]);
+    return attrs->silu ? fm_silu(y) : y;
+}
+
+static const FmComposite group_norm = {.name = "group_norm", .expand = group_norm_expand};
+
+FmNode *
+fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu)
+{
+    const FmAttrGroupNorm attrs = {.groups = (guint32)groups, .silu = silu != 0, .eps = 1e-5};
+    FmNode *in[3] = {x};
+    const FmShape *s;
+    size_t C;
+
+    if (!x)
+        return NULL;
+    s = fm_node_shape(x);
+    C = s->ndim < 1 ? 0 : s->dim[s->ndim - 1];
+    if (groups == 0 || C == 0 || C % groups != 0) {
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "group norm '%s': %zu channels were given in %zu groups, expected a number of "
+                      "groups that divides the channels",
+                      name, C, groups);
+        return NULL;
+    }
+    in[1] = layer_param(fm_node_graph(x), name, ".weight", 1, &C, init_ones);
+    in[2] = layer_param(fm_node_graph(x), name, ".bias", 1, &C, init_zeros);
+    return fm_composite(fm_node_graph(x), &group_norm, in, 3, &attrs, sizeof attrs);
+}
+
+FmNode *
+fm_layer_norm(FmNode *x, const char *name)
+{
+    const FmShape *s;
+    FmNode *d, *y, *w, *b;
+    unsigned last;
+
+    if (!x)
+        return NULL;
+    s = fm_node_shape(x);
+    if (s->ndim < 1) {
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "layer norm '%s': its input has no axis beside the batch, expected at least one",
+                      name);
+        return NULL;
+    }
+    last = 1u << (s->ndim - 1);
+    w = layer_param(fm_node_graph(x), name, ".weight", 1, &s->dim[s->ndim - 1], init_ones);
+    b = layer_param(fm_node_graph(x), name, ".bias", 1, &s->dim[s->ndim - 1], init_zeros);
+    d = fm_sub(x, fm_mean(x, last, TRUE));
+    y = fm_mul(d, fm_rsqrt(fm_affine(fm_mean(fm_square(d), last, TRUE), 1.0, 1e-5)));
+    return fm_add(fm_mul(y, w), b);
+}
+
+/* ---- attention ---- */
+
+static unsigned
+last_axis(const FmNode *x)
+{
+    return 1u << (fm_node_shape(x)->ndim - 1);
+}
+
+static FmNode *
+softmax_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
+{
+    /* Any shift gives the same value, so the maximum is not differentiated. */
+    FmNode *top = fm_stop_gradient(fm_max(in[0], last_axis(in[0]), TRUE));
+    FmNode *e = fm_exp(fm_sub(in[0], top));
+
+    return e ? fm_div(e, fm_sum(e, last_axis(e), TRUE)) : NULL;
+}
+
+/* y (d - sum y d): the Jacobian diag(y) - y y^T is symmetric and serves both modes. */
+static FmNode *
+softmax_jacobian(FmNode *y, FmNode *d)
+{
+    return fm_mul(y, fm_sub(d, fm_sum(fm_mul(y, d), last_axis(y), TRUE)));
+}
+
+static void
+softmax_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs,
+            FmNode **d_in)
+{
+    d_in[0] = softmax_jacobian(out, cot);
+}
+
+static FmNode *
+softmax_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents,
+            const void *attrs)
+{
+    return tangents[0] ? softmax_jacobian(out, tangents[0]) : NULL;
+}
+
+static const FmComposite softmax = {
+    .name = "softmax", .expand = softmax_expand, .vjp = softmax_vjp, .jvp = softmax_jvp};
+
+FmNode *
+fm_softmax(FmNode *x)
+{
+    if (!x)
+        return NULL;
+    if (fm_node_shape(x)->ndim < 1) {
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "softmax: its input has no axis beside the batch, expected at least one");
+        return NULL;
+    }
+    return fm_composite(fm_node_graph(x), &softmax, &x, 1, NULL, 0);
+}
+
+/* in = (q, k, v), each (B, heads, tokens, d) */
+static FmNode *
+attention_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
+{
+    const double d = (double)fm_node_shape(in[0])->dim[2];
+    FmNode *s = fm_affine(fm_matmul_batch(in[0], in[1], FALSE, TRUE), 1.0 / sqrt(d), 0.0);
+
+    return fm_matmul_batch(fm_softmax(s), in[2], FALSE, FALSE);
+}
+
+static const FmComposite attention = {.name = "attention", .expand = attention_expand};
+
+FmNode *
+fm_attention(FmNode *q, FmNode *k, FmNode *v)
+{
+    if (!q || !k || !v)
+        return NULL;
+    if (fm_node_shape(q)->ndim != 3 || fm_node_shape(k)->ndim != 3 || fm_node_shape(v)->ndim != 3) {
+        fm_graph_fail(fm_node_graph(q), FM_ERROR_SHAPE,
+                      "attention: q, k and v must be (B, heads, tokens, d)");
+        return NULL;
+    }
+    return fm_composite(fm_node_graph(q), &attention, (FmNode *[]){q, k, v}, 3, NULL, 0);
+}
+
+/* ---- time and labels ---- */
+
+FmNode *
+fm_timestep_embedding(FmNode *t, size_t dim, double max_period, double scale)
+{
+    const size_t half = dim / 2;
+    g_autofree double *freq = g_new(double, MAX(half, 1));
+    FmNode *angle, *parts[2], *y;
+
+    if (!t)
+        return NULL;
+    if (half == 0) {
+        fm_graph_fail(fm_node_graph(t), FM_ERROR_SHAPE,
+                      "timestep embedding: %zu features were asked for, expected at least 2", dim);
+        return NULL;
+    }
+    for (size_t i = 0; i < half; i++)
+        freq[i] = scale * exp(-log(max_period) * (double)i / (double)half);
+    angle = fm_mul(t, fm_constant(fm_node_graph(t), 1, &half, freq));
+    parts[0] = fm_cos(angle);
+    parts[1] = fm_sin(angle);
+    y = fm_concat(parts, 2, 0);
+    return fm_pad(y, 0, 0, dim % 2);
+}
+
+FmNode *
+fm_embedding(FmNode *labels, const char *name, size_t classes, size_t dim)
+{
+    const FmInit init = {.kind = FM_INIT_NORMAL, .scale = 1.0};
+
+    if (!labels)
+        return NULL;
+    return fm_gather(layer_param(fm_node_graph(labels), name, ".weight", 2,
+                                 (size_t[]){classes, dim}, init),
+                     labels);
+}
+
+/* ---- resampling and dropout ---- */
+
+static gboolean
+is_image(FmNode *x, const char *who)
+{
+    const FmShape *s = fm_node_shape(x);
+
+    if (s->ndim == 3)
+        return TRUE;
+    fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                  "%s: its input has %d axes beside the batch, expected (B, H, W, C)", who, s->ndim);
+    return FALSE;
+}
+
+FmNode *
+fm_upsample2(FmNode *x)
+{
+    FmShape s, wide;
+
+    if (!x || !is_image(x, "upsampling"))
+        return NULL;
+    s = *fm_node_shape(x);
+    wide = (FmShape){.rows = s.rows, .ndim = 5, .dim = {s.dim[0], 2, s.dim[1], 2, s.dim[2]}};
+    x = fm_reshape(x, s.rows, 5, (size_t[]){s.dim[0], 1, s.dim[1], 1, s.dim[2]});
+    return x ? fm_reshape(fm_broadcast(x, &wide), s.rows, 3,
+                          (size_t[]){2 * s.dim[0], 2 * s.dim[1], s.dim[2]})
+             : NULL;
+}
+
+FmNode *
+fm_avg_pool2(FmNode *x)
+{
+    FmShape s;
+
+    if (!x || !is_image(x, "average pooling"))
+        return NULL;
+    s = *fm_node_shape(x);
+    /* An odd last row or column is dropped, as nn.AvgPool2d does. */
+    x = fm_slice(fm_slice(x, 0, 0, s.dim[0] / 2 * 2), 1, 0, s.dim[1] / 2 * 2);
+    x = fm_reshape(x, s.rows, 5, (size_t[]){s.dim[0] / 2, 2, s.dim[1] / 2, 2, s.dim[2]});
+    return fm_mean(x, 1u << 1 | 1u << 3, FALSE);
+}
+
+FmNode *
+fm_dropout(FmNode *x, double p, guint32 stream, gboolean training)
+{
+    FmNode *u, *keep;
+
+    if (!x || !training || p <= 0.0)
+        return x;
+    if (p >= 1.0 || fm_node_shape(x)->rows == 0) {
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "dropout: the probability is %g, expected 0 <= p < 1 and an input with a batch "
+                      "axis",
+                      p);
+        return NULL;
+    }
+    u = fm_random(fm_node_graph(x), FM_RANDOM_UNIFORM, stream, fm_node_shape(x));
+    keep = fm_greater(u, fm_scalar(fm_node_graph(x), p));
+    return fm_mul(x, fm_affine(keep, 1.0 / (1.0 - p), 0.0));
+}
