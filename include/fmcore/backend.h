@@ -125,6 +125,12 @@ typedef struct FmBackendOps {
 /* The kernel of `op`, or NULL. `backend` is an instance of kind backend. */
 const FmKernel *fm_backend_kernel(const FmPlugin *backend, const char *op, FmDtype dtype);
 
+/* A prepared instance of kind backend; owned by the caller. */
+FmPlugin *fm_backend_new(const char *spec, GError **error);
+
+/* The process's backend: cpu, or reference where cpu cannot be loaded. Borrowed, never freed. */
+FmPlugin *fm_backend_default(GError **error);
+
 /* ---- dense algebra for plugins that are no kernels (divergences, couplings) ----
  * They use the process's default backend when it offers the slot and plain loops otherwise. */
 

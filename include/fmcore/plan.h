@@ -31,7 +31,7 @@ typedef struct FmParams FmParams;
 
 /* The parameters that `graph` declares, initialised from (seed, FM_STREAM_INIT). */
 FmParams *fm_params_new(const FmGraph *graph, FmDtype dtype, guint64 seed, GError **error);
-FmParams *fm_params_copy(const FmParams *params); /* never NULL */
+FmParams *fm_params_copy(const FmParams *params); /* NULL when memory is short */
 void fm_params_free(FmParams *params); /* NULL allowed */
 
 FmDtype fm_params_dtype(const FmParams *params);

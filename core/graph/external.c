@@ -1,0 +1,87 @@
+/* external.c: kernels of external nodes: a user's function in double, whatever the plan's dtype. */
+#include "graph/plan_private.h"
+
+#include <string.h>
+
+static GMutex serial; /* for functions that are not thread-safe */
+
+/* Rows of the result, and the doubles that all buffers together take. */
+static size_t
+external_scratch(const FmKernelShapes *s)
+{
+    const size_t K = MAX(s->out->rows, 1), D = fm_shape_size(s->out) / K;
+
+    return s->n * K * (3 * D + 1) * sizeof(double);
+}
+
+/* `in` of rows per batch row 1 repeated K times as double. */
+static void
+widen(FmDtype dtype, const void *in, size_t n, size_t K, size_t D, double *out)
+{
+    const size_t size = fm_dtype_size(dtype);
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < K; k++)
+            fm_convert(dtype, (const char *)in + i * D * size, FM_F64, out + (i * K + k) * D, D);
+}
+
+static gboolean
+call(FmOp op, const FmAttrExternal *s, size_t n, const double *x, const double *t, const double *d,
+     double *y)
+{
+    switch (op) {
+    case FM_OP_EXTERNAL_VJP:
+        return s->external->vjp(s->self, n, x, t, d, y);
+    case FM_OP_EXTERNAL_JVP:
+        return s->external->jvp(s->self, n, x, t, d, y);
+    default:
+        return s->external->value(s->self, n, x, t, y);
+    }
+}
+
+static gboolean
+external_run(const FmKernelArgs *a, FmOp op, FmDtype dtype)
+{
+    const FmAttrExternal *s = a->attrs;
+    const size_t K = MAX(a->out.shape->rows, 1), D = fm_shape_size(a->out.shape) / K;
+    const size_t rows = a->n * K;
+    double *x = a->scratch, *t = x + rows * D, *y = t + rows, *d = y + rows * D;
+    gboolean ok;
+
+    widen(dtype, a->in[0].data, a->n, K, D, x);
+    widen(dtype, a->in[1].data, a->n, K, 1, t);
+    if (op != FM_OP_EXTERNAL)
+        fm_convert(dtype, a->in[2].data, FM_F64, d, rows * D);
+    if (!s->external->thread_safe)
+        g_mutex_lock(&serial);
+    ok = call(op, s, rows, x, t, d, y);
+    if (!s->external->thread_safe)
+        g_mutex_unlock(&serial);
+    fm_convert(FM_F64, y, dtype, a->out.data, rows * D);
+    return ok;
+}
+
+#define RUN(name, OP, DT) \
+    static gboolean name(const FmKernelArgs *a) \
+    { \
+        return external_run(a, FM_OP_##OP, DT); \
+    }
+
+RUN(value_f32, EXTERNAL, FM_F32)
+RUN(value_f64, EXTERNAL, FM_F64)
+RUN(vjp_f32, EXTERNAL_VJP, FM_F32)
+RUN(vjp_f64, EXTERNAL_VJP, FM_F64)
+RUN(jvp_f32, EXTERNAL_JVP, FM_F32)
+RUN(jvp_f64, EXTERNAL_JVP, FM_F64)
+
+const FmKernel *
+fm__external_kernel(FmOp op, FmDtype dtype)
+{
+    static const FmKernel kernels[3][2] = {
+        {{.run = value_f32, .scratch = external_scratch}, {.run = value_f64, .scratch = external_scratch}},
+        {{.run = vjp_f32, .scratch = external_scratch}, {.run = vjp_f64, .scratch = external_scratch}},
+        {{.run = jvp_f32, .scratch = external_scratch}, {.run = jvp_f64, .scratch = external_scratch}},
+    };
+
+    return &kernels[op - FM_OP_EXTERNAL][dtype == FM_F64];
+}
