@@ -8,9 +8,9 @@
  * "alpha", "dalpha", "sigma", "dsigma", "gamma", "dgamma" and "y"; fm_plan_input_find() tells the
  * trainer which of them a plan reads. */
 struct FmLoss {
-    FmGraph *graph; /* borrowed */
-    FmPlugin *net; /* the run's own; borrowed */
-    FmNetInfo info; /* its pointers are borrowed; training is TRUE */
+    FmGraph *graph;     /* borrowed */
+    FmPlugin *net;      /* the run's own; borrowed */
+    FmNetInfo info;     /* its pointers are borrowed; training is TRUE */
     GHashTable *others; /* name to FmPlugin: further nets of the run; owned */
 };
 

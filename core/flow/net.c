@@ -74,8 +74,8 @@ fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                       fm_plugin_name(net), info->classes);
         return NULL;
     }
-    return checked(net, graph, "velocity",
-                   ops->velocity(fm_plugin_self(net), graph, info, x, t, y), fm_node_shape(x));
+    return checked(net, graph, "velocity", ops->velocity(fm_plugin_self(net), graph, info, x, t, y),
+                   fm_node_shape(x));
 }
 
 typedef FmNode *(*NetMap)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x,
@@ -122,6 +122,5 @@ fm_net_calibrate(FmPlugin *net, FmParams *params, const FmNetInfo *info, const d
 {
     const FmNetOps *ops = net_ops(net);
 
-    return !ops->calibrate ||
-           ops->calibrate(fm_plugin_self(net), params, info, x, n, error);
+    return !ops->calibrate || ops->calibrate(fm_plugin_self(net), params, info, x, n, error);
 }

@@ -13,8 +13,8 @@ fm__loss_new(FmGraph *graph, FmPlugin *net, const FmNetInfo *info)
     loss->net = net;
     loss->info = *info;
     loss->info.training = TRUE;
-    loss->others = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                         (GDestroyNotify)fm_plugin_free);
+    loss->others =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)fm_plugin_free);
     return loss;
 }
 
@@ -72,15 +72,16 @@ fm_loss_t(FmLoss *loss)
 FmNode *
 fm_loss_coefficient(FmLoss *loss, const char *name)
 {
-    static const char *const names[] = {"alpha",  "dalpha", "sigma", "dsigma",
+    static const char *const names[] = {"alpha", "dalpha", "sigma", "dsigma",
                                         "gamma", "dgamma", NULL};
 
     if (g_strv_contains(names, name))
         return fm_input(loss->graph, name, 1, 0, NULL);
-    fm_graph_fail(loss->graph, FM_ERROR_UNSUPPORTED,
-                  "objective: coefficient '%s' was asked for, expected alpha, dalpha, sigma, dsigma, "
-                  "gamma or dgamma",
-                  name);
+    fm_graph_fail(
+        loss->graph, FM_ERROR_UNSUPPORTED,
+        "objective: coefficient '%s' was asked for, expected alpha, dalpha, sigma, dsigma, "
+        "gamma or dgamma",
+        name);
     return NULL;
 }
 

@@ -132,10 +132,11 @@ fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu)
     s = fm_node_shape(x);
     C = s->ndim < 1 ? 0 : s->dim[s->ndim - 1];
     if (groups == 0 || C == 0 || C % groups != 0) {
-        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
-                      "group norm '%s': %zu channels were given in %zu groups, expected a number of "
-                      "groups that divides the channels",
-                      name, C, groups);
+        fm_graph_fail(
+            fm_node_graph(x), FM_ERROR_SHAPE,
+            "group norm '%s': %zu channels were given in %zu groups, expected a number of "
+            "groups that divides the channels",
+            name, C, groups);
         return NULL;
     }
     in[1] = layer_param(fm_node_graph(x), name, ".weight", 1, &C, init_ones);
@@ -154,9 +155,9 @@ fm_layer_norm(FmNode *x, const char *name)
         return NULL;
     s = fm_node_shape(x);
     if (s->ndim < 1) {
-        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
-                      "layer norm '%s': its input has no axis beside the batch, expected at least one",
-                      name);
+        fm_graph_fail(
+            fm_node_graph(x), FM_ERROR_SHAPE,
+            "layer norm '%s': its input has no axis beside the batch, expected at least one", name);
         return NULL;
     }
     last = 1u << (s->ndim - 1);
@@ -279,9 +280,9 @@ fm_embedding(FmNode *labels, const char *name, size_t classes, size_t dim)
 
     if (!labels)
         return NULL;
-    return fm_gather(layer_param(fm_node_graph(labels), name, ".weight", 2,
-                                 (size_t[]){classes, dim}, init),
-                     labels);
+    return fm_gather(
+        layer_param(fm_node_graph(labels), name, ".weight", 2, (size_t[]){classes, dim}, init),
+        labels);
 }
 
 /* ---- resampling and dropout ---- */
@@ -294,7 +295,8 @@ is_image(FmNode *x, const char *who)
     if (s->ndim == 3)
         return TRUE;
     fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
-                  "%s: its input has %d axes beside the batch, expected (B, H, W, C)", who, s->ndim);
+                  "%s: its input has %d axes beside the batch, expected (B, H, W, C)", who,
+                  s->ndim);
     return FALSE;
 }
 
@@ -335,10 +337,11 @@ fm_dropout(FmNode *x, double p, guint32 stream, gboolean training)
     if (!x || !training || p <= 0.0)
         return x;
     if (p >= 1.0 || fm_node_shape(x)->rows == 0) {
-        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
-                      "dropout: the probability is %g, expected 0 <= p < 1 and an input with a batch "
-                      "axis",
-                      p);
+        fm_graph_fail(
+            fm_node_graph(x), FM_ERROR_SHAPE,
+            "dropout: the probability is %g, expected 0 <= p < 1 and an input with a batch "
+            "axis",
+            p);
         return NULL;
     }
     u = fm_random(fm_node_graph(x), FM_RANDOM_UNIFORM, stream, fm_node_shape(x));

@@ -11,11 +11,18 @@ typedef struct ReferenceEntry {
     FmKernel kernel;
 } ReferenceEntry;
 
+/* Elements of one of the view's rows: the K entries of a batch row are rows of their own here. */
+static size_t
+reference_size(const FmShape *shape)
+{
+    return fm_shape_size(shape) / MAX(shape->rows, 1);
+}
+
 /* A sum in double for each element of the output. */
 static size_t
 reference_doubles(const FmKernelShapes *shapes)
 {
-    return MAX(shapes->out->rows * shapes->n, 1) * fm_shape_size(shapes->out) * sizeof(double);
+    return MAX(shapes->out->rows * shapes->n, 1) * reference_size(shapes->out) * sizeof(double);
 }
 
 #define T float

@@ -37,10 +37,10 @@ typedef struct ConvBuild {
     const Conv *self;
     FmGraph *graph;
     const FmNetInfo *info;
-    FmNode *emb; /* (B, 4 channels) */
+    FmNode *emb;      /* (B, 4 channels) */
     guint32 dropouts; /* so far: each has its own random stream */
-    char module[64]; /* "input_blocks.3" */
-    int sub; /* position within the module */
+    char module[64];  /* "input_blocks.3" */
+    int sub;          /* position within the module */
 } ConvBuild;
 
 /* "MODULE.SUB" of the next part of the module; owned. */

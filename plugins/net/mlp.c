@@ -16,7 +16,8 @@ static const char *const mlp_times[] = {"raw", "fourier", NULL};
 static const FmOption mlp_options[] = {
     FM_OPT_INT(Mlp, width, 64, 1, 65536, "units of a hidden layer"),
     FM_OPT_INT(Mlp, depth, 3, 0, 64, "hidden layers"),
-    FM_OPT_CHOICE(Mlp, activation, fm_activation_names, "silu", "non-linearity after a hidden layer"),
+    FM_OPT_CHOICE(Mlp, activation, fm_activation_names, "silu",
+                  "non-linearity after a hidden layer"),
     FM_OPT_CHOICE(Mlp, time, mlp_times, "raw",
                   "features of t: t itself, or t with cosines and sines of 2 pi k t"),
     FM_OPT_INT(Mlp, frequencies, 8, 1, 1024, "k = 1 .. frequencies, for time=fourier"),
@@ -45,7 +46,7 @@ mlp_time_features(const Mlp *self, FmGraph *graph, FmNode *t)
 static FmNode *
 mlp_one_hot(FmGraph *graph, FmNode *y, size_t classes)
 {
-    g_autofree double *identity = g_new0(double, classes * classes);
+    g_autofree double *identity = g_new0(double, classes *classes);
 
     for (size_t i = 0; i < classes; i++)
         identity[i * classes + i] = 1.0;
@@ -89,19 +90,22 @@ mlp_velocity(void *self_, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNo
 }
 
 /* torchcfm.models.MLP is an nn.Sequential called net with an activation after each layer. */
-#define MLP_ALIAS(theirs, ours) \
-    {"net." #theirs ".weight", "layers." #ours ".weight"}, \
-    {"net." #theirs ".bias", "layers." #ours ".bias"}
+#define MLP_ALIAS(theirs, ours)                                                                    \
+    {"net." #theirs ".weight", "layers." #ours ".weight"},                                         \
+    {                                                                                              \
+        "net." #theirs ".bias", "layers." #ours ".bias"                                            \
+    }
 
 static const FmWeightAlias mlp_aliases[] = {
-    MLP_ALIAS(0, 0), MLP_ALIAS(2, 1), MLP_ALIAS(4, 2),  MLP_ALIAS(6, 3),  MLP_ALIAS(8, 4),
+    MLP_ALIAS(0, 0),  MLP_ALIAS(2, 1),  MLP_ALIAS(4, 2),  MLP_ALIAS(6, 3),  MLP_ALIAS(8, 4),
     MLP_ALIAS(10, 5), MLP_ALIAS(12, 6), MLP_ALIAS(14, 7), MLP_ALIAS(16, 8), {NULL, NULL},
 };
 
 static const FmNetOps mlp_ops = {
     .velocity = mlp_velocity,
     .prepare = mlp_prepare,
-    .time_features = "time=raw: t; time=fourier: t, cos(2 pi k t), sin(2 pi k t), k = 1..frequencies",
+    .time_features =
+        "time=raw: t; time=fourier: t, cos(2 pi k t), sin(2 pi k t), k = 1..frequencies",
     .aliases = mlp_aliases,
 };
 

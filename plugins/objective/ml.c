@@ -24,6 +24,5 @@ static const FmObjectiveOps ml_ops = {
     .no_path = TRUE,
 };
 
-FM_PLUGIN_DECLARE(OBJECTIVE, ml, "ml", ml_ops,
-                  .summary = "maximum likelihood of an invertible net",
+FM_PLUGIN_DECLARE(OBJECTIVE, ml, "ml", ml_ops, .summary = "maximum likelihood of an invertible net",
                   .source = "Dinh et al. 2017, arXiv:1605.08803, eq. 3");

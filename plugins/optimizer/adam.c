@@ -17,24 +17,24 @@ static const FmOption adam_options[] = {
 };
 
 /* The same loop for both types; constants are rounded once, outside of it. */
-#define DEFINE_UPDATE(T, suffix, root) \
-    static void adam_update_##suffix(const Adam *self, const FmUpdate *u) \
-    { \
-        const double bias1 = 1.0 - pow(self->beta1, (double)u->step); \
-        const double bias2 = 1.0 - pow(self->beta2, (double)u->step); \
-        const T b1 = (T)self->beta1, c1 = (T)(1.0 - self->beta1), scale = (T)u->grad_scale; \
-        const T b2 = (T)self->beta2, c2 = (T)(1.0 - self->beta2), eps = (T)self->eps; \
-        const T rate = (T)(u->lr / bias1), unbias = (T)(1.0 / sqrt(bias2)); \
-        const T decay = (T)u->weight_decay; \
-        const T *restrict grad = u->grad; \
-        T *restrict p = u->param, *restrict m = u->moment[0], *restrict v = u->moment[1]; \
-\
-        for (size_t i = 0; i < u->n; i++) { \
-            const T g = scale * grad[i] + decay * p[i]; \
-            m[i] = b1 * m[i] + c1 * g; \
-            v[i] = b2 * v[i] + c2 * g * g; \
-            p[i] = p[i] - rate * m[i] / (root(v[i]) * unbias + eps); \
-        } \
+#define DEFINE_UPDATE(T, suffix, root)                                                             \
+    static void adam_update_##suffix(const Adam *self, const FmUpdate *u)                          \
+    {                                                                                              \
+        const double bias1 = 1.0 - pow(self->beta1, (double)u->step);                              \
+        const double bias2 = 1.0 - pow(self->beta2, (double)u->step);                              \
+        const T b1 = (T)self->beta1, c1 = (T)(1.0 - self->beta1), scale = (T)u->grad_scale;        \
+        const T b2 = (T)self->beta2, c2 = (T)(1.0 - self->beta2), eps = (T)self->eps;              \
+        const T rate = (T)(u->lr / bias1), unbias = (T)(1.0 / sqrt(bias2));                        \
+        const T decay = (T)u->weight_decay;                                                        \
+        const T *restrict grad = u->grad;                                                          \
+        T *restrict p = u->param, *restrict m = u->moment[0], *restrict v = u->moment[1];          \
+                                                                                                   \
+        for (size_t i = 0; i < u->n; i++) {                                                        \
+            const T g = scale * grad[i] + decay * p[i];                                            \
+            m[i] = b1 * m[i] + c1 * g;                                                             \
+            v[i] = b2 * v[i] + c2 * g * g;                                                         \
+            p[i] = p[i] - rate * m[i] / (root(v[i]) * unbias + eps);                               \
+        }                                                                                          \
     }
 
 DEFINE_UPDATE(float, f32, sqrtf)
@@ -52,5 +52,6 @@ adam_update(const void *self, const FmUpdate *u)
 static const FmOptimizerOps adam_ops = {.update = adam_update, .moments = 2, .default_lr = 1e-3};
 
 FM_PLUGIN_DECLARE(OPTIMIZER, adam, "adam", adam_ops, .self_size = sizeof(Adam),
-                  .options = adam_options, .summary = "adaptive moments, weight decay as an L2 penalty",
+                  .options = adam_options,
+                  .summary = "adaptive moments, weight decay as an L2 penalty",
                   .source = "Kingma & Ba 2015, arXiv:1412.6980, algorithm 1");

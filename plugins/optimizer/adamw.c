@@ -17,24 +17,24 @@ static const FmOption adamw_options[] = {
 };
 
 /* The same loop for both types; constants are rounded once, outside of it. */
-#define DEFINE_UPDATE(T, suffix, root) \
-    static void adamw_update_##suffix(const AdamW *self, const FmUpdate *u) \
-    { \
-        const double bias1 = 1.0 - pow(self->beta1, (double)u->step); \
-        const double bias2 = 1.0 - pow(self->beta2, (double)u->step); \
-        const T b1 = (T)self->beta1, c1 = (T)(1.0 - self->beta1), scale = (T)u->grad_scale; \
-        const T b2 = (T)self->beta2, c2 = (T)(1.0 - self->beta2), eps = (T)self->eps; \
-        const T rate = (T)(u->lr / bias1), unbias = (T)(1.0 / sqrt(bias2)); \
-        const T keep = (T)(1.0 - u->lr * u->weight_decay); \
-        const T *restrict grad = u->grad; \
-        T *restrict p = u->param, *restrict m = u->moment[0], *restrict v = u->moment[1]; \
-\
-        for (size_t i = 0; i < u->n; i++) { \
-            const T g = scale * grad[i]; \
-            m[i] = b1 * m[i] + c1 * g; \
-            v[i] = b2 * v[i] + c2 * g * g; \
-            p[i] = keep * p[i] - rate * m[i] / (root(v[i]) * unbias + eps); \
-        } \
+#define DEFINE_UPDATE(T, suffix, root)                                                             \
+    static void adamw_update_##suffix(const AdamW *self, const FmUpdate *u)                        \
+    {                                                                                              \
+        const double bias1 = 1.0 - pow(self->beta1, (double)u->step);                              \
+        const double bias2 = 1.0 - pow(self->beta2, (double)u->step);                              \
+        const T b1 = (T)self->beta1, c1 = (T)(1.0 - self->beta1), scale = (T)u->grad_scale;        \
+        const T b2 = (T)self->beta2, c2 = (T)(1.0 - self->beta2), eps = (T)self->eps;              \
+        const T rate = (T)(u->lr / bias1), unbias = (T)(1.0 / sqrt(bias2));                        \
+        const T keep = (T)(1.0 - u->lr * u->weight_decay);                                         \
+        const T *restrict grad = u->grad;                                                          \
+        T *restrict p = u->param, *restrict m = u->moment[0], *restrict v = u->moment[1];          \
+                                                                                                   \
+        for (size_t i = 0; i < u->n; i++) {                                                        \
+            const T g = scale * grad[i];                                                           \
+            m[i] = b1 * m[i] + c1 * g;                                                             \
+            v[i] = b2 * v[i] + c2 * g * g;                                                         \
+            p[i] = keep * p[i] - rate * m[i] / (root(v[i]) * unbias + eps);                        \
+        }                                                                                          \
     }
 
 DEFINE_UPDATE(float, f32, sqrtf)

@@ -18,20 +18,20 @@ static const FmOption sgd_options[] = {
 
 /* The moment is zero before the first step, so momentum m + g is g there. Without nesterov the
  * step is m = 0 g + 1 m, with it g + momentum m. */
-#define DEFINE_UPDATE(T, suffix) \
-    static void sgd_update_##suffix(const Sgd *self, const FmUpdate *u) \
-    { \
-        const T mu = (T)self->momentum, scale = (T)u->grad_scale, rate = (T)u->lr; \
-        const T decay = (T)u->weight_decay; \
-        const T of_g = self->nesterov ? 1 : 0, of_m = self->nesterov ? mu : 1; \
-        const T *restrict grad = u->grad; \
-        T *restrict p = u->param, *restrict m = u->moment[0]; \
-\
-        for (size_t i = 0; i < u->n; i++) { \
-            const T g = scale * grad[i] + decay * p[i]; \
-            m[i] = mu * m[i] + g; \
-            p[i] = p[i] - rate * (of_g * g + of_m * m[i]); \
-        } \
+#define DEFINE_UPDATE(T, suffix)                                                                   \
+    static void sgd_update_##suffix(const Sgd *self, const FmUpdate *u)                            \
+    {                                                                                              \
+        const T mu = (T)self->momentum, scale = (T)u->grad_scale, rate = (T)u->lr;                 \
+        const T decay = (T)u->weight_decay;                                                        \
+        const T of_g = self->nesterov ? 1 : 0, of_m = self->nesterov ? mu : 1;                     \
+        const T *restrict grad = u->grad;                                                          \
+        T *restrict p = u->param, *restrict m = u->moment[0];                                      \
+                                                                                                   \
+        for (size_t i = 0; i < u->n; i++) {                                                        \
+            const T g = scale * grad[i] + decay * p[i];                                            \
+            m[i] = mu * m[i] + g;                                                                  \
+            p[i] = p[i] - rate * (of_g * g + of_m * m[i]);                                         \
+        }                                                                                          \
     }
 
 DEFINE_UPDATE(float, f32)
@@ -48,6 +48,6 @@ sgd_update(const void *self, const FmUpdate *u)
 
 static const FmOptimizerOps sgd_ops = {.update = sgd_update, .moments = 1, .default_lr = 1e-2};
 
-FM_PLUGIN_DECLARE(OPTIMIZER, sgd, "sgd", sgd_ops, .self_size = sizeof(Sgd),
-                  .options = sgd_options, .summary = "gradient descent with momentum",
+FM_PLUGIN_DECLARE(OPTIMIZER, sgd, "sgd", sgd_ops, .self_size = sizeof(Sgd), .options = sgd_options,
+                  .summary = "gradient descent with momentum",
                   .source = "Sutskever et al. 2013, as in torch.optim.SGD");
