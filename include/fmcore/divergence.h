@@ -54,5 +54,23 @@ gboolean fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const 
 void fm_estimate_number(FmEstimate *e, const char *name, double number);
 void fm_estimate_text(FmEstimate *e, const char *name, const char *text);
 
+/* ---- for estimators ---- */
+
+/* Standard error of the mean of n values from disjoint blocks, widened by t(0.975, n - 1) / 1.96
+ * so that +- 1.96 of it is a t interval. NAN for n < 2. */
+double fm_estimate_block_se(const double *value, size_t n);
+
+/* Distances in place to kernel values: v (n) holds squared Euclidean distances. */
+typedef void (*FmPairKernel)(const void *self, size_t n, double *v);
+
+/* U-statistic of E k(x, x') + E k(y, y') - 2 E k(x, y) (Gretton et al. 2012, JMLR 13:723, eq. 3),
+ * unbiased, O((n + m)^2 D) time, O(n + m) memory. At most `rows` rows of each sample are used, a
+ * random subset by `key` when there are more. se: first- and second-order terms of Hoeffding's
+ * decomposition, so that it also holds for P = Q. n: rows used of the first sample. Same bytes
+ * for any `threads`. Errors: FM_ERROR_MEMORY. */
+gboolean fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key,
+                           FmPairKernel kernel, const void *self, int threads, FmEstimate *out,
+                           GError **error);
+
 G_END_DECLS
 #endif
