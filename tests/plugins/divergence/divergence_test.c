@@ -1,0 +1,374 @@
+/* divergence_test.c: estimators against closed forms of Gaussians, coverage, ties and bad input. */
+#include <check.h>
+#include <fmcore/fmcore.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const FmKey key0 = {.seed = 17, .stream = FM_STREAM_EVAL};
+
+static FmPlugin *
+open_plugin(const char *spec)
+{
+    GError *error = NULL;
+    FmPlugin *d = fm_plugin_new(FM_KIND_DIVERGENCE, spec, &error);
+
+    ck_assert_msg(d != NULL, "%s: %s", spec, error ? error->message : "no message");
+    return d;
+}
+
+/* n rows of N(mean (1, .., 1), sd^2 I) */
+static double *
+draw(guint64 seed, size_t n, size_t D, double mean, double sd)
+{
+    double *x = fm_alloc(n * D * sizeof *x);
+
+    fm_fill_normal_f64((FmKey){.seed = seed, .stream = FM_STREAM_USER}, 0, n, D, x);
+    for (size_t i = 0; i < n * D; i++)
+        x[i] = mean + sd * x[i];
+    return x;
+}
+
+static double
+exact_kl(size_t D, double mean, double sd, double mean_q, double sd_q)
+{
+    const double r = sd / sd_q, u = (mean - mean_q) / sd_q;
+
+    return (double)D * (0.5 * (r * r + u * u - 1.0) - log(r));
+}
+
+static FmEstimate
+estimate(FmPlugin *d, const FmSamples *p, const FmSamples *q, int threads)
+{
+    FmEstimate e;
+    GError *error = NULL;
+
+    ck_assert_msg(fm_divergence_estimate(d, p, q, key0, threads, &e, &error), "%s",
+                  error ? error->message : "no message");
+    return e;
+}
+
+static FmSamples
+samples(const double *x, size_t n, size_t D)
+{
+    return (FmSamples){.n = n, .D = D, .x = x};
+}
+
+/* Coverage of value +- 2 se over seeds, for P = N(0.3, 1.1^2), Q = N(0, 1.37^2) or P = Q. */
+static int
+covered(FmPlugin *d, size_t n, size_t D, int seeds, double mean, double sd, double truth)
+{
+    int hits = 0;
+
+    for (int s = 0; s < seeds; s++) {
+        double *x = draw(1000 + (guint64)s, n, D, mean, sd);
+        double *y = draw(5000 + (guint64)s, n, D, 0.0, 1.37);
+        const FmSamples p = samples(x, n, D), q = samples(y, n, D);
+        const FmEstimate e = estimate(d, &p, &q, 2);
+
+        hits += fabs(e.value - truth) <= 2.0 * e.se;
+        fm_free(x);
+        fm_free(y);
+    }
+    return hits;
+}
+
+START_TEST(intervals_cover)
+{
+    /* mmd and energy of one-dimensional Gaussians: see closed() below */
+    const size_t D = 2;
+    const double truth = exact_kl(D, 0.3, 1.1, 0.0, 1.37);
+    static const struct {
+        const char *spec;
+        size_t n;
+        double sd, mean;
+    } row[] = {
+        {"knn-kl", 1000, 1.1, 0.3},     {"gaussian-kl", 500, 1.1, 0.3},
+        {"mmd:bandwidth=[1.3]", 120, 1.37, 0.0}, {"energy", 120, 1.37, 0.0},
+    };
+    g_autoptr(FmPlugin) d = open_plugin(row[_i].spec);
+    const int hits = covered(d, row[_i].n, D, 100, row[_i].mean, row[_i].sd,
+                             row[_i].mean == 0.0 ? 0.0 : truth);
+
+    ck_assert_msg(hits >= 88, "%s covered %d of 100", row[_i].spec, hits);
+}
+END_TEST
+
+/* E|X - Y| for X - Y ~ N(m, s^2) */
+static double
+mean_distance(double m, double s)
+{
+    return s * sqrt(2.0 / G_PI) * exp(-0.5 * m * m / (s * s)) + m * erf(m / (s * sqrt(2.0)));
+}
+
+/* E exp(-(X - Y)^2 / (2 h^2)) */
+static double
+mean_kernel(double m, double s, double h)
+{
+    const double v = h * h + s * s;
+
+    return h / sqrt(v) * exp(-0.5 * m * m / v);
+}
+
+START_TEST(mmd_and_energy_match_closed_forms)
+{
+    const double a = 1.1, b = 1.37, m = 0.9, c = hypot(a, b);
+    const double energy = 2.0 * mean_distance(m, c) - mean_distance(0.0, a * sqrt(2.0)) -
+                          mean_distance(0.0, b * sqrt(2.0));
+    double mmd = 0.0;
+    const double h[2] = {0.7, 2.1};
+    g_autoptr(FmPlugin) d = open_plugin(_i ? "energy" : "mmd:bandwidth=[0.7,2.1]");
+    int hits = 0;
+
+    for (int j = 0; j < 2; j++)
+        mmd += 0.5 * (mean_kernel(0.0, a * sqrt(2.0), h[j]) + mean_kernel(0.0, b * sqrt(2.0), h[j]) -
+                      2.0 * mean_kernel(m, c, h[j]));
+    for (guint64 s = 0; s < 60; s++) {
+        double *x = draw(100 + s, 300, 1, m, a), *y = draw(900 + s, 220, 1, 0.0, b);
+        const FmSamples p = samples(x, 300, 1), q = samples(y, 220, 1);
+        const FmEstimate e = estimate(d, &p, &q, 1);
+
+        hits += fabs(e.value - (_i ? energy : mmd)) <= 2.0 * e.se;
+        ck_assert_double_lt(e.se, 0.5 * fabs(_i ? energy : mmd));
+        fm_free(x);
+        fm_free(y);
+    }
+    ck_assert_msg(hits >= 52, "%d of 60", hits);
+}
+END_TEST
+
+/* The naive double loop over all distances, without ties. */
+static double
+naive_knn_kl(const FmSamples *p, const FmSamples *q, size_t k)
+{
+    double *d2 = fm_alloc(MAX(p->n, q->n) * sizeof *d2), sum = 0.0;
+
+    for (size_t i = 0; i < p->n; i++)
+        for (int j = 0; j < 2; j++) {
+            const FmSamples *s = j ? q : p;
+            size_t n = 0;
+
+            for (size_t r = 0; r < s->n; r++) {
+                double v = 0.0;
+
+                for (size_t d = 0; d < p->D; d++)
+                    v += pow(p->x[i * p->D + d] - s->x[r * p->D + d], 2.0);
+                if (j == 0 && r == i)
+                    continue;
+                d2[n++] = v;
+            }
+            for (size_t l = 0; l < k; l++) /* selection of the k smallest */
+                for (size_t r = l + 1; r < n; r++)
+                    if (d2[r] < d2[l]) {
+                        const double t = d2[l];
+                        d2[l] = d2[r];
+                        d2[r] = t;
+                    }
+            sum += (j ? 0.5 : -0.5) * (double)p->D * log(d2[k - 1]);
+        }
+    fm_free(d2);
+    return sum / (double)p->n + log((double)q->n / ((double)p->n - 1.0));
+}
+
+START_TEST(knn_searches_are_exact)
+{
+    static const size_t dims[] = {1, 2, 3, 8, 9, 40};
+    const size_t D = dims[_i];
+    double *x = draw(3, 431, D, 0.3, 1.1), *y = draw(4, 357, D, 0.0, 1.37);
+    const FmSamples p = samples(x, 431, D), q = samples(y, 357, D);
+
+    for (int k = 1; k <= 9; k += 4) {
+        g_autofree char *spec = g_strdup_printf("knn-kl:k=%d", k);
+        g_autoptr(FmPlugin) d = open_plugin(spec);
+        const FmEstimate one = estimate(d, &p, &q, 1), two = estimate(d, &p, &q, 2);
+
+        ck_assert_double_eq_tol(one.value, naive_knn_kl(&p, &q, (size_t)k), 1e-9);
+        ck_assert_double_eq(one.value, two.value);
+        ck_assert(memcmp(&one.se, &two.se, sizeof one.se) == 0);
+        ck_assert_str_eq(one.unit, "nats");
+    }
+    fm_free(x);
+    fm_free(y);
+}
+END_TEST
+
+START_TEST(knn_handles_duplicates_and_ties)
+{
+    /* rounded data: thousands of ties and zero distances */
+    const size_t n = 3000;
+    double *x = draw(7, n, 2, 0.3, 1.1), *y = draw(8, n, 2, 0.0, 1.37);
+    g_autoptr(FmPlugin) d = open_plugin("knn-kl");
+    const FmSamples p = samples(x, n, 2), q = samples(y, n, 2);
+    const double truth = exact_kl(2, 0.3, 1.1, 0.0, 1.37);
+    FmEstimate e;
+
+    for (size_t i = 0; i < 2 * n; i++) {
+        x[i] = round(x[i] * 10.0) / 10.0;
+        y[i] = round(y[i] * 10.0) / 10.0;
+    }
+    e = estimate(d, &p, &q, 2);
+    ck_assert_msg(fabs(e.value - truth) < 0.1, "%g, closed form %g", e.value, truth);
+    /* every row twice, in both samples */
+    for (size_t i = 0; i < n; i += 2) {
+        memcpy(x + 2 * i + 2, x + 2 * i, 2 * sizeof *x);
+        memcpy(y + 2 * i + 2, y + 2 * i, 2 * sizeof *y);
+    }
+    e = estimate(d, &p, &q, 1);
+    ck_assert(isfinite(e.value) && isfinite(e.se));
+    ck_assert_double_eq_tol(e.value, truth, 0.2);
+    /* one point only: said, not printed */
+    for (size_t i = 0; i < 2 * n; i++)
+        x[i] = y[i] = 0.7;
+    e = estimate(d, &p, &q, 1);
+    ck_assert(isnan(e.value));
+    ck_assert_str_ne(e.why, "");
+    fm_free(x);
+    fm_free(y);
+}
+END_TEST
+
+START_TEST(knn_is_quick)
+{
+    double *x = draw(9, 10000, 2, 0.3, 1.1), *y = draw(10, 10000, 2, 0.0, 1.37);
+    const FmSamples p = samples(x, 10000, 2), q = samples(y, 10000, 2);
+    g_autoptr(FmPlugin) d = open_plugin("knn-kl");
+    const gint64 start = g_get_monotonic_time();
+    const FmEstimate e = estimate(d, &p, &q, 2);
+    const double seconds = (double)(g_get_monotonic_time() - start) * 1e-6;
+
+    ck_assert_double_le(fabs(e.value - exact_kl(2, 0.3, 1.1, 0.0, 1.37)), 4.0 * e.se);
+    ck_assert_msg(seconds < 5.0, "%g s", seconds); /* 0.1 s without sanitizers */
+    fm_free(x);
+    fm_free(y);
+}
+END_TEST
+
+START_TEST(gaussian_kl_equals_its_formula)
+{
+    /* three rows in one column: moments by hand */
+    const double x[4] = {1.0, 2.0, 4.0, 5.0}, y[3] = {0.0, 3.0, 1.5};
+    const double mp = 3.0, vp = 10.0 / 3.0, mq = 1.5, vq = 2.25;
+    g_autoptr(FmPlugin) d = open_plugin("gaussian-kl");
+    const FmSamples p = samples(x, 4, 1), q = samples(y, 3, 1), one = samples(y, 2, 3);
+    FmEstimate e = estimate(d, &p, &q, 1);
+
+    ck_assert_double_eq_tol(
+        e.value, 0.5 * (vp / vq + (mp - mq) * (mp - mq) / vq - 1.0 + log(vq / vp)), 1e-12);
+    e = estimate(d, &one, &one, 1);
+    ck_assert(isnan(e.value));
+    ck_assert_ptr_nonnull(strstr(e.why, "singular"));
+}
+END_TEST
+
+START_TEST(mc_kl_is_a_mean_of_ratios)
+{
+    const double x[3] = {0.0, 1.0, 2.0}, lp[3] = {-1.0, -2.5, -0.75}, lq[3] = {-1.5, -2.0, -2.0};
+    double bad[3] = {-1.5, -INFINITY, -2.0};
+    g_autoptr(FmPlugin) d = open_plugin("mc-kl");
+    FmSamples p = {.n = 3, .D = 1, .x = x, .log_p = lp, .log_q = lq}, none = samples(x, 3, 1);
+    FmEstimate e = estimate(d, &p, &p, 1);
+    GError *error = NULL;
+
+    ck_assert_double_eq_tol(e.value, 1.25 / 3.0, 1e-15);
+    ck_assert_double_eq_tol(e.se, sqrt(((0.25 + 0.25 + 1.5625) - 1.25 * 1.25 / 3.0) / 6.0), 1e-14);
+    p.log_q = bad;
+    e = estimate(d, &p, &p, 1);
+    ck_assert(isnan(e.value) && strstr(e.why, "infinite"));
+    ck_assert(!fm_divergence_estimate(d, &none, &none, key0, 1, &e, &error));
+    ck_assert(g_error_matches(error, FM_ERROR, FM_ERROR_UNSUPPORTED));
+    g_clear_error(&error);
+}
+END_TEST
+
+/* ---- conformance: every divergence of the registry ---- */
+
+START_TEST(zero_when_equal)
+{
+    const FmPluginDesc *desc = fm_registry_nth(FM_KIND_DIVERGENCE, (size_t)_i);
+    const FmDivergenceOps *ops = desc->ops;
+    g_autoptr(FmPlugin) d = open_plugin(desc->name);
+    double *x = draw(21, 600, 2, 0.4, 1.2), *y = draw(22, 600, 2, 0.4, 1.2), *l = draw(23, 600, 1, 0, 1);
+    FmSamples p = samples(x, 600, 2), q = samples(y, 600, 2);
+    FmEstimate one, two;
+
+    p.log_p = p.log_q = q.log_p = q.log_q = l;
+    one = estimate(d, &p, &q, 1);
+    two = estimate(d, &p, &q, 2);
+    ck_assert_double_eq(one.value, two.value);
+    if (ops->zero_when_equal && !isnan(one.se))
+        ck_assert_msg(fabs(one.value) <= 4.0 * one.se + 1e-12, "%s: %g se %g", desc->name,
+                      one.value, one.se);
+    ck_assert_ptr_nonnull(desc->source);
+    fm_free(x);
+    fm_free(y);
+    fm_free(l);
+}
+END_TEST
+
+START_TEST(refuses_bad_input)
+{
+    const FmPluginDesc *desc = fm_registry_nth(FM_KIND_DIVERGENCE, (size_t)_i);
+    g_autoptr(FmPlugin) d = open_plugin(desc->name);
+    double *x = draw(31, 40, 2, 0.4, 1.2);
+    FmSamples p = samples(x, 40, 2), q = samples(x, 20, 4), one = samples(x, 1, 2);
+    FmEstimate e;
+    GError *error = NULL;
+
+    p.log_p = p.log_q = one.log_p = one.log_q = q.log_p = q.log_q = x;
+    ck_assert(!fm_divergence_estimate(d, &p, &q, key0, 1, &e, &error));
+    ck_assert(g_error_matches(error, FM_ERROR, FM_ERROR_SHAPE));
+    g_clear_error(&error);
+    ck_assert(!fm_divergence_estimate(d, &p, &one, key0, 1, &e, &error));
+    ck_assert(g_error_matches(error, FM_ERROR, FM_ERROR_DATA));
+    ck_assert(strstr(error->message, desc->name) && strstr(error->message, "1 rows"));
+    g_clear_error(&error);
+    x[7] = NAN;
+    ck_assert(!fm_divergence_estimate(d, &p, &p, key0, 1, &e, &error));
+    ck_assert(g_error_matches(error, FM_ERROR, FM_ERROR_DATA));
+    ck_assert_ptr_nonnull(strstr(error->message, "row 3, column 1"));
+    g_clear_error(&error);
+    fm_free(x);
+}
+END_TEST
+
+START_TEST(block_error_is_a_t_interval)
+{
+    const double v[3] = {1.0, 2.0, 4.5};
+
+    ck_assert_double_eq_tol(fm_estimate_block_se(v, 3), sqrt(3.25 / 3.0) * 4.3027 / 1.95996, 1e-4);
+    ck_assert(isnan(fm_estimate_block_se(v, 1)));
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("divergences");
+    TCase *t = tcase_create("estimators");
+    SRunner *runner;
+    int n, failed;
+
+    fm_registry_load_all();
+    n = (int)fm_registry_count(FM_KIND_DIVERGENCE);
+    if (n < 5) {
+        g_printerr("found %d divergences, expected at least 5\n", n);
+        return 1;
+    }
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, intervals_cover, 0, 4);
+    tcase_add_loop_test(t, mmd_and_energy_match_closed_forms, 0, 2);
+    tcase_add_loop_test(t, knn_searches_are_exact, 0, 6);
+    tcase_add_test(t, knn_handles_duplicates_and_ties);
+    tcase_add_test(t, knn_is_quick);
+    tcase_add_test(t, gaussian_kl_equals_its_formula);
+    tcase_add_test(t, mc_kl_is_a_mean_of_ratios);
+    tcase_add_loop_test(t, zero_when_equal, 0, n);
+    tcase_add_loop_test(t, refuses_bad_input, 0, n);
+    tcase_add_test(t, block_error_is_a_t_interval);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
