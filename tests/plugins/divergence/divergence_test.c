@@ -280,6 +280,61 @@ START_TEST(mc_kl_is_a_mean_of_ratios)
 }
 END_TEST
 
+/* log N(x; mean, sd^2) */
+static void
+log_normal(size_t n, const double *x, double mean, double sd, double *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = -0.5 * pow((x[i] - mean) / sd, 2.0) - log(sd * sqrt(2.0 * G_PI));
+}
+
+/* N(0.9, 1.37^2) against N(0, 1.37^2): TV = erf(0.9 / (2 sqrt 2 1.37)); JS by quadrature. */
+START_TEST(tv_and_jensen_shannon_match_gaussians)
+{
+    const size_t n = 2000;
+    const double m = 0.9, sd = 1.37;
+    g_autoptr(FmPlugin) d = open_plugin(_i ? "jensen-shannon" : "tv");
+    double truth = erf(m / (2.0 * sqrt(2.0) * sd));
+    double *density = fm_alloc(4 * n * sizeof *density);
+    int hits = 0;
+
+    if (_i) {
+        truth = 0.0;
+        for (int i = -12000; i <= 12000; i++) { /* trapezoidal rule, step 1e-3 */
+            const double x = i * 1e-3;
+            double p, q;
+
+            log_normal(1, &x, m, sd, &p);
+            log_normal(1, &x, 0.0, sd, &q);
+            p = exp(p);
+            q = exp(q);
+            truth += 0.5e-3 * (p * log(2.0 * p / (p + q)) + q * log(2.0 * q / (p + q)));
+        }
+    }
+    for (guint64 s = 0; s < 60; s++) {
+        double *x = draw(300 + s, n, 1, m, sd), *y = draw(700 + s, n, 1, 0.0, sd);
+        FmSamples p = samples(x, n, 1), q = samples(y, n, 1);
+        FmEstimate e;
+
+        log_normal(n, x, m, sd, density);
+        log_normal(n, x, 0.0, sd, density + n);
+        log_normal(n, y, m, sd, density + 2 * n);
+        log_normal(n, y, 0.0, sd, density + 3 * n);
+        p.log_p = density;
+        p.log_q = density + n;
+        q.log_p = density + 2 * n;
+        q.log_q = density + 3 * n;
+        e = estimate(d, &p, &q, 1);
+        hits += fabs(e.value - truth) <= 2.0 * e.se;
+        ck_assert_double_lt(e.se, 0.02);
+        fm_free(x);
+        fm_free(y);
+    }
+    ck_assert_msg(hits >= 52, "%d of 60 cover %g", hits, truth);
+    fm_free(density);
+}
+END_TEST
+
 /* ---- conformance: every divergence of the registry ---- */
 
 START_TEST(zero_when_equal)
@@ -350,8 +405,8 @@ main(void)
 
     fm_registry_load_all();
     n = (int)fm_registry_count(FM_KIND_DIVERGENCE);
-    if (n < 5) {
-        g_printerr("found %d divergences, expected at least 5\n", n);
+    if (n < 7) {
+        g_printerr("found %d divergences, expected at least 7\n", n);
         return 1;
     }
     tcase_set_timeout(t, 120);
@@ -361,6 +416,7 @@ main(void)
     tcase_add_test(t, knn_handles_duplicates_and_ties);
     tcase_add_test(t, knn_is_quick);
     tcase_add_test(t, gaussian_kl_equals_its_formula);
+    tcase_add_loop_test(t, tv_and_jensen_shannon_match_gaussians, 0, 2);
     tcase_add_test(t, mc_kl_is_a_mean_of_ratios);
     tcase_add_loop_test(t, zero_when_equal, 0, n);
     tcase_add_loop_test(t, refuses_bad_input, 0, n);
