@@ -1,0 +1,57 @@
+/* cpu.h: what the files of the cpu backend share.
+ *
+ * Every kernel runs in the calling thread alone; functions that need memory get it as scratch. */
+#ifndef FMCORE_PLUGINS_BACKEND_CPU_H
+#define FMCORE_PLUGINS_BACKEND_CPU_H
+
+#include "config.h"
+
+#include <fmcore/backend.h>
+
+/* Kernels are compiled for several instruction sets in one binary. Sanitizers' run-time is not
+ * ready yet when the loader picks a clone, so they get the default alone. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CPU_CLONES __attribute__((target_clones("avx512f", "avx2,fma", "default")))
+#else
+#define CPU_CLONES
+#endif
+#define CPU_INLINE static inline __attribute__((always_inline))
+
+/* Operations of one file: name and kernels; a NULL run means none for that type. */
+typedef struct CpuEntry {
+    const char *op; /* NULL closes the table */
+    FmKernel f32, f64;
+} CpuEntry;
+
+extern const CpuEntry cpu_eltwise_table[], cpu_move_table[], cpu_reduce_table[],
+    cpu_matmul_table[], cpu_conv_table[];
+
+#ifdef HAVE_ONEDNN
+gboolean cpu_dnnl_prepare(GError **error);
+const char *cpu_dnnl_version(void); /* "oneDNN 2.6.3" */
+gboolean cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
+                        const float *a, const float *b, float beta, float *c);
+#endif
+
+/* c (m, n) = alpha a b + beta c, row-major and dense; ta: a is stored (k, m); tb: b is (n, k).
+ * beta = 0 overwrites c whatever it held. FALSE when the library fails. */
+gboolean cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
+                      const float *a, const float *b, float beta, float *c);
+gboolean cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha,
+                      const double *a, const double *b, double beta, double *c);
+
+/* Rows of `shape` in a tile of n batch rows. */
+CPU_INLINE size_t
+cpu_rows(const FmShape *shape, size_t n)
+{
+    return shape->rows == 0 ? 1 : shape->rows * n;
+}
+
+CPU_INLINE size_t
+cpu_align(size_t bytes)
+{
+    return (bytes + FM_ALIGN - 1) / FM_ALIGN * FM_ALIGN;
+}
+
+#endif

@@ -1,0 +1,79 @@
+/* matmul.c: dense products on top of one library call each. */
+#include "cpu.h"
+
+#include <cblas.h>
+
+gboolean
+cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+             const double *b, double beta, double *c)
+{
+    if (m == 0 || n == 0)
+        return TRUE;
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
+                (int)m, (int)n, (int)k, alpha, a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c,
+                (int)n);
+    return TRUE;
+}
+
+gboolean
+cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+             const float *b, float beta, float *c)
+{
+    if (m == 0 || n == 0)
+        return TRUE;
+#ifdef HAVE_ONEDNN
+    return cpu_dnnl_sgemm(ta, tb, m, n, k, alpha, a, b, beta, c);
+#else
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
+                (int)m, (int)n, (int)k, alpha, a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c,
+                (int)n);
+    return TRUE;
+#endif
+}
+
+#define DEFINE_MATMUL(suffix, T) \
+    static gboolean matmul_##suffix(const FmKernelArgs *args) \
+    { \
+        const FmShape *sw = args->in[1].shape; \
+        const size_t K = sw->dim[0], N = sw->dim[1]; \
+        const size_t M = args->in[0].rows * fm_shape_size(args->in[0].shape) / K; \
+        return cpu_gemm_##suffix(FALSE, FALSE, M, N, K, 1, args->in[0].data, args->in[1].data, 0, \
+                                 args->out.data); \
+    } \
+    static gboolean matmul_reduce_##suffix(const FmKernelArgs *args) \
+    { \
+        const size_t M = args->out.shape->dim[0], N = args->out.shape->dim[1]; \
+        const size_t S = args->in[0].rows * fm_shape_size(args->in[0].shape) / M; \
+        return cpu_gemm_##suffix(TRUE, FALSE, M, N, S, 1, args->in[0].data, args->in[1].data, \
+                                 args->accumulate ? 1 : 0, args->out.data); \
+    } \
+    static gboolean matmul_batch_##suffix(const FmKernelArgs *args) \
+    { \
+        const FmAttrTrans *t = args->attrs; \
+        const FmShape *sa = args->in[0].shape, *so = args->out.shape; \
+        const size_t M = so->dim[so->ndim - 2], N = so->dim[so->ndim - 1]; \
+        const size_t K = sa->dim[sa->ndim - (t->a ? 2 : 1)]; \
+        const size_t lead = fm_shape_size(so) / (M * N); \
+        const size_t ka = args->out.rows / args->in[0].rows, kb = args->out.rows / args->in[1].rows; \
+        const T *a = args->in[0].data, *b = args->in[1].data; \
+        T *y = args->out.data; \
+        for (size_t r = 0; r < args->out.rows; r++) \
+            for (size_t l = 0; l < lead; l++) \
+                if (!cpu_gemm_##suffix(t->a, t->b, M, N, K, 1, a + (r / ka * lead + l) * M * K, \
+                                       b + (r / kb * lead + l) * K * N, 0, \
+                                       y + (r * lead + l) * M * N)) \
+                    return FALSE; \
+        return TRUE; \
+    }
+
+DEFINE_MATMUL(f32, float)
+DEFINE_MATMUL(f64, double)
+
+#define ROW(op) {#op, {.run = op##_f32}, {.run = op##_f64}}
+
+const CpuEntry cpu_matmul_table[] = {
+    ROW(matmul),
+    ROW(matmul_reduce),
+    ROW(matmul_batch),
+    {NULL},
+};
