@@ -11,11 +11,15 @@ typedef struct ReferenceEntry {
     FmKernel kernel;
 } ReferenceEntry;
 
-/* Elements of one of the view's rows: the K entries of a batch row are rows of their own here. */
+/* Elements of one row of a view: the product of the axes, without K. */
 static size_t
 reference_size(const FmShape *shape)
 {
-    return fm_shape_size(shape) / MAX(shape->rows, 1);
+    size_t size = 1;
+
+    for (int i = 0; i < shape->ndim; i++)
+        size *= shape->dim[i];
+    return size;
 }
 
 /* A sum in double for each element of the output. */

@@ -6,10 +6,6 @@
 #include <lapacke.h>
 #include <string.h>
 
-typedef struct Cpu {
-    char text[160]; /* describe() */
-} Cpu;
-
 #ifdef HAVE_OPENBLAS_SET_NUM_THREADS
 void openblas_set_num_threads(int n);
 char *openblas_get_config(void);
@@ -28,33 +24,36 @@ cpu_instruction_set(void)
 #endif
 }
 
-static gboolean
-cpu_prepare(void *self, GError **error)
+static char cpu_text[160]; /* describe() */
+
+/* Once in the process: OpenBLAS' number of threads is global too. */
+static gpointer
+cpu_init(gpointer unused)
 {
-    Cpu *cpu = self;
     const char *gemm = "";
     g_autofree char *blas = NULL;
 
 #ifdef HAVE_OPENBLAS_SET_NUM_THREADS
-    openblas_set_num_threads(1);
     g_auto(GStrv) words = g_strsplit(openblas_get_config(), " ", 3);
+
+    openblas_set_num_threads(1);
     if (words[0] != NULL && words[1] != NULL)
         blas = g_strdup_printf("%s %s", words[0], words[1]);
 #endif
 #ifdef HAVE_ONEDNN
-    if (!cpu_dnnl_prepare(error))
-        return FALSE;
     gemm = cpu_dnnl_version();
 #endif
-    g_snprintf(cpu->text, sizeof cpu->text, "%s%s%s, %s", gemm, *gemm != '\0' ? ", " : "",
+    g_snprintf(cpu_text, sizeof cpu_text, "%s%s%s, %s", gemm, *gemm != '\0' ? ", " : "",
                blas != NULL ? blas : "CBLAS", cpu_instruction_set());
-    return TRUE;
+    return cpu_text;
 }
 
 static const char *
 cpu_describe(const void *self)
 {
-    return ((const Cpu *)self)->text;
+    static GOnce once = G_ONCE_INIT;
+
+    return g_once(&once, cpu_init, NULL);
 }
 
 static const FmKernel *
@@ -63,6 +62,7 @@ cpu_lookup(const void *self, const char *op, FmDtype dtype)
     static const CpuEntry *const tables[] = {cpu_eltwise_table, cpu_matmul_table, cpu_reduce_table,
                                              cpu_move_table, cpu_conv_table};
 
+    cpu_describe(self);
     if (dtype != FM_F32 && dtype != FM_F64)
         return NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
@@ -107,7 +107,6 @@ cpu_slot_gemm_f32(const void *self, gboolean tb, size_t m, size_t n, size_t k, f
 
 static const FmBackendOps cpu_ops = {
     .lookup = cpu_lookup,
-    .prepare = cpu_prepare,
     .describe = cpu_describe,
     .cholesky = cpu_cholesky,
     .eigen = cpu_eigen,
@@ -115,7 +114,7 @@ static const FmBackendOps cpu_ops = {
     .gemm_f32 = cpu_slot_gemm_f32,
 };
 
-FM_PLUGIN_DECLARE(BACKEND, cpu, "cpu", cpu_ops, .self_size = sizeof(Cpu),
+FM_PLUGIN_DECLARE(BACKEND, cpu, "cpu", cpu_ops,
                   .summary = "fast kernels for one core per tile",
 #ifdef HAVE_ONEDNN
                   .source = "oneDNN for float, CBLAS and LAPACKE for double"

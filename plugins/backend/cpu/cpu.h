@@ -28,7 +28,6 @@ extern const CpuEntry cpu_eltwise_table[], cpu_move_table[], cpu_reduce_table[],
     cpu_matmul_table[], cpu_conv_table[];
 
 #ifdef HAVE_ONEDNN
-gboolean cpu_dnnl_prepare(GError **error);
 const char *cpu_dnnl_version(void); /* "oneDNN 2.6.3" */
 gboolean cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
                         const float *a, const float *b, float beta, float *c);
@@ -46,6 +45,17 @@ CPU_INLINE size_t
 cpu_rows(const FmShape *shape, size_t n)
 {
     return shape->rows == 0 ? 1 : shape->rows * n;
+}
+
+/* Elements of one row of a view: the product of the axes, without K. */
+CPU_INLINE size_t
+cpu_size(const FmShape *shape)
+{
+    size_t size = 1;
+
+    for (int i = 0; i < shape->ndim; i++)
+        size *= shape->dim[i];
+    return size;
 }
 
 CPU_INLINE size_t

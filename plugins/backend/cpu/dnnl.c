@@ -48,12 +48,6 @@ cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alp
     return status == dnnl_success;
 }
 
-gboolean
-cpu_dnnl_prepare(GError **error)
-{
-    return TRUE;
-}
-
 const char *
 cpu_dnnl_version(void)
 {

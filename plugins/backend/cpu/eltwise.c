@@ -46,7 +46,7 @@ static Operand
 operand_of(const FmView *in, const FmView *out, size_t block)
 {
     const FmShape *si = in->shape, *so = out->shape;
-    const size_t size = fm_shape_size(si);
+    const size_t size = cpu_size(si);
     size_t stride[FM_MAX_NDIM] = {0}, s = 1;
     Operand o = {0};
 

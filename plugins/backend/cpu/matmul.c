@@ -36,14 +36,14 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
     { \
         const FmShape *sw = args->in[1].shape; \
         const size_t K = sw->dim[0], N = sw->dim[1]; \
-        const size_t M = args->in[0].rows * fm_shape_size(args->in[0].shape) / K; \
+        const size_t M = args->in[0].rows * cpu_size(args->in[0].shape) / K; \
         return cpu_gemm_##suffix(FALSE, FALSE, M, N, K, 1, args->in[0].data, args->in[1].data, 0, \
                                  args->out.data); \
     } \
     static gboolean matmul_reduce_##suffix(const FmKernelArgs *args) \
     { \
         const size_t M = args->out.shape->dim[0], N = args->out.shape->dim[1]; \
-        const size_t S = args->in[0].rows * fm_shape_size(args->in[0].shape) / M; \
+        const size_t S = args->in[0].rows * cpu_size(args->in[0].shape) / M; \
         return cpu_gemm_##suffix(TRUE, FALSE, M, N, S, 1, args->in[0].data, args->in[1].data, \
                                  args->accumulate ? 1 : 0, args->out.data); \
     } \
@@ -53,7 +53,7 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
         const FmShape *sa = args->in[0].shape, *so = args->out.shape; \
         const size_t M = so->dim[so->ndim - 2], N = so->dim[so->ndim - 1]; \
         const size_t K = sa->dim[sa->ndim - (t->a ? 2 : 1)]; \
-        const size_t lead = fm_shape_size(so) / (M * N); \
+        const size_t lead = cpu_size(so) / (M * N); \
         const size_t ka = args->out.rows / args->in[0].rows, kb = args->out.rows / args->in[1].rows; \
         const T *a = args->in[0].data, *b = args->in[1].data; \
         T *y = args->out.data; \

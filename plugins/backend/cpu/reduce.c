@@ -32,7 +32,7 @@ axes_push(Axes *axes, size_t dim, gboolean reduced)
 static size_t
 reduce_scratch(const FmKernelShapes *shapes)
 {
-    return cpu_rows(shapes->out, shapes->n) * fm_shape_size(shapes->out) * sizeof(double);
+    return cpu_rows(shapes->out, shapes->n) * cpu_size(shapes->out) * sizeof(double);
 }
 
 #define T float
