@@ -2,25 +2,16 @@
  * differences, all in double through the reference backend. */
 #include "eval.h"
 #include "flow/loss.h"
+#include "reference.h"
 #include "torch_nets.h"
 
 #include <fmcore/layer.h>
-#include <fmcore/optimizer.h>
+#include <fmcore/plan.h>
 #include <stdlib.h>
 
 #define B 3
 
 /* ---- leaves by formula, as in tests/references/torch_nets.py ---- */
-
-static double
-wave(const char *name, size_t i)
-{
-    double phase = 0.0;
-
-    for (const char *c = name; *c; c++)
-        phase += (unsigned char)*c;
-    return sin(0.7 * phase + 1.3 * (double)i + 0.2 * (double)(i % 7));
-}
 
 /* What finite differences move: leaf + step * wave(name + "~"). */
 typedef struct Leaves {
@@ -127,18 +118,6 @@ case_close(Case *c)
 {
     fm_graph_free(c->graph);
     fm_plugin_free(c->net);
-}
-
-static void
-close_to(const char *what, const double *a, const double *b, size_t n, double tolerance)
-{
-    double scale = 1e-300;
-
-    for (size_t i = 0; i < n; i++)
-        scale = fmax(scale, fabs(b[i]));
-    for (size_t i = 0; i < n; i++)
-        ck_assert_msg(fabs(a[i] - b[i]) <= tolerance * scale, "%s[%zu]: %.17g, expected %.17g",
-                      what, i, a[i], b[i]);
 }
 
 /* ---- torch's values and gradients ---- */
@@ -343,6 +322,88 @@ START_TEST(divergence_has_the_right_gradient)
 }
 END_TEST
 
+/* ---- the same through the plan: packing, fusion, lanes ---- */
+
+#define MAX_OUTPUTS 128
+
+/* v, its vjp in x and in every parameter, and the divergence. */
+static size_t
+outputs_of(Case *c, FmNode **out)
+{
+    FmNode *v = fm_net_velocity(c->net, c->graph, &c->info, c->x, c->t, c->y);
+    FmNode *cot = fm_input(c->graph, "cot", 1, c->data.ndim, c->data.dim);
+    const guint n_nodes = c->graph->nodes->len;
+    size_t n = 0;
+
+    out[n++] = v;
+    out[n++] = divergence(c, v);
+    ck_assert(fm_vjp(v, cot, &c->x, 1, &out[n++]));
+    for (guint i = 0; i < n_nodes; i++) {
+        FmNode *node = c->graph->nodes->pdata[i];
+
+        if (node->op == FM_OP_PARAM && n < MAX_OUTPUTS) {
+            ck_assert(fm_vjp(v, cot, &node, 1, &out[n]));
+            n += out[n] != NULL;
+        }
+    }
+    ok(c);
+    return n;
+}
+
+static void
+set_params(Case *c, FmParams *params)
+{
+    for (size_t i = 0; i < fm_params_count(params); i++) {
+        const FmParam *p = fm_params_nth(params, i);
+        const FmNode *node = g_hash_table_lookup(c->graph->names, p->name);
+
+        for (size_t j = 0; j < p->size; j++)
+            ((double *)fm_params_data(params, p))[j] = param_value(node, j);
+    }
+}
+
+START_TEST(plan_agrees_with_plain_evaluation)
+{
+    const gboolean image = second_order_cases[_i].image;
+    Leaves leaves = {.x_scale = 1.0};
+    FmNode *nodes[MAX_OUTPUTS];
+    const void *in[8] = {NULL};
+    void *out[MAX_OUTPUTS];
+    FmPlanOptions options = {.dtype = FM_F64, .tile = 2};
+    GError *error = NULL;
+    FmParams *params;
+    FmPlan *plan;
+    FmExec *exec;
+    size_t n;
+    Case c;
+    Eval e;
+
+    case_open(&c, second_order_cases[_i].spec, image ? 3 : 1,
+              image ? (size_t[]){4, 4, 1} : (size_t[]){3}, second_order_cases[_i].classes);
+    n = outputs_of(&c, nodes);
+    eval_open(&e, B, leaf, &leaves);
+    options.backend = e.backend;
+    plan = fm_plan_new(c.graph, nodes, n, &options, &error);
+    ck_assert_msg(plan != NULL, "%s", error ? error->message : "?");
+    params = fm_params_new(c.graph, FM_F64, 1, &error);
+    set_params(&c, params);
+    exec = fm_exec_new(plan, params, 2, &error);
+    ck_assert_msg(exec != NULL, "%s", error ? error->message : "?");
+    for (size_t i = 0; i < fm_plan_n_inputs(plan); i++)
+        in[i] = eval(&e, g_hash_table_lookup(c.graph->names, fm_plan_input_name(plan, i)));
+    for (size_t i = 0; i < n; i++)
+        out[i] = eval_alloc(&e, eval_size(&e, nodes[i]));
+    ck_assert(fm_exec_run(exec, B, in, NULL, NULL, out, (FmKey){.seed = 7}, &error));
+    for (size_t i = 0; i < n; i++)
+        close_to("output", out[i], eval(&e, nodes[i]), eval_size(&e, nodes[i]), 1e-10);
+    fm_exec_free(exec);
+    fm_plan_free(plan);
+    fm_params_free(params);
+    eval_close(&e);
+    case_close(&c);
+}
+END_TEST
+
 /* ---- layers that the nets above do not reach ---- */
 
 START_TEST(resampling_and_layer_norm)
@@ -505,16 +566,6 @@ END_TEST
 
 /* ---- objectives ---- */
 
-static FmPlugin *
-open_plugin(FmKind kind, const char *spec)
-{
-    GError *error = NULL;
-    FmPlugin *p = fm_plugin_new(kind, spec, &error);
-
-    ck_assert_msg(p != NULL, "%s", error ? error->message : "?");
-    return p;
-}
-
 START_TEST(cfm_is_the_mean_squared_gap)
 {
     static const size_t D = 3;
@@ -587,62 +638,6 @@ START_TEST(ml_is_the_negative_log_density)
     fm__loss_free(loss);
     fm_plugin_free(ml);
     case_close(&c);
-}
-END_TEST
-
-/* ---- optimizers ---- */
-
-static const struct {
-    const char *spec;
-    double decay;
-    const double *expected;
-} optimizer_cases[] = {
-    {"adam:beta1=0.8,beta2=0.95,eps=1e-6", 0.3, torch_adam},
-    {"adamw:beta1=0.8,beta2=0.95,eps=1e-6", 0.3, torch_adamw},
-    {"sgd:momentum=0.7", 0.3, torch_sgd},
-    {"sgd:momentum=0.7,nesterov=yes", 0.3, torch_nesterov},
-    {"sgd:momentum=0", 0.0, torch_plain},
-};
-
-START_TEST(optimizer_follows_torch)
-{
-    FmPlugin *opt = open_plugin(FM_KIND_OPTIMIZER, optimizer_cases[_i].spec);
-    double p[9], g[9], moment[FM_MAX_MOMENTS][9] = {{0}};
-    float pf[9], gf[9], momentf[FM_MAX_MOMENTS][9] = {{0}};
-
-    for (size_t i = 0; i < 9; i++)
-        pf[i] = (float)(p[i] = wave("p", i));
-    for (guint64 step = 1; step <= 7; step++) {
-        g_autofree char *name = g_strdup_printf("grad%d", (int)step);
-        FmUpdate u = {.dtype = FM_F64,
-                      .n = 9,
-                      .param = p,
-                      .grad = g,
-                      .grad_scale = 0.7,
-                      .lr = 0.02,
-                      .weight_decay = optimizer_cases[_i].decay,
-                      .step = step};
-        FmUpdate uf = u;
-
-        uf.dtype = FM_F32;
-        uf.param = pf;
-        uf.grad = gf;
-        for (int m = 0; m < fm_optimizer_moments(opt); m++) {
-            u.moment[m] = moment[m];
-            uf.moment[m] = momentf[m];
-        }
-        for (size_t i = 0; i < 9; i++) {
-            g[i] = p[i] + wave(name, i);
-            gf[i] = (float)(pf[i] + wave(name, i));
-        }
-        fm_optimizer_update(opt, &u);
-        fm_optimizer_update(opt, &uf);
-    }
-    close_to("parameters", p, optimizer_cases[_i].expected, 9, 1e-13);
-    for (size_t i = 0; i < 9; i++)
-        p[i] = pf[i];
-    close_to("parameters in f32", p, optimizer_cases[_i].expected, 9, 2e-6);
-    fm_plugin_free(opt);
 }
 END_TEST
 
@@ -729,13 +724,13 @@ main(void)
     tcase_add_loop_test(tc, net_agrees_with_torch, 0, G_N_ELEMENTS(torch_cases));
     tcase_add_loop_test(tc, activation_agrees_with_torch, 0, G_N_ELEMENTS(activation_cases));
     tcase_add_loop_test(tc, divergence_has_the_right_gradient, 0, G_N_ELEMENTS(second_order_cases));
+    tcase_add_loop_test(tc, plan_agrees_with_plain_evaluation, 0, G_N_ELEMENTS(second_order_cases));
     tcase_add_test(tc, resampling_and_layer_norm);
     tcase_add_test(tc, dropout_keeps_the_mean_and_is_off_outside_training);
     tcase_add_test(tc, default_unet_is_small_and_zero_at_first);
     tcase_add_loop_test(tc, realnvp_inverts_and_knows_its_jacobian, 2, 6);
     tcase_add_test(tc, cfm_is_the_mean_squared_gap);
     tcase_add_test(tc, ml_is_the_negative_log_density);
-    tcase_add_loop_test(tc, optimizer_follows_torch, 0, G_N_ELEMENTS(optimizer_cases));
     tcase_add_test(tc, every_net_builds_what_it_takes);
     tcase_add_test(tc, conv_refuses_what_cannot_work);
     suite_add_tcase(s, tc);
