@@ -246,10 +246,10 @@ END_TEST
 START_TEST(gaussian_kl_equals_its_formula)
 {
     /* three rows in one column: moments by hand */
-    const double x[4] = {1.0, 2.0, 4.0, 5.0}, y[3] = {0.0, 3.0, 1.5};
+    const double x[4] = {1.0, 2.0, 4.0, 5.0}, y[3] = {0.0, 3.0, 1.5}, z[6] = {1, 2, 3, 5, 4, 7};
     const double mp = 3.0, vp = 10.0 / 3.0, mq = 1.5, vq = 2.25;
     g_autoptr(FmPlugin) d = open_plugin("gaussian-kl");
-    const FmSamples p = samples(x, 4, 1), q = samples(y, 3, 1), one = samples(y, 2, 3);
+    const FmSamples p = samples(x, 4, 1), q = samples(y, 3, 1), one = samples(z, 2, 3);
     FmEstimate e = estimate(d, &p, &q, 1);
 
     ck_assert_double_eq_tol(
