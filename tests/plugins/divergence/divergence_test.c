@@ -335,6 +335,35 @@ START_TEST(tv_and_jensen_shannon_match_gaussians)
 }
 END_TEST
 
+/* Correlated, singular and shifted: covariances that do not commute, by an exact linear map. */
+START_TEST(frechet_matches_closed_forms)
+{
+    /* rows +-c e_i: mean 0, covariance 2 c^2 / (n - 1) I */
+    const double x[8] = {1.5, 0.0, -1.5, 0.0, 0.0, 1.5, 0.0, -1.5};
+    double y[8];
+    g_autoptr(FmPlugin) d = open_plugin("frechet");
+    const double s = 2.0 * 1.5 * 1.5 / 3.0;
+    /* y = A x + u: Sp = s I, Sq = s A A^T; the distance is |u|^2 + s |(A A^T)^1/2 - I|^2; A below is
+     * symmetric positive definite, so (A A^T)^1/2 = A */
+    const double A[4] = {1.9, 0.6, 0.6, 0.8}, u[2] = {0.7, -0.4};
+    FmSamples p = samples(x, 4, 2), q = samples(y, 4, 2);
+    FmEstimate e;
+
+    for (int i = 0; i < 4; i++)
+        for (int a = 0; a < 2; a++)
+            y[2 * i + a] = A[2 * a] * x[2 * i] + A[2 * a + 1] * x[2 * i + 1] + u[a];
+    e = estimate(d, &p, &q, 1);
+    ck_assert_double_eq_tol(e.value, 0.65 + s * (0.81 + 2.0 * 0.36 + 0.04), 1e-12);
+    ck_assert(isnan(e.se));
+    for (int i = 0; i < 4; i++) /* a constant column */
+        y[2 * i + 1] = 0.25;
+    e = estimate(d, &p, &q, 1);
+    /* covariances s I and diag(v, 0) */
+    const double v = s * (1.9 * 1.9 + 0.36);
+    ck_assert_double_eq_tol(e.value, 0.49 + 0.0625 + pow(sqrt(v) - sqrt(s), 2.0) + s, 1e-12);
+}
+END_TEST
+
 /* ---- conformance: every divergence of the registry ---- */
 
 START_TEST(zero_when_equal)
@@ -405,8 +434,8 @@ main(void)
 
     fm_registry_load_all();
     n = (int)fm_registry_count(FM_KIND_DIVERGENCE);
-    if (n < 7) {
-        g_printerr("found %d divergences, expected at least 7\n", n);
+    if (n < 8) {
+        g_printerr("found %d divergences, expected at least 8\n", n);
         return 1;
     }
     tcase_set_timeout(t, 120);
@@ -417,6 +446,7 @@ main(void)
     tcase_add_test(t, knn_is_quick);
     tcase_add_test(t, gaussian_kl_equals_its_formula);
     tcase_add_loop_test(t, tv_and_jensen_shannon_match_gaussians, 0, 2);
+    tcase_add_test(t, frechet_matches_closed_forms);
     tcase_add_test(t, mc_kl_is_a_mean_of_ratios);
     tcase_add_loop_test(t, zero_when_equal, 0, n);
     tcase_add_loop_test(t, refuses_bad_input, 0, n);
