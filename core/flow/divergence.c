@@ -126,7 +126,8 @@ fm_estimate_block_se(const double *value, size_t n)
 
     if (n < 2)
         return NAN;
-    t = n - 2 < G_N_ELEMENTS(t975) ? t975[n - 2] : 1.95996 + 2.3724 / (n - 1.0) + 2.82 / pow(n - 1.0, 2.0);
+    t = n - 2 < G_N_ELEMENTS(t975) ? t975[n - 2]
+                                   : 1.95996 + 2.3724 / (n - 1.0) + 2.82 / pow(n - 1.0, 2.0);
     for (size_t i = 0; i < n; i++)
         mean += value[i] / n;
     for (size_t i = 0; i < n; i++)

@@ -19,7 +19,7 @@ enum { PAIRS_ROWS = 32, PAIRS_COLUMNS = 512, PAIRS_GEMM_D = 16 };
 /* One sample's side: sums of kernel values of each of its rows against both samples. */
 typedef struct PairsSide {
     size_t n;
-    double *x, *norm; /* (n, D), (n) */
+    double *x, *norm;                    /* (n, D), (n) */
     double *own, *other, *own2, *other2; /* (n) sums and sums of squares */
 } PairsSide;
 

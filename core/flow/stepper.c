@@ -186,8 +186,8 @@ stepper_combine(FmStepper *s, int n, const double *w)
                 c[m] = h * w[j];
                 k[m++] = s->k[j] + i * s->row_bytes;
             }
-        s->kernels->combine(each * s->p->D, s->y + i * s->row_bytes, s->x + i * s->row_bytes, m,
-                            c, k);
+        s->kernels->combine(each * s->p->D, s->y + i * s->row_bytes, s->x + i * s->row_bytes, m, c,
+                            k);
     }
 }
 
@@ -246,8 +246,8 @@ stepper_errors(FmStepper *s)
             }
         /* k[1]'s row is free unless the estimate or dense output uses it: take the user's row,
          * which is written when the row retires */
-        sum = s->kernels->error(s->width, s->x_out + s->row[i] * s->row_bytes, s->x + at,
-                                s->y + at, o->rtol, o->atol, m, c, k);
+        sum = s->kernels->error(s->width, s->x_out + s->row[i] * s->row_bytes, s->x + at, s->y + at,
+                                o->rtol, o->atol, m, c, k);
         if (s->width < s->p->D && !s->kernels->finite(s->p->D, s->y + at))
             sum = NAN;
         total += sum;
@@ -336,8 +336,8 @@ stepper_judge(FmStepper *s, size_t i)
     }
     if (o == NULL)
         return;
-    r->h = tried * fm__step_factor(o->control, s->tab->order, k, r->err, r->err_prev,
-                                   r->was_rejected);
+    r->h =
+        tried * fm__step_factor(o->control, s->tab->order, k, r->err, r->err_prev, r->was_rejected);
     r->was_rejected = !accepted;
     if (accepted)
         r->err_prev = r->err;
@@ -376,7 +376,8 @@ stepper_start(FmStepper *s)
     const FmSolve *p = s->p;
 
     for (size_t i = s->m; i-- > 0;) {
-        for (; s->rows[i].next_out < p->n_out && s->dir * (p->t_out[s->rows[i].next_out] - p->t0) <= 0.0;
+        for (; s->rows[i].next_out < p->n_out &&
+               s->dir * (p->t_out[s->rows[i].next_out] - p->t0) <= 0.0;
              s->rows[i].next_out++)
             memcpy(stepper_out(s, i, s->rows[i].next_out), s->x + i * s->row_bytes, s->row_bytes);
         if (!s->kernels->finite(p->D, s->x + i * s->row_bytes))

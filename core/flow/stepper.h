@@ -17,8 +17,7 @@ typedef struct FmStepKernels {
     double (*error)(size_t D, void *e, const void *x0, const void *x1, double rtol, double atol,
                     int m, const double *c, const void *const *k);
     /* sum over d of ((v - w) / (atol + rtol |x|))^2; w may be NULL (0) */
-    double (*norm)(size_t D, const void *v, const void *w, const void *x, double rtol,
-                   double atol);
+    double (*norm)(size_t D, const void *v, const void *w, const void *x, double rtol, double atol);
     gboolean (*finite)(size_t D, const void *x);
     /* Cubic Hermite at theta in (0, 1) of a step of signed size h */
     void (*hermite)(size_t D, void *out, double theta, double h, const void *x0, const void *x1,
@@ -29,12 +28,12 @@ extern const FmStepKernels fm__step_kernels_f32, fm__step_kernels_f64;
 
 /* The state of one active row beside its numbers. */
 typedef struct FmStepRow {
-    double t, t_new; /* now; at the end of the step being tried */
-    double h; /* size the controller wants, > 0 */
+    double t, t_new;      /* now; at the end of the step being tried */
+    double h;             /* size the controller wants, > 0 */
     double err, err_prev; /* error norm of this step; of the last accepted one */
-    size_t next_out; /* first output time not yet written */
-    guint8 has_k1; /* k[0] holds f(t, x) */
-    guint8 was_rejected; /* the step before was */
+    size_t next_out;      /* first output time not yet written */
+    guint8 has_k1;        /* k[0] holds f(t, x) */
+    guint8 was_rejected;  /* the step before was */
 } FmStepRow;
 
 /* One fm_solve() call. Active rows are 0 .. m - 1 of every buffer. */
@@ -43,23 +42,23 @@ typedef struct FmStepper {
     const FmTableau *tab;
     const FmStepKernels *kernels;
     const FmAdaptiveOptions *adaptive; /* NULL: fixed steps */
-    double step; /* fixed step size */
-    double dir; /* +1 or -1 */
-    gboolean uniform; /* all rows share t and h */
+    double step;                       /* fixed step size */
+    double dir;                        /* +1 or -1 */
+    gboolean uniform;                  /* all rows share t and h */
     gboolean end_stage; /* evaluate f at the end of a step as k[stages] for cubic Hermite */
-    int last; /* index of the stage at the end of the step, or -1 */
-    size_t width; /* columns in the error norm */
+    int last;           /* index of the stage at the end of the step, or -1 */
+    size_t width;       /* columns in the error norm */
     size_t row_bytes;
     /* caller's */
     char *x_out;
     FmSolveStat *stat;
     /* work */
     size_t m;
-    size_t *row; /* (n) numbers in the caller's batch */
+    size_t *row;     /* (n) numbers in the caller's batch */
     double *t_stage; /* (n) */
     FmStepRow *rows; /* (n) */
-    size_t *pick; /* (n) */
-    char *x, *y; /* (n, D) state; stage state, then the solution at the end of the step */
+    size_t *pick;    /* (n) */
+    char *x, *y;     /* (n, D) state; stage state, then the solution at the end of the step */
     char *k[FM_MAX_STAGES + 1]; /* (n, D) each */
 } FmStepper;
 

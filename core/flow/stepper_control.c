@@ -57,8 +57,8 @@ fm__stepper_first(FmStepper *s)
 
     /* d0 into err, d1 into err_prev, h0 into h */
     for (size_t i = 0; i < s->m; i++)
-        sum[i] = s->kernels->norm(s->width, s->x + i * s->row_bytes, NULL,
-                                  s->x + i * s->row_bytes, o->rtol, o->atol);
+        sum[i] = s->kernels->norm(s->width, s->x + i * s->row_bytes, NULL, s->x + i * s->row_bytes,
+                                  o->rtol, o->atol);
     control_rms(s, sum);
     for (size_t i = 0; i < s->m; i++)
         s->rows[i].err = sum[i];
@@ -81,15 +81,14 @@ fm__stepper_first(FmStepper *s)
     if (!fm__stepper_eval(s, s->y, 1))
         return FALSE;
     for (size_t i = 0; i < s->m; i++)
-        sum[i] = s->kernels->norm(s->width, s->k[1] + i * s->row_bytes,
-                                  s->k[0] + i * s->row_bytes, s->x + i * s->row_bytes, o->rtol,
-                                  o->atol);
+        sum[i] = s->kernels->norm(s->width, s->k[1] + i * s->row_bytes, s->k[0] + i * s->row_bytes,
+                                  s->x + i * s->row_bytes, o->rtol, o->atol);
     control_rms(s, sum);
     for (size_t i = 0; i < s->m; i++) {
         FmStepRow *r = &s->rows[i];
         const double d1 = r->err_prev, d2 = sum[i] / r->h;
-        const double h1 = d1 <= 1e-15 && d2 <= 1e-15 ? MAX(1e-6, r->h * 1e-3)
-                                                     : pow(0.01 / MAX(d1, d2), exponent);
+        const double h1 =
+            d1 <= 1e-15 && d2 <= 1e-15 ? MAX(1e-6, r->h * 1e-3) : pow(0.01 / MAX(d1, d2), exponent);
 
         r->h = isfinite(h1) && h1 > 0.0 ? MIN(100.0 * r->h, h1) : r->h;
         r->h = CLAMP(r->h, MIN(o->step_min, span), span);

@@ -10,7 +10,8 @@ typedef struct Energy {
 } Energy;
 
 static const FmOption energy_options[] = {
-    FM_OPT_INT(Energy, rows, 5000, 2, 1000000, "most rows used of each sample (time grows squared)"),
+    FM_OPT_INT(Energy, rows, 5000, 2, 1000000,
+               "most rows used of each sample (time grows squared)"),
     FM_OPT_END,
 };
 
@@ -42,7 +43,6 @@ static const FmFact energy_facts[] = {
 };
 
 FM_PLUGIN_DECLARE(DIVERGENCE, energy, "energy", energy_ops, .self_size = sizeof(Energy),
-                  .options = energy_options,
-                  .summary = "energy distance, unbiased",
+                  .options = energy_options, .summary = "energy distance, unbiased",
                   .source = "Szekely & Rizzo 2013, doi:10.1016/j.jspi.2013.03.018",
                   .facts = energy_facts);

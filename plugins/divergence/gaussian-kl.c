@@ -182,7 +182,8 @@ static const FmFact gaussian_kl_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DIVERGENCE, gaussian_kl, "gaussian-kl", gaussian_kl_ops,
-                  .summary = "Kullback-Leibler divergence of the Gaussians with the samples' moments",
-                  .source = "Kullback 1959, Information Theory and Statistics, sec. 9.1",
-                  .facts = gaussian_kl_facts);
+FM_PLUGIN_DECLARE(
+    DIVERGENCE, gaussian_kl, "gaussian-kl", gaussian_kl_ops,
+    .summary = "Kullback-Leibler divergence of the Gaussians with the samples' moments",
+    .source = "Kullback 1959, Information Theory and Statistics, sec. 9.1",
+    .facts = gaussian_kl_facts);

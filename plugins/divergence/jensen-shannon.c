@@ -17,8 +17,8 @@ jensen_shannon_term(double own, double other)
 /* Mean of the terms of one sample; *var: variance of that mean. Returns FALSE with a reason when a
  * density is 0 at a row of its own sample. */
 static gboolean
-jensen_shannon_mean(const FmSamples *s, const double *own, const double *other, double *mean, double *var,
-                    FmEstimate *out)
+jensen_shannon_mean(const FmSamples *s, const double *own, const double *other, double *mean,
+                    double *var, FmEstimate *out)
 {
     double sum = 0.0;
 
@@ -38,8 +38,8 @@ jensen_shannon_mean(const FmSamples *s, const double *own, const double *other, 
 }
 
 static gboolean
-jensen_shannon_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                        FmEstimate *out, GError **error)
+jensen_shannon_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key,
+                        int threads, FmEstimate *out, GError **error)
 {
     double a, b, va, vb;
 
@@ -67,5 +67,4 @@ static const FmFact jensen_shannon_facts[] = {
 
 FM_PLUGIN_DECLARE(DIVERGENCE, jensen_shannon, "jensen-shannon", jensen_shannon_ops,
                   .summary = "Jensen-Shannon divergence from log-densities at both samples",
-                  .source = "Lin 1991, doi:10.1109/18.61115",
-                  .facts = jensen_shannon_facts);
+                  .source = "Lin 1991, doi:10.1109/18.61115", .facts = jensen_shannon_facts);

@@ -2,13 +2,13 @@
  *
  *   KL = d/n sum_i log(nu_i / rho_i) + log(m / (n - 1))
  *
- * rho_i: distance of x_i (of P, n rows) to its k-th neighbour among the other rows of P, nu_i: to its
- * k-th neighbour in Q (m rows). Source: Wang, Kulkarni & Verdu 2009, doi:10.1109/TIT.2009.2016060,
- * eq. 5; Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271, eq. 14.
+ * rho_i: distance of x_i (of P, n rows) to its k-th neighbour among the other rows of P, nu_i: to
+ * its k-th neighbour in Q (m rows). Source: Wang, Kulkarni & Verdu 2009,
+ * doi:10.1109/TIT.2009.2016060, eq. 5; Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271, eq. 14.
  *
  * Ties and duplicates: the radius is the k-th distance or, where that is 0, the smallest positive
- * distance; with c points within the radius the term gets psi(c) in place of psi(k) (ibid., sec. III,
- * neighbour numbers that depend on the point). Without ties c = k and the formula is as above.
+ * distance; with c points within the radius the term gets psi(c) in place of psi(k) (ibid., sec.
+ * III, neighbour numbers that depend on the point). Without ties c = k and the formula is as above.
  *
  * Search: k-d tree for d <= 8, else distances by blocks of a matrix product, whose candidates are
  * measured again exactly. Standard error: ten disjoint blocks of both samples, t interval. */
@@ -20,11 +20,11 @@
 #include <string.h>
 
 enum {
-    KNN_LEAF = 12, /* points of a leaf */
-    KNN_TREE_D = 8, /* widest data for the tree */
-    KNN_CHUNK = 64, /* queries of one work item */
+    KNN_LEAF = 12,      /* points of a leaf */
+    KNN_TREE_D = 8,     /* widest data for the tree */
+    KNN_CHUNK = 64,     /* queries of one work item */
     KNN_COLUMNS = 1024, /* reference points of one matrix product */
-    KNN_SPARE = 8, /* candidates beyond k + 1 that are measured again */
+    KNN_SPARE = 8,      /* candidates beyond k + 1 that are measured again */
     KNN_BLOCKS = 10,
     KNN_K_MAX = 100,
     KNN_LIST = KNN_K_MAX + 1 + KNN_SPARE
@@ -42,7 +42,7 @@ static const FmOption knn_options[] = {
 /* ---- the nearest so far ---- */
 
 typedef struct KnnBest {
-    size_t n, size; /* entries; wanted */
+    size_t n, size;      /* entries; wanted */
     double d2[KNN_LIST]; /* ascending */
     size_t at[KNN_LIST];
 } KnnBest;
@@ -83,16 +83,16 @@ knn_distance2(size_t D, const double *a, const double *b)
 
 typedef struct KnnNode {
     double split;
-    guint32 axis; /* G_MAXUINT32: leaf */
+    guint32 axis;       /* G_MAXUINT32: leaf */
     guint32 begin, end; /* points of the node */
-    guint32 right; /* the left child follows its parent */
+    guint32 right;      /* the left child follows its parent */
 } KnnNode;
 
 typedef struct KnnSet {
     size_t n, D;
-    double *x; /* (n, D) owned, in tree order */
-    guint32 *id; /* (n) owned: the caller's row */
-    double *norm; /* (n) owned; brute force only */
+    double *x;     /* (n, D) owned, in tree order */
+    guint32 *id;   /* (n) owned: the caller's row */
+    double *norm;  /* (n) owned; brute force only */
     KnnNode *node; /* owned; NULL: brute force */
     guint32 n_nodes;
 } KnnSet;
@@ -295,9 +295,9 @@ knn_term(const KnnSet *s, const double *x, guint32 skip, size_t k, const KnnBest
 typedef struct KnnJob {
     const KnnSet *p, *q;
     size_t k;
-    double *term; /* (p->n) log-ratio of a point, by position in p */
-    guint8 *tied; /* (p->n) */
-    double *work; /* brute force: (threads, KNN_CHUNK, KNN_COLUMNS) */
+    double *term;  /* (p->n) log-ratio of a point, by position in p */
+    guint8 *tied;  /* (p->n) */
+    double *work;  /* brute force: (threads, KNN_CHUNK, KNN_COLUMNS) */
     KnnBest *best; /* brute force: (threads, KNN_CHUNK) */
 } KnnJob;
 
@@ -477,8 +477,10 @@ knn_run(KnnJob *job, const FmSamples *p, const FmSamples *q, FmKey key, int thre
         fm_estimate_number(out, "points with ties", (double)tied);
     if (!isfinite(out->value)) {
         out->value = NAN;
-        g_strlcpy(out->why, "a sample has no two distinct points: the divergence of densities is "
-                            "not defined", sizeof out->why);
+        g_strlcpy(out->why,
+                  "a sample has no two distinct points: the divergence of densities is "
+                  "not defined",
+                  sizeof out->why);
         return TRUE;
     }
     if (MIN(p->n, q->n) / KNN_BLOCKS < job->k + 2) {

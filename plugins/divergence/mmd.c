@@ -11,7 +11,7 @@ enum { MMD_MEDIAN_PAIRS = 4000, MMD_MAX = 16 };
 
 typedef struct Mmd {
     FmReals bandwidth; /* option */
-    int rows; /* option */
+    int rows;          /* option */
 } Mmd;
 
 static const FmOption mmd_options[] = {
@@ -107,7 +107,6 @@ static const FmFact mmd_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DIVERGENCE, mmd, "mmd", mmd_ops, .self_size = sizeof(Mmd),
-                  .options = mmd_options,
+FM_PLUGIN_DECLARE(DIVERGENCE, mmd, "mmd", mmd_ops, .self_size = sizeof(Mmd), .options = mmd_options,
                   .summary = "squared maximum mean discrepancy, Gaussian kernels, unbiased",
                   .source = "Gretton et al. 2012, JMLR 13:723, eq. 3", .facts = mmd_facts);

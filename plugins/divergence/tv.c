@@ -63,7 +63,8 @@ static const FmFact tv_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DIVERGENCE, tv, "tv", tv_ops,
-                  .summary = "total variation distance from log-densities at both samples",
-                  .source = "Levin & Peres, Markov Chains and Mixing Times, doi:10.1090/mbk/107, prop. 4.2",
-                  .facts = tv_facts);
+FM_PLUGIN_DECLARE(
+    DIVERGENCE, tv, "tv", tv_ops,
+    .summary = "total variation distance from log-densities at both samples",
+    .source = "Levin & Peres, Markov Chains and Mixing Times, doi:10.1090/mbk/107, prop. 4.2",
+    .facts = tv_facts);

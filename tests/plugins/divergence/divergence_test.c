@@ -83,12 +83,14 @@ START_TEST(intervals_cover)
         size_t n;
         double sd, mean;
     } row[] = {
-        {"knn-kl", 1000, 1.1, 0.3},     {"gaussian-kl", 500, 1.1, 0.3},
-        {"mmd:bandwidth=[1.3]", 120, 1.37, 0.0}, {"energy", 120, 1.37, 0.0},
+        {"knn-kl", 1000, 1.1, 0.3},
+        {"gaussian-kl", 500, 1.1, 0.3},
+        {"mmd:bandwidth=[1.3]", 120, 1.37, 0.0},
+        {"energy", 120, 1.37, 0.0},
     };
     g_autoptr(FmPlugin) d = open_plugin(row[_i].spec);
-    const int hits = covered(d, row[_i].n, D, 100, row[_i].mean, row[_i].sd,
-                             row[_i].mean == 0.0 ? 0.0 : truth);
+    const int hits =
+        covered(d, row[_i].n, D, 100, row[_i].mean, row[_i].sd, row[_i].mean == 0.0 ? 0.0 : truth);
 
     ck_assert_msg(hits >= 88, "%s covered %d of 100", row[_i].spec, hits);
 }
@@ -121,8 +123,8 @@ START_TEST(mmd_and_energy_match_closed_forms)
     int hits = 0;
 
     for (int j = 0; j < 2; j++)
-        mmd += 0.5 * (mean_kernel(0.0, a * sqrt(2.0), h[j]) + mean_kernel(0.0, b * sqrt(2.0), h[j]) -
-                      2.0 * mean_kernel(m, c, h[j]));
+        mmd += 0.5 * (mean_kernel(0.0, a * sqrt(2.0), h[j]) +
+                      mean_kernel(0.0, b * sqrt(2.0), h[j]) - 2.0 * mean_kernel(m, c, h[j]));
     for (guint64 s = 0; s < 60; s++) {
         double *x = draw(100 + s, 300, 1, m, a), *y = draw(900 + s, 220, 1, 0.0, b);
         const FmSamples p = samples(x, 300, 1), q = samples(y, 220, 1);
@@ -343,8 +345,8 @@ START_TEST(frechet_matches_closed_forms)
     double y[8];
     g_autoptr(FmPlugin) d = open_plugin("frechet");
     const double s = 2.0 * 1.5 * 1.5 / 3.0;
-    /* y = A x + u: Sp = s I, Sq = s A A^T; the distance is |u|^2 + s |(A A^T)^1/2 - I|^2; A below is
-     * symmetric positive definite, so (A A^T)^1/2 = A */
+    /* y = A x + u: Sp = s I, Sq = s A A^T; the distance is |u|^2 + s |(A A^T)^1/2 - I|^2; A below
+     * is symmetric positive definite, so (A A^T)^1/2 = A */
     const double A[4] = {1.9, 0.6, 0.6, 0.8}, u[2] = {0.7, -0.4};
     FmSamples p = samples(x, 4, 2), q = samples(y, 4, 2);
     FmEstimate e;
@@ -371,7 +373,8 @@ START_TEST(zero_when_equal)
     const FmPluginDesc *desc = fm_registry_nth(FM_KIND_DIVERGENCE, (size_t)_i);
     const FmDivergenceOps *ops = desc->ops;
     g_autoptr(FmPlugin) d = open_plugin(desc->name);
-    double *x = draw(21, 600, 2, 0.4, 1.2), *y = draw(22, 600, 2, 0.4, 1.2), *l = draw(23, 600, 1, 0, 1);
+    double *x = draw(21, 600, 2, 0.4, 1.2), *y = draw(22, 600, 2, 0.4, 1.2),
+           *l = draw(23, 600, 1, 0, 1);
     FmSamples p = samples(x, 600, 2), q = samples(y, 600, 2);
     FmEstimate one, two;
 

@@ -1,4 +1,5 @@
-/* adaptive_test.c: step-size control per row and per batch, failures, agreement with torchdiffeq. */
+/* adaptive_test.c: step-size control per row and per batch, failures, agreement with torchdiffeq.
+ */
 #include <check.h>
 #include <fmcore/fmcore.h>
 #include <math.h>
@@ -104,8 +105,13 @@ START_TEST(agrees_with_torchdiffeq)
             g_strdup_printf("%s:rtol=%g,atol=%g%s", c->solver, c->tol, c->tol, mode[m]);
         g_autoptr(FmPlugin) plugin = open_plugin(spec);
         const int per_step = fm_solver_tableau(plugin)->stages - 1;
-        FmSolve s = {.solver = plugin, .field = {field_eval, &field}, .dtype = FM_F64, .n = 4,
-                     .D = (size_t)c->D, .t0 = c->t0, .t1 = c->t1};
+        FmSolve s = {.solver = plugin,
+                     .field = {field_eval, &field},
+                     .dtype = FM_F64,
+                     .n = 4,
+                     .D = (size_t)c->D,
+                     .t0 = c->t0,
+                     .t1 = c->t1};
         double x[12];
         FmSolveStat stat[4];
 
@@ -142,8 +148,16 @@ START_TEST(rows_do_not_depend_on_each_other)
     double x[N][3], out[N][3][3], y[N][3], out_y[N][3][3], z[3], out_z[3][3];
     FmSolveStat stat[N], stat_y[N], stat_z;
     gboolean differ = FALSE;
-    FmSolve s = {.solver = plugin, .field = {field_eval, &field}, .dtype = FM_F64, .n = N, .D = 3,
-                 .t0 = 0.0, .t1 = 1.3, .n_out = 3, .t_out = t_out, .out = out};
+    FmSolve s = {.solver = plugin,
+                 .field = {field_eval, &field},
+                 .dtype = FM_F64,
+                 .n = N,
+                 .D = 3,
+                 .t0 = 0.0,
+                 .t1 = 1.3,
+                 .n_out = 3,
+                 .t_out = t_out,
+                 .out = out};
 
     for (int i = 0; i < N; i++)
         for (int j = 0; j < 3; j++)
@@ -182,8 +196,13 @@ START_TEST(error_follows_the_tolerance)
         g_autofree char *spec =
             g_strdup_printf("%s:rtol=1e-%d,atol=1e-%d", names[_i], digits, digits);
         g_autoptr(FmPlugin) plugin = open_plugin(spec);
-        FmSolve s = {.solver = plugin, .field = {field_eval, &field}, .dtype = FM_F64, .n = 4,
-                     .D = 2, .t0 = c->t0, .t1 = c->t1};
+        FmSolve s = {.solver = plugin,
+                     .field = {field_eval, &field},
+                     .dtype = FM_F64,
+                     .n = 4,
+                     .D = 2,
+                     .t0 = c->t0,
+                     .t1 = c->t1};
         double x[8], worst = 0.0;
         FmSolveStat stat[4];
 
@@ -221,8 +240,13 @@ START_TEST(a_row_that_blows_up_is_a_status)
     g_autoptr(FmPlugin) plugin = open_plugin(specs[_i]);
     double x[4] = {-1.7, 2.385, -0.31, NAN};
     FmSolveStat stat[4];
-    FmSolve s = {.solver = plugin, .field = {blow_up, NULL}, .dtype = FM_F64, .n = 4, .D = 1,
-                 .t0 = 0.0, .t1 = 3.0};
+    FmSolve s = {.solver = plugin,
+                 .field = {blow_up, NULL},
+                 .dtype = FM_F64,
+                 .n = 4,
+                 .D = 1,
+                 .t0 = 0.0,
+                 .t1 = 3.0};
 
     ck_assert(solve(&s, x, stat));
     ck_assert_int_eq(stat[0].status, FM_SOLVE_OK);
@@ -257,8 +281,16 @@ START_TEST(a_field_that_ends)
     double x[2] = {0.0, 2.0}, out[4];
     FmSolveStat stat[2];
     g_autoptr(FmPlugin) plugin = open_plugin("dopri5");
-    FmSolve s = {.solver = plugin, .field = {ends, NULL}, .dtype = FM_F64, .n = 2, .D = 1,
-                 .t0 = 0.0, .t1 = 2.0, .n_out = 2, .t_out = t_out, .out = out};
+    FmSolve s = {.solver = plugin,
+                 .field = {ends, NULL},
+                 .dtype = FM_F64,
+                 .n = 2,
+                 .D = 1,
+                 .t0 = 0.0,
+                 .t1 = 2.0,
+                 .n_out = 2,
+                 .t_out = t_out,
+                 .out = out};
 
     ck_assert(solve(&s, x, stat));
     ck_assert_int_eq(stat[0].status, FM_SOLVE_NOT_FINITE);
@@ -284,8 +316,13 @@ START_TEST(limits_are_kept)
     g_autoptr(FmPlugin) any = open_plugin("dopri5");
     double x[8];
     FmSolveStat stat[4];
-    FmSolve s = {.solver = few, .field = {field_eval, &field}, .dtype = FM_F64, .n = 4, .D = 2,
-                 .t0 = c->t0, .t1 = c->t1};
+    FmSolve s = {.solver = few,
+                 .field = {field_eval, &field},
+                 .dtype = FM_F64,
+                 .n = 4,
+                 .D = 2,
+                 .t0 = c->t0,
+                 .t1 = c->t1};
 
     memcpy(x, c->x0, sizeof x);
     ck_assert(solve(&s, x, stat));
@@ -320,8 +357,13 @@ START_TEST(error_width_leaves_columns_out)
     g_autoptr(FmPlugin) plugin = open_plugin("dopri5");
     double x[2] = {0.7, 0.1}, y[2] = {0.7, 0.1};
     FmSolveStat a, b;
-    FmSolve s = {.solver = plugin, .field = {rough, NULL}, .dtype = FM_F64, .n = 1, .D = 2,
-                 .t0 = 0.0, .t1 = 1.0};
+    FmSolve s = {.solver = plugin,
+                 .field = {rough, NULL},
+                 .dtype = FM_F64,
+                 .n = 1,
+                 .D = 2,
+                 .t0 = 0.0,
+                 .t1 = 1.0};
 
     ck_assert(solve(&s, x, &a));
     s.error_width = 1;

@@ -122,8 +122,13 @@ error_of_n_steps(const FmPluginDesc *d, int n, double t1, double theta)
     memcpy(x, p.x0, sizeof x);
     for (int i = 0; i < n; i++) {
         const double at = (i + theta) * h;
-        FmSolve s = {.solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS,
-                     .D = 2, .t0 = i * h, .t1 = (i + 1) * h};
+        FmSolve s = {.solver = plugin,
+                     .field = {problem_f64, &p},
+                     .dtype = FM_F64,
+                     .n = ROWS,
+                     .D = 2,
+                     .t0 = i * h,
+                     .t1 = (i + 1) * h};
 
         if (theta > 0.0 && i == n - 1) {
             s.n_out = 1;
@@ -158,14 +163,18 @@ START_TEST(has_the_order_it_declares)
         double x[ROWS * 2];
         FmSolveStat stat[ROWS];
         g_autoptr(FmPlugin) plugin = open_with_step(d, 1.1 / n);
-        FmSolve s = {.solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS,
-                     .D = 2, .t0 = 0.0, .t1 = 1.1};
+        FmSolve s = {.solver = plugin,
+                     .field = {problem_f64, &p},
+                     .dtype = FM_F64,
+                     .n = ROWS,
+                     .D = 2,
+                     .t0 = 0.0,
+                     .t1 = 1.1};
 
         memcpy(x, p.x0, sizeof x);
         solve(&s, x, stat);
         ck_assert_uint_eq(stat[2].accepted, (guint)n);
-        ck_assert_double_eq_tol(problem_error(&p, 1.1, x), error_of_n_steps(d, n, 1.1, 0.0),
-                                1e-12);
+        ck_assert_double_eq_tol(problem_error(&p, 1.1, x), error_of_n_steps(d, n, 1.1, 0.0), 1e-12);
     }
 }
 END_TEST
@@ -184,8 +193,13 @@ START_TEST(integrates_backwards)
     for (size_t r = 0; r < ROWS; r++)
         problem_exact(&p, r, 0.8, x + 2 * r);
     for (int i = n; i > 0; i--) { /* from the end to the start */
-        FmSolve s = {.solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS,
-                     .D = 2, .t0 = 0.8 * i / n, .t1 = 0.8 * (i - 1) / n};
+        FmSolve s = {.solver = plugin,
+                     .field = {problem_f64, &p},
+                     .dtype = FM_F64,
+                     .n = ROWS,
+                     .D = 2,
+                     .t0 = 0.8 * i / n,
+                     .t1 = 0.8 * (i - 1) / n};
 
         solve(&s, x, stat);
         ck_assert_double_eq(stat[0].t, s.t1);
@@ -215,8 +229,8 @@ order_defect(const FmTableau *t, const double *b, int order)
     double ac[FM_MAX_STAGES], ac2[FM_MAX_STAGES], ac3[FM_MAX_STAGES], aac[FM_MAX_STAGES];
     double sum[17] = {0}, worst = 0.0;
     static const int of[17] = {1, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5};
-    static const double value[17] = {1,        1.0 / 2,  1.0 / 3,  1.0 / 6,  1.0 / 4,  1.0 / 8,
-                                     1.0 / 12, 1.0 / 24, 1.0 / 5,  1.0 / 10, 1.0 / 20, 1.0 / 15,
+    static const double value[17] = {1,        1.0 / 2,  1.0 / 3,  1.0 / 6,   1.0 / 4,  1.0 / 8,
+                                     1.0 / 12, 1.0 / 24, 1.0 / 5,  1.0 / 10,  1.0 / 20, 1.0 / 15,
                                      1.0 / 30, 1.0 / 40, 1.0 / 60, 1.0 / 120, 1.0 / 20};
 
     for (int i = 0; i < s; i++) {
@@ -239,10 +253,10 @@ order_defect(const FmTableau *t, const double *b, int order)
             aac2 += t->a[i * s + j] * ac2[j];
             aaac += t->a[i * s + j] * aac[j];
         }
-        const double term[17] = {1,           c,          c * c,     ac[i],        c * c * c, c * ac[i],
-                                 ac2[i],      aac[i],     c * c * c * c, c * c * ac[i], ac3[i],
-                                 c * ac2[i],  c * aac[i], cac,       aac2,         aaac,
-                                 ac[i] * ac[i]};
+        const double term[17] = {
+            1,          c,      c * c,         ac[i],         c * c * c,    c * ac[i],
+            ac2[i],     aac[i], c * c * c * c, c * c * ac[i], ac3[i],       c * ac2[i],
+            c * aac[i], cac,    aac2,          aaac,          ac[i] * ac[i]};
         for (int k = 0; k < 17; k++)
             sum[k] += b[i] * term[k];
     }
@@ -302,8 +316,16 @@ START_TEST(counts_evaluations_and_writes_all_outputs)
     g_autofree char *spec = adaptive ? g_strdup_printf("%s:rtol=1e-9,atol=1e-9", d->name)
                                      : g_strdup_printf("%s:step=0.004", d->name);
     g_autoptr(FmPlugin) plugin = open_plugin(spec);
-    FmSolve s = {.solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS, .D = 2,
-                 .t0 = 0.0, .t1 = 0.83, .n_out = 6, .t_out = times, .out = out};
+    FmSolve s = {.solver = plugin,
+                 .field = {problem_f64, &p},
+                 .dtype = FM_F64,
+                 .n = ROWS,
+                 .D = 2,
+                 .t0 = 0.0,
+                 .t1 = 0.83,
+                 .n_out = 6,
+                 .t_out = times,
+                 .out = out};
 
     memcpy(x, p.x0, sizeof x);
     solve(&s, x, stat);
@@ -344,8 +366,13 @@ START_TEST(float_agrees_with_double)
     float xf[ROWS * 2];
     FmSolveStat stat[ROWS];
     g_autoptr(FmPlugin) plugin = open_plugin(d->name);
-    FmSolve s = {.solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS, .D = 2,
-                 .t0 = 0.0, .t1 = 1.0};
+    FmSolve s = {.solver = plugin,
+                 .field = {problem_f64, &p},
+                 .dtype = FM_F64,
+                 .n = ROWS,
+                 .D = 2,
+                 .t0 = 0.0,
+                 .t1 = 1.0};
 
     memcpy(x, p.x0, sizeof x);
     fm_convert(FM_F64, x, FM_F32, xf, ROWS * 2);
@@ -367,8 +394,16 @@ START_TEST(nothing_to_do)
     double x[ROWS * 2], out[ROWS * 2];
     FmSolveStat stat[ROWS];
     g_autoptr(FmPlugin) plugin = open_plugin(d->name);
-    FmSolve s = {.solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS, .D = 2,
-                 .t0 = 0.4, .t1 = 0.4, .n_out = 1, .t_out = &at, .out = out};
+    FmSolve s = {.solver = plugin,
+                 .field = {problem_f64, &p},
+                 .dtype = FM_F64,
+                 .n = ROWS,
+                 .D = 2,
+                 .t0 = 0.4,
+                 .t1 = 0.4,
+                 .n_out = 1,
+                 .t_out = &at,
+                 .out = out};
 
     memcpy(x, p.x0, sizeof x);
     solve(&s, x, stat);
