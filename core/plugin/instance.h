@@ -18,6 +18,7 @@ typedef struct FmKindInfo {
     size_t ops_size;
     const size_t *required; /* offsets of slots that must not be NULL; G_MAXSIZE closes */
     const size_t *one_of; /* offsets of which at least one must not be NULL; NULL: none */
+    gboolean one_only; /* TRUE: exactly one of `one_of` */
     size_t clear; /* offset of the slot `clear`; G_MAXSIZE: the kind has none */
 } FmKindInfo;
 

@@ -20,20 +20,22 @@ static const size_t divergence_required[] = {offsetof(FmDivergenceOps, estimate)
 static const size_t backend_required[] = {offsetof(FmBackendOps, lookup), END};
 
 static const FmKindInfo kinds[FM_N_KINDS] = {
-    [FM_KIND_DATASET] = {"dataset", sizeof(FmDatasetOps), dataset_required, dataset_one_of,
+    [FM_KIND_DATASET] = {"dataset", sizeof(FmDatasetOps), dataset_required, dataset_one_of, TRUE,
                          offsetof(FmDatasetOps, clear)},
-    [FM_KIND_COUPLING] = {"coupling", sizeof(FmCouplingOps), coupling_required, NULL,
+    [FM_KIND_COUPLING] = {"coupling", sizeof(FmCouplingOps), coupling_required, NULL, FALSE,
                           offsetof(FmCouplingOps, clear)},
-    [FM_KIND_PATH] = {"path", sizeof(FmPathOps), path_required, path_one_of, offsetof(FmPathOps, clear)},
-    [FM_KIND_NET] = {"net", sizeof(FmNetOps), net_required, net_one_of, offsetof(FmNetOps, clear)},
-    [FM_KIND_OBJECTIVE] = {"objective", sizeof(FmObjectiveOps), objective_required, NULL,
+    [FM_KIND_PATH] = {"path", sizeof(FmPathOps), path_required, path_one_of, TRUE,
+                      offsetof(FmPathOps, clear)},
+    [FM_KIND_NET] = {"net", sizeof(FmNetOps), net_required, net_one_of, FALSE,
+                     offsetof(FmNetOps, clear)},
+    [FM_KIND_OBJECTIVE] = {"objective", sizeof(FmObjectiveOps), objective_required, NULL, FALSE,
                            offsetof(FmObjectiveOps, clear)},
-    [FM_KIND_OPTIMIZER] = {"optimizer", sizeof(FmOptimizerOps), optimizer_required, NULL,
+    [FM_KIND_OPTIMIZER] = {"optimizer", sizeof(FmOptimizerOps), optimizer_required, NULL, FALSE,
                            offsetof(FmOptimizerOps, clear)},
-    [FM_KIND_SOLVER] = {"solver", sizeof(FmSolverOps), solver_required, NULL, END},
-    [FM_KIND_DIVERGENCE] = {"divergence", sizeof(FmDivergenceOps), divergence_required, NULL,
+    [FM_KIND_SOLVER] = {"solver", sizeof(FmSolverOps), solver_required, NULL, FALSE, END},
+    [FM_KIND_DIVERGENCE] = {"divergence", sizeof(FmDivergenceOps), divergence_required, NULL, FALSE,
                             offsetof(FmDivergenceOps, clear)},
-    [FM_KIND_BACKEND] = {"backend", sizeof(FmBackendOps), backend_required, NULL,
+    [FM_KIND_BACKEND] = {"backend", sizeof(FmBackendOps), backend_required, NULL, FALSE,
                          offsetof(FmBackendOps, clear)},
 };
 

@@ -86,14 +86,51 @@ slot_is_null(const void *ops, size_t offset)
 static gboolean
 check_slots(const char *file, const FmKindInfo *kind, const void *ops, GError **error)
 {
-    gboolean any = kind->one_of == NULL;
+    size_t filled = 0;
 
     for (const size_t *o = kind->required; *o != G_MAXSIZE; o++)
         if (slot_is_null(ops, *o))
             return refuse(error, file, "leaves a required slot of its table empty");
     for (const size_t *o = kind->one_of; o && *o != G_MAXSIZE; o++)
-        any = any || !slot_is_null(ops, *o);
-    return any ? TRUE : refuse(error, file, "fills none of the slots of which one is required");
+        filled += !slot_is_null(ops, *o);
+    if (kind->one_of && filled == 0)
+        return refuse(error, file, "fills none of the slots of which one is required");
+    if (kind->one_only && filled > 1)
+        return refuse(error, file, "fills several of the slots of which exactly one is expected");
+    return TRUE;
+}
+
+/* Bytes of an option's field. */
+static size_t
+field_size(FmOptionType type)
+{
+    switch (type) {
+    case FM_OPTION_INT:
+    case FM_OPTION_BOOL:
+    case FM_OPTION_CHOICE:
+        return sizeof(int);
+    case FM_OPTION_INTS:
+        return sizeof(FmInts);
+    case FM_OPTION_REALS:
+        return sizeof(FmReals);
+    default:
+        return MAX(sizeof(double), sizeof(char *));
+    }
+}
+
+static gboolean
+check_offsets(const char *file, const FmPluginDesc *desc, GError **error)
+{
+    for (const FmOption *o = desc->options; o->name; o++)
+        if (o->type <= FM_OPTION_END || o->type > FM_OPTION_PLUGIN || !o->def ||
+            (o->type == FM_OPTION_CHOICE && !o->choices) || o->offset > desc->self_size ||
+            field_size(o->type) > desc->self_size - o->offset) {
+            g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN,
+                        "plugin '%s': option '%s' is no field of its state of %zu bytes", file,
+                        o->name, desc->self_size);
+            return FALSE;
+        }
+    return TRUE;
 }
 
 static gboolean
@@ -107,6 +144,8 @@ check_defaults(const char *file, const FmPluginDesc *desc, GError **error)
         return TRUE;
     if (desc->self_size == 0 || desc->self_size > 1 << 24)
         return refuse(error, file, "has options and a state whose size is not between 1 byte and 16 MiB");
+    if (!check_offsets(file, desc, error))
+        return FALSE;
     self = g_malloc0(desc->self_size);
     ok = fm_options_defaults(desc->options, self, &why);
     fm_options_clear(desc->options, self);
@@ -114,6 +153,8 @@ check_defaults(const char *file, const FmPluginDesc *desc, GError **error)
         g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s': %s", file, why->message);
     return ok;
 }
+
+#define DESC_MIN (offsetof(FmPluginDesc, ops) + sizeof(void *)) /* the rest may be absent */
 
 static gboolean
 check_desc(const char *file, FmKind kind, const char *name, const FmPluginDesc *desc, GError **error)
@@ -125,8 +166,8 @@ check_desc(const char *file, FmKind kind, const char *name, const FmPluginDesc *
                     desc->abi_major, FM_ABI_MAJOR);
         return FALSE;
     }
-    if (desc->desc_size != sizeof *desc)
-        return refuse(error, file, "has a declaration of another size than this library's");
+    if (desc->desc_size > sizeof *desc || desc->desc_size < DESC_MIN)
+        return refuse(error, file, "has a declaration larger or shorter than this library's");
     if (desc->kind != (guint32)kind) {
         g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' says it is a %s, expected a %s", file,
                     desc->kind < FM_N_KINDS ? fm_kind_name((FmKind)desc->kind) : "thing of no known kind",
@@ -138,9 +179,11 @@ check_desc(const char *file, FmKind kind, const char *name, const FmPluginDesc *
                     desc->name ? desc->name : "", name);
         return FALSE;
     }
-    if (!desc->ops || desc->ops_size > info->ops_size || desc->ops_size < sizeof(void *))
+    if (!desc->ops || desc->ops_size < sizeof(void *))
+        return refuse(error, file, "has no table of slots");
+    if (desc->ops_size > info->ops_size)
         return refuse(error, file, "has a table of slots larger than this library's");
-    return check_defaults(file, desc, error);
+    return TRUE;
 }
 
 static gboolean
@@ -160,19 +203,27 @@ FmEntry *
 fm__load(const char *file, FmKind kind, const char *name, GError **error)
 {
     g_autofree char *symbol = symbol_name(kind, name);
-    const FmPluginDesc *desc;
+    const FmPluginDesc *declared;
+    FmPluginDesc *desc;
     void *ops;
     FmEntry *entry;
 
     if (!check_owner(file, error) || !ltdl_start(error))
         return NULL;
-    desc = find_symbol(file, symbol, error);
-    if (!desc || !check_desc(file, kind, name, desc, error))
+    declared = find_symbol(file, symbol, error);
+    if (!declared || !check_desc(file, kind, name, declared, error))
         return NULL;
+    desc = g_malloc0(sizeof *desc); /* full size, for the life of the process */
+    memcpy(desc, declared, declared->desc_size);
+    if (!check_defaults(file, desc, error)) {
+        g_free(desc);
+        return NULL;
+    }
     ops = g_malloc0(fm__kind_info(kind)->ops_size);
     memcpy(ops, desc->ops, desc->ops_size);
     if (!check_slots(file, fm__kind_info(kind), ops, error)) {
         g_free(ops);
+        g_free(desc);
         return NULL;
     }
     entry = g_new(FmEntry, 1);

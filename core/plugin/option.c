@@ -324,7 +324,9 @@ fm_option_format(const FmOption *o, const void *self)
             return g_strdup("");
         if (o->type == FM_OPTION_PLUGIN)
             return g_strdup_printf("{%s}", text);
-        return strpbrk(text, ",[]{}()'\"") ? g_strdup_printf("\"%s\"", text) : g_strdup(text);
+        if (!strpbrk(text, ",[]{}()'\" \t"))
+            return g_strdup(text);
+        return strchr(text, '"') ? g_strdup_printf("'%s'", text) : g_strdup_printf("\"%s\"", text);
     }
 }
 
@@ -336,9 +338,12 @@ fm_options_clear(const FmOption *table, void *self)
 
         if (o->type == FM_OPTION_STRING || o->type == FM_OPTION_PLUGIN)
             g_clear_pointer((char **)at, g_free);
-        else if (o->type == FM_OPTION_INTS)
-            g_clear_pointer(&((FmInts *)at)->v, g_free);
-        else if (o->type == FM_OPTION_REALS)
-            g_clear_pointer(&((FmReals *)at)->v, g_free);
+        else if (o->type == FM_OPTION_INTS) {
+            g_free(((FmInts *)at)->v);
+            *(FmInts *)at = (FmInts){0};
+        } else if (o->type == FM_OPTION_REALS) {
+            g_free(((FmReals *)at)->v);
+            *(FmReals *)at = (FmReals){0};
+        }
     }
 }

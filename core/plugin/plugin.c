@@ -91,8 +91,8 @@ fm_plugin_spec(const FmPlugin *plugin)
     for (const FmOption *o = plugin->desc->options; o && o->name; o++) {
         g_autofree char *text = fm_option_format(o, plugin->self);
 
-        if (!*text)
-            continue; /* unset: the default says so */
+        if (!*text && !*o->def)
+            continue; /* unset, as by default */
         g_string_append_printf(s, "%c%s=%s", separator, o->name, text);
         separator = ',';
     }
