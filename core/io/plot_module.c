@@ -1,0 +1,228 @@
+/* plot_module.c: the drawing itself, with Cairo. Loaded by plot.c. */
+#include "io/plot.h"
+
+#include <cairo-svg.h>
+#include <cairo.h>
+#include <math.h>
+
+extern const FmPlotModule fmplot_module;
+
+static const char *
+finish(cairo_t *cr, cairo_surface_t *s, const char *file)
+{
+    cairo_status_t status = cairo_status(cr);
+
+    cairo_destroy(cr);
+    if (status == CAIRO_STATUS_SUCCESS && cairo_surface_get_type(s) == CAIRO_SURFACE_TYPE_IMAGE)
+        status = cairo_surface_write_to_png(s, file);
+    cairo_surface_finish(s);
+    if (status == CAIRO_STATUS_SUCCESS)
+        status = cairo_surface_status(s);
+    cairo_surface_destroy(s);
+    return status == CAIRO_STATUS_SUCCESS ? NULL : cairo_status_to_string(status);
+}
+
+static cairo_surface_t *
+canvas(const char *file, int w, int h, cairo_t **cr)
+{
+    cairo_surface_t *s = g_str_has_suffix(file, ".svg")
+                             ? cairo_svg_surface_create(file, w, h)
+                             : cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h);
+
+    *cr = cairo_create(s);
+    cairo_set_source_rgb(*cr, 1, 1, 1);
+    cairo_paint(*cr);
+    cairo_set_font_size(*cr, 13);
+    cairo_set_source_rgb(*cr, 0, 0, 0);
+    return s;
+}
+
+static void
+text(cairo_t *cr, double x, double y, double align, const char *string)
+{
+    cairo_text_extents_t e;
+
+    cairo_text_extents(cr, string, &e);
+    cairo_move_to(cr, x - align * e.width, y);
+    cairo_show_text(cr, string);
+}
+
+static const char *
+images(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C, size_t columns)
+{
+    const size_t cols = MAX(MIN(columns, n), 1), rows = (n + cols - 1) / cols;
+    const int z = (int)MAX(1, 84 / MAX(MAX(H, W), 1));
+    cairo_t *cr;
+    cairo_surface_t *s = canvas(file, (int)(cols * (W * (size_t)z + 4)) + 4,
+                                (int)(rows * (H * (size_t)z + 4)) + 4, &cr);
+
+    cairo_set_antialias(cr, CAIRO_ANTIALIAS_NONE);
+    for (size_t i = 0; i < n; i++)
+        for (size_t p = 0; p < H * W; p++) {
+            const double *c = x + (i * H * W + p) * C;
+
+            cairo_set_source_rgb(cr, c[0], c[C > 2 ? 1 : 0], c[C > 2 ? 2 : 0]);
+            cairo_rectangle(cr, 4 + (double)(i % cols) * (double)(W * (size_t)z + 4) + (double)(p % W) * z,
+                            4 + (double)(i / cols) * (double)(H * (size_t)z + 4) + (double)(p / W) * z, z, z);
+            cairo_fill(cr);
+        }
+    return finish(cr, s, file);
+}
+
+typedef struct Axes {
+    double left, top, w, h, x0, x1, y0, y1;
+} Axes;
+
+static double
+px(const Axes *a, double x)
+{
+    return a->left + a->w * (x - a->x0) / (a->x1 - a->x0);
+}
+
+static double
+py(const Axes *a, double y)
+{
+    return a->top + a->h * (a->y1 - y) / (a->y1 - a->y0);
+}
+
+/* Frame, five ticks a side, labels. */
+static void
+frame(cairo_t *cr, const Axes *a, const char *title, const char *xl, const char *yl, int flags)
+{
+    char label[32];
+
+    cairo_set_source_rgb(cr, 0, 0, 0);
+    cairo_set_line_width(cr, 1);
+    cairo_rectangle(cr, a->left, a->top, a->w, a->h);
+    cairo_stroke(cr);
+    for (int i = 0; i <= 4; i++) {
+        const double x = a->x0 + (a->x1 - a->x0) * i / 4, y = a->y0 + (a->y1 - a->y0) * i / 4;
+
+        g_snprintf(label, sizeof label, "%.3g", flags & FM_PLOT_LOG_X ? pow(10, x) : x);
+        text(cr, px(a, x), a->top + a->h + 18, 0.5, label);
+        g_snprintf(label, sizeof label, "%.3g", flags & FM_PLOT_LOG_Y ? pow(10, y) : y);
+        text(cr, a->left - 6, py(a, y) + 4, 1, label);
+    }
+    text(cr, a->left + a->w / 2, a->top - 10, 0.5, title);
+    text(cr, a->left + a->w / 2, a->top + a->h + 38, 0.5, xl);
+    cairo_save(cr);
+    cairo_translate(cr, a->left - 52, a->top + a->h / 2);
+    cairo_rotate(cr, -G_PI / 2);
+    text(cr, 0, 0, 0.5, yl);
+    cairo_restore(cr);
+}
+
+static void
+grow(double *lo, double *hi, double v)
+{
+    if (isfinite(v)) {
+        *lo = MIN(*lo, v);
+        *hi = MAX(*hi, v);
+    }
+}
+
+static void
+settle(double *lo, double *hi)
+{
+    if (!(*lo <= *hi))
+        *lo = 0, *hi = 1;
+    const double pad = *hi > *lo ? 0.04 * (*hi - *lo) : 0.5 + fabs(*lo) * 0.1;
+    *lo -= pad;
+    *hi += pad;
+}
+
+static const char *
+scatter2(const char *file, const double *data, size_t n, const double *samples, size_t m,
+         const double *density, size_t nx, size_t ny, const double *box)
+{
+    const char *titles[3] = {"data", "samples", "density of the model"};
+    const double *points[2] = {data, samples};
+    const size_t count[2] = {n, m};
+    const int panels = density && box ? 3 : 2;
+    Axes a = {.top = 40, .w = 300, .h = 300, .x0 = INFINITY, .x1 = -INFINITY, .y0 = INFINITY, .y1 = -INFINITY};
+    double top = 0;
+    cairo_t *cr;
+    cairo_surface_t *s = canvas(file, panels * 380 + 20, 400, &cr);
+
+    for (size_t i = 0; i < n; i++) {
+        grow(&a.x0, &a.x1, data[2 * i]);
+        grow(&a.y0, &a.y1, data[2 * i + 1]);
+    }
+    settle(&a.x0, &a.x1);
+    settle(&a.y0, &a.y1);
+    for (int k = 0; k < panels; k++) {
+        a.left = 70 + 380 * k;
+        cairo_save(cr);
+        cairo_rectangle(cr, a.left, a.top, a.w, a.h);
+        cairo_clip(cr);
+        cairo_set_source_rgba(cr, 0.1, 0.3, 0.7, 0.5);
+        for (size_t i = 0; k < 2 && i < count[k]; i++) {
+            cairo_rectangle(cr, px(&a, points[k][2 * i]) - 1, py(&a, points[k][2 * i + 1]) - 1, 2, 2);
+            cairo_fill(cr);
+        }
+        for (size_t i = 0; k == 2 && i < nx * ny; i++)
+            top = isfinite(density[i]) ? MAX(top, density[i]) : top;
+        for (size_t i = 0; k == 2 && i < nx * ny; i++) {
+            const double g = top > 0 && isfinite(density[i]) ? 1 - density[i] / top : 1;
+            const double dx = (box[2] - box[0]) / (double)nx, dy = (box[3] - box[1]) / (double)ny;
+            const double x = box[0] + dx * (double)(i % nx), y = box[1] + dy * (double)(i / nx);
+
+            cairo_set_source_rgb(cr, g, g, 0.3 + 0.7 * g);
+            cairo_rectangle(cr, px(&a, x), py(&a, y + dy), px(&a, x + dx) - px(&a, x) + 0.5, py(&a, y) - py(&a, y + dy) + 0.5);
+            cairo_fill(cr);
+        }
+        cairo_restore(cr);
+        frame(cr, &a, titles[k], "x1", "x2", 0);
+    }
+    return finish(cr, s, file);
+}
+
+static const char *
+curves(const char *file, const char *title, const char *xlabel, const char *ylabel,
+       const FmCurve *series, size_t n_series, int flags)
+{
+    static const double color[4][3] = {{0.1, 0.3, 0.7}, {0.8, 0.3, 0.1}, {0.1, 0.6, 0.3}, {0.5, 0.2, 0.6}};
+    Axes a = {80, 40, 520, 320, INFINITY, -INFINITY, INFINITY, -INFINITY};
+    cairo_t *cr;
+    cairo_surface_t *s = canvas(file, 640, 420, &cr);
+
+#define PLOT_X(v) (flags & FM_PLOT_LOG_X ? log10(v) : (v))
+#define PLOT_Y(v) (flags & FM_PLOT_LOG_Y ? log10(v) : (v))
+    for (size_t k = 0; k < n_series; k++)
+        for (size_t i = 0; i < series[k].n; i++) {
+            const double e = series[k].se ? series[k].se[i] : 0;
+
+            grow(&a.x0, &a.x1, PLOT_X(series[k].x[i]));
+            grow(&a.y0, &a.y1, PLOT_Y(series[k].y[i] - e));
+            grow(&a.y0, &a.y1, PLOT_Y(series[k].y[i] + e));
+        }
+    settle(&a.x0, &a.x1);
+    settle(&a.y0, &a.y1);
+    frame(cr, &a, title, xlabel, ylabel, flags);
+    for (size_t k = 0; k < n_series; k++) {
+        const double *c = color[k % 4];
+
+        cairo_set_source_rgb(cr, c[0], c[1], c[2]);
+        for (size_t i = 0; i < series[k].n; i++) {
+            const double x = PLOT_X(series[k].x[i]), y = PLOT_Y(series[k].y[i]);
+            const double e = series[k].se ? series[k].se[i] : 0;
+            const double lo = PLOT_Y(series[k].y[i] - e), hi = PLOT_Y(series[k].y[i] + e);
+
+            if (!isfinite(x) || !isfinite(y)) {
+                cairo_new_sub_path(cr);
+                continue;
+            }
+            cairo_line_to(cr, px(&a, x), py(&a, y));
+            if (e > 0 && isfinite(lo) && isfinite(hi)) {
+                cairo_move_to(cr, px(&a, x), py(&a, lo));
+                cairo_line_to(cr, px(&a, x), py(&a, hi));
+                cairo_move_to(cr, px(&a, x), py(&a, y));
+            }
+        }
+        cairo_stroke(cr);
+        text(cr, a.left + a.w - 10, a.top + 20 + 18 * (double)k, 1, series[k].name);
+    }
+    return finish(cr, s, file);
+}
+
+const FmPlotModule fmplot_module = {.images = images, .scatter2 = scatter2, .curves = curves};
