@@ -45,6 +45,7 @@ text(cairo_t *cr, double x, double y, double align, const char *string)
     cairo_text_extents(cr, string, &e);
     cairo_move_to(cr, x - align * e.width, y);
     cairo_show_text(cr, string);
+    cairo_new_path(cr);
 }
 
 static const char *
@@ -96,7 +97,9 @@ frame(cairo_t *cr, const Axes *a, const char *title, const char *xl, const char 
     cairo_rectangle(cr, a->left, a->top, a->w, a->h);
     cairo_stroke(cr);
     for (int i = 0; i <= 4; i++) {
-        const double x = a->x0 + (a->x1 - a->x0) * i / 4, y = a->y0 + (a->y1 - a->y0) * i / 4;
+        const double x = a->x0 + (a->x1 - a->x0) * i / 4;
+        const double raw = a->y0 + (a->y1 - a->y0) * i / 4;
+        const double y = fabs(raw) < 1e-3 * (a->y1 - a->y0) ? 0 : raw;
 
         g_snprintf(label, sizeof label, "%.3g", flags & FM_PLOT_LOG_X ? pow(10, x) : x);
         text(cr, px(a, x), a->top + a->h + 18, 0.5, label);
@@ -106,7 +109,7 @@ frame(cairo_t *cr, const Axes *a, const char *title, const char *xl, const char 
     text(cr, a->left + a->w / 2, a->top - 10, 0.5, title);
     text(cr, a->left + a->w / 2, a->top + a->h + 38, 0.5, xl);
     cairo_save(cr);
-    cairo_translate(cr, a->left - 52, a->top + a->h / 2);
+    cairo_translate(cr, a->left - 58, a->top + a->h / 2);
     cairo_rotate(cr, -G_PI / 2);
     text(cr, 0, 0, 0.5, yl);
     cairo_restore(cr);
