@@ -22,6 +22,7 @@ typedef struct FmConfig {
     double lr, weight_decay, grad_clip, ema_decay, max_seconds;
     FmSchedule schedule;
     FmTimeSampling time_sampling;
+    int conditional; /* 1: the net gets the data's labels; 0 (default): it does not */
     /* evaluation */
     gint64 samples, eval_samples;
     char *likelihood; /* "exact", "hutchinson:probe=rademacher,probes=1", "none"; NULL: default */
@@ -31,6 +32,7 @@ typedef struct FmConfig {
 FmConfig *fm_config_new(void);
 FmConfig *fm_config_copy(const FmConfig *config);
 void fm_config_free(FmConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmConfig, fm_config_free)
 
 /* config.ini text, one section per kind plus [train], [eval], [run]; and back. Owned by caller. */
 char *fm_config_format(const FmConfig *config);
@@ -47,12 +49,24 @@ typedef struct FmRun {
     size_t n_train, n_valid, n_test; /* 0 for infinite data */
     FmParams *params; /* weights in use (EMA when on) */
     char *dir; /* run directory or NULL */
+    struct FmTrainState *state; /* what fm_run_resume() read; NULL: train from the start */
 } FmRun;
 
 /* Open the plugins of `config` (copied), resolve defaults, split and standardise. */
 FmRun *fm_run_new(const FmConfig *config, GError **error);
-/* Open a run directory written by training or import. */
+/* Open a run directory written by training or import. A data set that cannot be opened any more is
+ * an error only where its rows are needed. */
 FmRun *fm_run_load(const char *dir, GError **error);
+/* Another tool's weights as a run: config names the net (and path, solver), data's ndim, dim and D
+ * are set; the standardisation is the identity. Foreign names of weights are the net's aliases. */
+FmRun *fm_run_import(const FmConfig *config, const FmDataInfo *data, const char *weights,
+                     GError **error);
+/* Write config.ini and model.safetensors into run->dir. */
+gboolean fm_run_save(const FmRun *run, GError **error);
+/* Take over what `config` sets that may change after training began: threads, stop_after,
+ * max_seconds, logging, evaluation, solver, divergences. Anything else that it sets differently is
+ * FM_ERROR_USAGE; `force` (or a constant schedule) allows another number of steps. */
+gboolean fm_run_override(FmRun *run, const FmConfig *config, gboolean force, GError **error);
 void fm_run_free(FmRun *run);
 
 /* The embedding API's object over a run; the flow borrows the run. */

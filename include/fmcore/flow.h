@@ -58,6 +58,13 @@ gboolean fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int 
                              const FmLikelihood *how, double *log_q, double *z,
                              FmSolveSummary *summary, GError **error);
 
+/* nll (n) in nats of quantised data, -log mean_k q(x_k) + D log(levels), by K draws of uniform
+ * dequantisation noise: x_k = (x (levels - 1) + u) / levels. Bits per dimension: nll / (D log 2).
+ * FM_ERROR_UNSUPPORTED for continuous data. */
+gboolean fm_flow_bpd(FmFlow *flow, size_t n, const double *x, const int *labels,
+                     const FmLikelihood *how, int K, double *nll, FmSolveSummary *summary,
+                     GError **error);
+
 /* The velocity v(t, x) (n, D) in data units and its exact divergence (n) when not NULL. */
 gboolean fm_flow_velocity(FmFlow *flow, size_t n, const double *x, double t, const int *labels,
                           double *v, double *divergence, GError **error);

@@ -1,0 +1,467 @@
+/* feed.c: data, noise, times and path points of a training step. Every number is a function of
+ * (seed, stream, step, row), so that tiles, threads and resumption do not change a batch.
+ * A finite data set is read in epochs, each a keyed permutation of its training rows. */
+#include "flow/feed.h"
+
+#include "flow/state.h"
+
+#include <math.h>
+#include <string.h>
+
+#define FEED_INPUTS(X) \
+    X(X0, "x0") X(X1, "x1") X(XT, "xt") X(UT, "ut") X(T, "t") X(Y, "y") X(WEIGHT, "weight") \
+    X(ALPHA, "alpha") X(DALPHA, "dalpha") X(SIGMA, "sigma") X(DSIGMA, "dsigma") \
+    X(GAMMA, "gamma") X(DGAMMA, "dgamma")
+
+enum {
+#define FEED_ENUM(id, name) FEED_##id,
+    FEED_INPUTS(FEED_ENUM)
+#undef FEED_ENUM
+        FEED_N_INPUTS
+};
+
+static const char *const feed_names[FEED_N_INPUTS] = {
+#define FEED_NAME(id, name) [FEED_##id] = name,
+    FEED_INPUTS(FEED_NAME)
+#undef FEED_NAME
+};
+
+static const guint64 feed_flip_steps = G_GUINT64_CONSTANT(1) << 47; /* apart from other steps */
+
+/* Scratch of one worker, for one tile. */
+typedef struct FeedWorker {
+    double *x0, *x1, *t, *xt, *ut, *noise; /* (tile, D) but t (tile) */
+    void *x0_typed, *x1_typed, *z, *xt_typed, *ut_typed; /* (tile, D) in the run's dtype */
+    FmAffine *c; /* (tile) */
+    int *y; /* (tile) */
+    size_t *rows; /* (tile) */
+} FeedWorker;
+
+struct FmFeeder {
+    FmRun *run;
+    size_t B, D, tile, pool;
+    int threads;
+    FmDtype dtype;
+    int input[FEED_N_INPUTS]; /* position in the plan; -1: not used */
+    gboolean needs_path, affine, flip;
+    double t0, t1;
+    double *inverse; /* (D) 1 / scale */
+    guint64 step;
+    FeedWorker *worker;
+    /* couplings that see the whole batch */
+    gboolean gathered;
+    double *pool0, *pool1; /* (pool, D) */
+    int *label1; /* (pool) */
+    FmPairs pairs;
+    GError *failure; /* the first one; set atomically */
+};
+
+static void
+feed_fail(FmFeeder *f, GError *error)
+{
+    if (!g_atomic_pointer_compare_and_exchange(&f->failure, NULL, error))
+        g_error_free(error);
+}
+
+static FmKey
+feed_key(const FmFeeder *f, FmStream stream, guint64 step)
+{
+    return (FmKey){.seed = (guint64)f->run->config->seed, .stream = stream, .step = step};
+}
+
+/* ---- data ---- */
+
+static gboolean
+feed_read(FmFeeder *f, guint64 row0, size_t n, size_t *rows, double *x, int *y, GError **error)
+{
+    const FmRun *run = f->run;
+
+    if (run->data.rows == 0)
+        return fm_dataset_draw(run->plugin[FM_KIND_DATASET], feed_key(f, FM_STREAM_DATA, f->step),
+                               row0, n, x, y, error);
+    for (size_t r = 0; r < n; r++) {
+        const guint64 g = f->step * f->pool + row0 + r;
+        const FmKey key = feed_key(f, FM_STREAM_ORDER, g / run->n_train);
+        const guint64 at = fm_permute_index(key, run->n_train, g % run->n_train);
+
+        rows[r] = fm__run_row(run, FM__SPLIT_TRAIN, at);
+    }
+    return fm_dataset_read(run->plugin[FM_KIND_DATASET], rows, n, x, y, error);
+}
+
+/* Mirror images left to right, each with probability 1/2. */
+static void
+feed_flip(const FmFeeder *f, guint64 row0, size_t n, double *x)
+{
+    const size_t H = f->run->data.dim[0], W = f->run->data.dim[1], C = f->run->data.dim[2];
+    const FmKey key = feed_key(f, FM_STREAM_DATA, f->step + feed_flip_steps);
+
+    for (size_t r = 0; r < n; r++) {
+        FmRng rng = fm_rng(key, row0 + r);
+        if ((fm_rng_u32(&rng) & 1u) == 0)
+            continue;
+        for (size_t h = 0; h < H; h++)
+            for (size_t a = 0, b = W - 1; a < b; a++, b--)
+                for (size_t c = 0; c < C; c++) {
+                    double *left = x + r * f->D + (h * W + a) * C + c;
+                    double *right = x + r * f->D + (h * W + b) * C + c;
+                    const double swap = *left;
+                    *left = *right;
+                    *right = swap;
+                }
+    }
+}
+
+/* Rows row0 .. of this step's data, dequantised and in the model's units. */
+static gboolean
+feed_data(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, double *x, int *y)
+{
+    const FmRun *run = f->run;
+    GError *error = NULL;
+
+    if (!feed_read(f, row0, n, w->rows, x, y, &error)) {
+        feed_fail(f, error);
+        return FALSE;
+    }
+    if (f->flip)
+        feed_flip(f, row0, n, x);
+    if (run->data.levels > 1) {
+        const double levels = run->data.levels;
+
+        fm_fill_uniform_f64(feed_key(f, FM_STREAM_DATA, f->step), row0, n, f->D, w->noise);
+        for (size_t i = 0; i < n * f->D; i++)
+            x[i] = (x[i] * (levels - 1.0) + w->noise[i]) / levels;
+    }
+    for (size_t r = 0; r < n; r++)
+        for (size_t d = 0; d < f->D; d++)
+            x[r * f->D + d] = (x[r * f->D + d] - run->shift[d]) * f->inverse[d];
+    return TRUE;
+}
+
+/* Rows row0 .. of this step's noise, in double. */
+static gboolean
+feed_source(FmFeeder *f, guint64 row0, size_t n, double *x0)
+{
+    const FmKey key = feed_key(f, FM_STREAM_SOURCE, f->step);
+    GError *error = NULL;
+
+    if (f->run->source == NULL)
+        fm_fill_normal_f64(key, row0, n, f->D, x0);
+    else if (!fm_dataset_draw(f->run->source, key, row0, n, x0, NULL, &error)) {
+        feed_fail(f, error);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* ---- times ---- */
+
+static void
+feed_times(const FmFeeder *f, guint64 row0, size_t n, double *t)
+{
+    const FmKey key = feed_key(f, FM_STREAM_TIME, f->step);
+    const FmTimeSampling how = f->run->config->time_sampling;
+
+    if (how == FM_TIME_LOGIT_NORMAL)
+        fm_fill_normal_f64(key, row0, n, 1, t);
+    else
+        fm_fill_uniform_f64(key, row0, n, 1, t);
+    for (size_t r = 0; r < n; r++) {
+        if (how == FM_TIME_LOGIT_NORMAL)
+            t[r] = 1.0 / (1.0 + exp(-t[r]));
+        else if (how == FM_TIME_STRATIFIED)
+            t[r] = ((double)(row0 + r) + t[r]) / (double)f->B;
+        t[r] = f->t0 + (f->t1 - f->t0) * t[r];
+    }
+}
+
+/* ---- path points ---- */
+
+#define FEED_COMBINE(name, T) \
+    static void name(size_t n, size_t D, const FmAffine *c, const T *restrict x0, \
+                     const T *restrict x1, const T *restrict z, T *restrict xt, T *restrict ut) \
+    { \
+        for (size_t r = 0; r < n; r++) { \
+            const T a = (T)c[r].alpha, s = (T)c[r].sigma, g = (T)c[r].gamma; \
+            const T da = (T)c[r].dalpha, ds = (T)c[r].dsigma, dg = (T)c[r].dgamma; \
+            const size_t o = r * D; \
+            for (size_t d = 0; d < D; d++) { \
+                xt[o + d] = a * x1[o + d] + s * x0[o + d]; \
+                ut[o + d] = da * x1[o + d] + ds * x0[o + d]; \
+            } \
+            for (size_t d = 0; z != NULL && d < D; d++) { \
+                xt[o + d] += g * z[o + d]; \
+                ut[o + d] += dg * z[o + d]; \
+            } \
+        } \
+    }
+FEED_COMBINE(feed_combine_f32, float)
+FEED_COMBINE(feed_combine_f64, double)
+
+static void
+feed_affine(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1,
+            void *xt, void *ut)
+{
+    const FmPlugin *path = f->run->plugin[FM_KIND_PATH];
+    const FmKey key = feed_key(f, FM_STREAM_NOISE, f->step);
+    const void *z = NULL;
+
+    for (size_t r = 0; r < n; r++) {
+        fm_path_coefficients(path, w->t[r], &w->c[r]);
+        if (w->c[r].gamma != 0 || w->c[r].dgamma != 0)
+            z = w->z;
+    }
+    if (f->dtype == FM_F32) {
+        if (z != NULL)
+            fm_fill_normal_f32(key, row0, n, f->D, w->z);
+        feed_combine_f32(n, f->D, w->c, x0, x1, z, xt, ut);
+    } else {
+        if (z != NULL)
+            fm_fill_normal_f64(key, row0, n, f->D, w->z);
+        feed_combine_f64(n, f->D, w->c, x0, x1, z, xt, ut);
+    }
+}
+
+static void
+feed_curved(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1,
+            void *xt, void *ut)
+{
+    fm_convert(f->dtype, x0, FM_F64, w->x0, n * f->D);
+    fm_convert(f->dtype, x1, FM_F64, w->x1, n * f->D);
+    if (!fm_path_sample(f->run->plugin[FM_KIND_PATH], n, f->D, w->t, w->x0, w->x1,
+                        feed_key(f, FM_STREAM_NOISE, f->step), row0, w->xt, w->ut)) {
+        feed_fail(f, g_error_new(FM_ERROR, FM_ERROR_DIVERGED, "path '%s' failed to draw its points",
+                                 fm_plugin_name(f->run->plugin[FM_KIND_PATH])));
+        return;
+    }
+    fm_convert(FM_F64, w->xt, f->dtype, xt, n * f->D);
+    fm_convert(FM_F64, w->ut, f->dtype, ut, n * f->D);
+}
+
+/* ---- one tile ---- */
+
+static void *
+feed_slot(const FmFeeder *f, void *const *in, int which, void *scratch)
+{
+    return f->input[which] >= 0 ? in[f->input[which]] : scratch;
+}
+
+/* x0 (n, D) and x1 (n, D) in dtype, and labels. */
+static gboolean
+feed_ends(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, void *x0, void *x1, int *y)
+{
+    if (f->gathered) {
+        for (size_t r = 0; r < n; r++) {
+            const size_t i0 = f->pairs.i0[row0 + r], i1 = f->pairs.i1[row0 + r];
+            const size_t at = r * f->D * fm_dtype_size(f->dtype);
+
+            fm_convert(FM_F64, f->pool0 + i0 * f->D, f->dtype, (char *)x0 + at, f->D);
+            fm_convert(FM_F64, f->pool1 + i1 * f->D, f->dtype, (char *)x1 + at, f->D);
+            if (y != NULL)
+                y[r] = f->label1[i1];
+        }
+        return TRUE;
+    }
+    if (!feed_data(f, w, row0, n, w->x1, y))
+        return FALSE;
+    fm_convert(FM_F64, w->x1, f->dtype, x1, n * f->D);
+    if (!f->needs_path)
+        return TRUE;
+    if (f->run->source == NULL && f->dtype == FM_F32)
+        fm_fill_normal_f32(feed_key(f, FM_STREAM_SOURCE, f->step), row0, n, f->D, x0);
+    else if (!feed_source(f, row0, n, w->x0))
+        return FALSE;
+    else
+        fm_convert(FM_F64, w->x0, f->dtype, x0, n * f->D);
+    return TRUE;
+}
+
+static void
+feed_columns(const FmFeeder *f, const FeedWorker *w, guint64 row0, size_t n, void *const *in)
+{
+    if (f->input[FEED_T] >= 0)
+        fm_convert(FM_F64, w->t, f->dtype, in[f->input[FEED_T]], n);
+    if (f->input[FEED_WEIGHT] >= 0)
+        fm_convert(FM_F64, f->pairs.weight + row0, f->dtype, in[f->input[FEED_WEIGHT]], n);
+    for (int i = FEED_ALPHA; i <= FEED_DGAMMA; i++) {
+        static const size_t offset[] = {offsetof(FmAffine, alpha), offsetof(FmAffine, dalpha),
+                                        offsetof(FmAffine, sigma), offsetof(FmAffine, dsigma),
+                                        offsetof(FmAffine, gamma), offsetof(FmAffine, dgamma)};
+        for (size_t r = 0; f->input[i] >= 0 && r < n; r++)
+            fm_convert(FM_F64, (const char *)&w->c[r] + offset[i - FEED_ALPHA], f->dtype,
+                       (char *)in[f->input[i]] + r * fm_dtype_size(f->dtype), 1);
+    }
+}
+
+void
+fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in)
+{
+    FmFeeder *f = ctx;
+    FeedWorker *w = &f->worker[worker];
+    void *x0 = feed_slot(f, in, FEED_X0, w->x0_typed), *x1 = feed_slot(f, in, FEED_X1, w->x1_typed);
+    int *y = f->input[FEED_Y] >= 0 ? in[f->input[FEED_Y]] : NULL;
+
+    if (!feed_ends(f, w, row0, n, x0, x1, y))
+        return;
+    if (f->needs_path) {
+        void *xt = feed_slot(f, in, FEED_XT, w->xt_typed);
+        void *ut = feed_slot(f, in, FEED_UT, w->ut_typed);
+
+        feed_times(f, row0, n, w->t);
+        (f->affine ? feed_affine : feed_curved)(f, w, row0, n, x0, x1, xt, ut);
+    }
+    feed_columns(f, w, row0, n, in);
+}
+
+/* ---- the whole batch ---- */
+
+static void
+feed_gather(void *ctx, int worker, size_t i)
+{
+    FmFeeder *f = ctx;
+    const size_t row0 = i * f->tile, n = MIN(f->tile, f->pool - row0);
+
+    if (feed_data(f, &f->worker[worker], row0, n, f->pool1 + row0 * f->D,
+                  f->label1 != NULL ? f->label1 + row0 : NULL))
+        feed_source(f, row0, n, f->pool0 + row0 * f->D);
+}
+
+gboolean
+fm__feeder_begin(FmFeeder *f, guint64 step, GError **error)
+{
+    f->step = step;
+    if (!f->gathered)
+        return TRUE;
+    fm_parallel(f->threads, (f->pool + f->tile - 1) / f->tile, feed_gather, f);
+    if (!fm__feeder_ok(f, error))
+        return FALSE;
+    for (size_t b = 0; b < f->B; b++)
+        f->pairs.weight[b] = 1.0;
+    const FmPool pool = {.n0 = f->pool, .n1 = f->pool, .D = f->D, .x0 = f->pool0, .x1 = f->pool1,
+                         .y1 = f->label1, .key = feed_key(f, FM_STREAM_COUPLING, step)};
+    return fm_coupling_pair(f->run->plugin[FM_KIND_COUPLING], &pool, &f->pairs, error);
+}
+
+gboolean
+fm__feeder_ok(FmFeeder *f, GError **error)
+{
+    if (f->failure == NULL)
+        return TRUE;
+    g_propagate_error(error, f->failure);
+    f->failure = NULL;
+    return FALSE;
+}
+
+/* ---- construction ---- */
+
+/* A data set's own "flip" option, which the core carries out. */
+static gboolean
+feed_wants_flip(const FmRun *run)
+{
+    const FmPlugin *dataset = run->plugin[FM_KIND_DATASET];
+    const FmOption *o = fm_plugin_desc(dataset)->options;
+
+    if (run->data.ndim != 3)
+        return FALSE;
+    for (; o != NULL && o->name != NULL; o++)
+        if (g_str_equal(o->name, "flip") && o->type == FM_OPTION_BOOL)
+            return *(const gboolean *)(const void *)((const char *)fm_plugin_self(dataset) +
+                                                     o->offset);
+    return FALSE;
+}
+
+static gboolean
+feed_worker_init(const FmFeeder *f, FeedWorker *w)
+{
+    const size_t n = f->tile * f->D, size = fm_dtype_size(f->dtype);
+    double **wide[] = {&w->x0, &w->x1, &w->xt, &w->ut, &w->noise};
+    void **typed[] = {&w->x0_typed, &w->x1_typed, &w->z, &w->xt_typed, &w->ut_typed};
+    gboolean ok = TRUE;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(wide); i++)
+        ok = (*wide[i] = fm_alloc(n * sizeof(double))) != NULL && ok;
+    for (size_t i = 0; i < G_N_ELEMENTS(typed); i++)
+        ok = (*typed[i] = fm_alloc(n * size)) != NULL && ok;
+    w->t = fm_alloc(f->tile * sizeof *w->t);
+    w->c = fm_alloc(f->tile * sizeof *w->c);
+    w->y = fm_alloc(f->tile * sizeof *w->y);
+    w->rows = fm_alloc(f->tile * sizeof *w->rows);
+    return ok && w->t != NULL && w->c != NULL && w->y != NULL && w->rows != NULL;
+}
+
+static gboolean
+feed_pool_init(FmFeeder *f)
+{
+    f->pool0 = fm_alloc(f->pool * f->D * sizeof(double));
+    f->pool1 = fm_alloc(f->pool * f->D * sizeof(double));
+    if (f->run->data.classes > 0)
+        f->label1 = fm_alloc(f->pool * sizeof *f->label1);
+    f->pairs.B = f->B;
+    f->pairs.i0 = fm_alloc(f->B * sizeof(size_t));
+    f->pairs.i1 = fm_alloc(f->B * sizeof(size_t));
+    f->pairs.weight = fm_alloc(f->B * sizeof(double));
+    return f->pool0 != NULL && f->pool1 != NULL && f->pairs.i0 != NULL && f->pairs.i1 != NULL &&
+           f->pairs.weight != NULL && (f->run->data.classes == 0 || f->label1 != NULL);
+}
+
+FmFeeder *
+fm__feeder_new(FmRun *run, const FmPlan *plan, size_t B, int threads, GError **error)
+{
+    FmFeeder *f = g_new0(FmFeeder, 1);
+    const FmObjectiveOps *objective = fm_plugin_ops(run->plugin[FM_KIND_OBJECTIVE]);
+    gboolean ok = TRUE;
+
+    f->run = run;
+    f->B = f->pool = B;
+    f->D = run->data.D;
+    f->tile = fm_plan_tile(plan);
+    f->threads = threads;
+    f->dtype = run->config->dtype;
+    f->needs_path = !objective->no_path;
+    f->affine = fm_path_is_affine(run->plugin[FM_KIND_PATH]);
+    f->flip = feed_wants_flip(run);
+    fm_path_interval(run->plugin[FM_KIND_PATH], &f->t0, &f->t1);
+    for (int i = 0; i < FEED_N_INPUTS; i++)
+        f->input[i] = fm_plan_input_find(plan, feed_names[i]);
+    f->inverse = g_new(double, f->D);
+    for (size_t d = 0; d < f->D; d++)
+        f->inverse[d] = 1.0 / run->scale[d];
+    f->worker = g_new0(FeedWorker, threads);
+    for (int w = 0; w < threads; w++)
+        ok = feed_worker_init(f, &f->worker[w]) && ok;
+    f->gathered = f->needs_path && !fm_coupling_row_wise(run->plugin[FM_KIND_COUPLING]);
+    if (f->gathered) {
+        f->pool = fm_coupling_pool_size(run->plugin[FM_KIND_COUPLING], B);
+        ok = ok && feed_pool_init(f);
+    }
+    if (!ok) {
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
+                    "training: a batch of %" G_GSIZE_FORMAT " rows does not fit into memory", B);
+        g_clear_pointer(&f, fm__feeder_free);
+    }
+    return f;
+}
+
+void
+fm__feeder_free(FmFeeder *f)
+{
+    if (f == NULL)
+        return;
+    for (int i = 0; i < f->threads; i++) {
+        FeedWorker *w = &f->worker[i];
+        void *all[] = {w->x0, w->x1, w->t, w->xt, w->ut, w->noise, w->x0_typed, w->x1_typed,
+                       w->z, w->xt_typed, w->ut_typed, w->c, w->y, w->rows};
+        for (size_t k = 0; k < G_N_ELEMENTS(all); k++)
+            fm_free(all[k]);
+    }
+    g_free(f->worker);
+    g_free(f->inverse);
+    fm_free(f->pool0);
+    fm_free(f->pool1);
+    fm_free(f->label1);
+    fm_free(f->pairs.i0);
+    fm_free(f->pairs.i1);
+    fm_free(f->pairs.weight);
+    g_clear_error(&f->failure);
+    g_free(f);
+}

@@ -1,0 +1,20 @@
+/* feed.h: fills the inputs of a training plan, tile by tile, from counters alone. */
+#ifndef FMCORE_CORE_FLOW_FEED_H
+#define FMCORE_CORE_FLOW_FEED_H
+
+#include "flow/run.h"
+
+typedef struct FmFeeder FmFeeder;
+
+/* A feeder for batches of B rows into `plan`, with scratch for `threads` workers. */
+FmFeeder *fm__feeder_new(FmRun *run, const FmPlan *plan, size_t B, int threads, GError **error);
+void fm__feeder_free(FmFeeder *feeder); /* NULL allowed */
+
+/* Prepare step `step`: couplings that look at the whole batch choose their pairs here. */
+gboolean fm__feeder_begin(FmFeeder *feeder, guint64 step, GError **error);
+/* An FmFeed; ctx is the feeder. */
+void fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in);
+/* What went wrong in a worker since fm__feeder_begin(). */
+gboolean fm__feeder_ok(FmFeeder *feeder, GError **error);
+
+#endif

@@ -1,0 +1,463 @@
+/* train.c: the training loop: one plan computes the loss and all gradients, then clip, optimizer
+ * and moving average go over fixed blocks of the weights.
+ * Clipping by global norm: Pascanu et al. 2013, arXiv:1211.5063. */
+#include "flow/feed.h"
+#include "flow/schedule.h"
+#include "flow/state.h"
+#include "flow/velocity.h"
+
+#include <math.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TRAIN_BLOCK = 4096, TRAIN_PARALLEL = 1 << 16 }; /* weights */
+
+typedef struct Trainer {
+    FmRun *run;
+    FmTrainState *state; /* borrowed from run->state */
+    FmPlan *plan;
+    FmExec *exec;
+    FmFeeder *feeder;
+    FmDtype dtype;
+    size_t B, size, n, blocks; /* bytes of a number; trainable weights with gaps */
+    int threads;
+    char *grad; /* (n), the plan writes into it */
+    double loss; /* holds a float when dtype is f32 */
+    void **out;
+    double *partial; /* (blocks) sums of squares */
+    gboolean ema;
+    FmUpdate update; /* of the step under way, without pointers */
+    double decay;
+} Trainer;
+
+static void
+trainer_free(Trainer *t)
+{
+    if (t == NULL)
+        return;
+    fm__feeder_free(t->feeder);
+    fm_exec_free(t->exec);
+    fm_plan_free(t->plan);
+    fm_free(t->grad);
+    g_free(t->out);
+    g_free(t->partial);
+    g_free(t);
+}
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Trainer, trainer_free)
+
+/* ---- construction ---- */
+
+/* Gradients of `total` in every trainable weight, as outputs after the loss itself. */
+static gboolean
+trainer_gradients(Trainer *t, FmGraph *graph, FmNode *total, GError **error)
+{
+    const FmParams *params = t->state->raw;
+    const size_t count = fm_params_count(params);
+    g_autofree FmNode **wrt = g_new0(FmNode *, count + 1), **d = g_new0(FmNode *, count + 1);
+    g_autofree FmNode **outputs = g_new0(FmNode *, count + 1);
+    g_autofree const FmParam **used = g_new0(const FmParam *, count + 1);
+    const FmNetOps *net = fm_plugin_ops(t->run->plugin[FM_KIND_NET]);
+    const FmPlanOptions options = {
+        .dtype = t->dtype, .backend = t->run->plugin[FM_KIND_BACKEND], .tile = net->tile};
+    size_t n = 0, n_out = 1;
+
+    for (size_t i = 0; i < count; i++) {
+        const FmParam *p = fm_params_nth(params, i);
+        if (!p->trainable)
+            continue;
+        used[n] = p;
+        wrt[n++] = fm_param(graph, p->name, p->ndim, p->dim, (FmInit){FM_INIT_ZEROS, 0});
+    }
+    if (!fm_vjp(total, NULL, wrt, n, d)) {
+        fm_graph_ok(graph, error);
+        return FALSE;
+    }
+    t->out = g_new0(void *, n + 1);
+    t->out[0] = &t->loss;
+    outputs[0] = total;
+    for (size_t i = 0; i < n; i++)
+        if (d[i] != NULL) {
+            outputs[n_out] = d[i];
+            t->out[n_out++] = t->grad + used[i]->offset * t->size;
+        }
+    t->plan = fm_plan_new(graph, outputs, n_out, &options, error);
+    return t->plan != NULL;
+}
+
+static gboolean
+trainer_compile(Trainer *t, GError **error)
+{
+    FmGraph *graph = NULL;
+    FmNode *rows = fm__run_loss(t->run, &graph, error);
+    gboolean ok = rows != NULL;
+
+    if (!ok)
+        return FALSE;
+    if (!fm_coupling_row_wise(t->run->plugin[FM_KIND_COUPLING]))
+        rows = fm_mul(rows, fm_input(graph, "weight", 1, 0, NULL));
+    FmNode *total = fm_sum_batch(fm_affine(rows, 1.0 / (double)t->B, 0.0));
+    ok = trainer_gradients(t, graph, total, error);
+    fm_graph_free(graph);
+    if (ok)
+        t->exec = fm_exec_new(t->plan, t->state->raw, t->threads, error);
+    if (t->exec != NULL)
+        t->feeder = fm__feeder_new(t->run, t->plan, t->B, t->threads, error);
+    return t->feeder != NULL;
+}
+
+static Trainer *
+trainer_new(FmRun *run, GError **error)
+{
+    g_autoptr(Trainer) t = g_new0(Trainer, 1);
+
+    if (run->plugin[FM_KIND_DATASET] == NULL) {
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                            "training: the run has no data set that can be opened");
+        return NULL;
+    }
+    if (run->state == NULL && (run->state = fm__train_state_new(run, error)) == NULL)
+        return NULL;
+    t->run = run;
+    t->state = run->state;
+    t->dtype = run->config->dtype;
+    t->size = fm_dtype_size(t->dtype);
+    t->B = (size_t)run->config->batch_size;
+    t->threads = run->config->threads;
+    t->ema = run->config->ema_decay > 0;
+    t->n = fm_params_trainable_size(t->state->raw);
+    t->blocks = (t->n + TRAIN_BLOCK - 1) / TRAIN_BLOCK;
+    t->partial = g_new0(double, t->blocks + 1);
+    t->grad = fm_alloc(MAX(t->n, 1) * t->size);
+    if (t->grad == NULL) {
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_MEMORY,
+                            "training: the gradients do not fit into memory");
+        return NULL;
+    }
+    return trainer_compile(t, error) ? g_steal_pointer(&t) : NULL;
+}
+
+/* ---- one step ---- */
+
+static void
+trainer_square_block(void *ctx, int worker, size_t b)
+{
+    Trainer *t = ctx;
+    const size_t first = b * TRAIN_BLOCK, n = MIN((size_t)TRAIN_BLOCK, t->n - first);
+    double sum[4] = {0, 0, 0, 0};
+    size_t i = 0;
+
+    if (t->dtype == FM_F32) {
+        const float *g = (const float *)(const void *)t->grad + first;
+        for (; i + 4 <= n; i += 4)
+            for (int k = 0; k < 4; k++)
+                sum[k] += (double)g[i + k] * (double)g[i + k];
+        for (; i < n; i++)
+            sum[0] += (double)g[i] * (double)g[i];
+    } else {
+        const double *g = (const double *)(const void *)t->grad + first;
+        for (; i < n; i++)
+            sum[i & 3] += g[i] * g[i];
+    }
+    t->partial[b] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+static void
+trainer_ema(const Trainer *t, char *average, const char *raw, size_t n)
+{
+    if (t->dtype == FM_F32) {
+        float *a = (float *)(void *)average;
+        const float *w = (const float *)(const void *)raw;
+        const float rate = (float)(1.0 - t->decay);
+        for (size_t i = 0; i < n; i++)
+            a[i] += rate * (w[i] - a[i]);
+    } else {
+        double *a = (double *)(void *)average;
+        const double *w = (const double *)(const void *)raw;
+        for (size_t i = 0; i < n; i++)
+            a[i] += (1.0 - t->decay) * (w[i] - a[i]);
+    }
+}
+
+static void
+trainer_update_block(void *ctx, int worker, size_t b)
+{
+    Trainer *t = ctx;
+    const size_t first = b * TRAIN_BLOCK, at = first * t->size;
+    FmUpdate u = t->update;
+    char *raw = (char *)fm_params_block(t->state->raw) + at;
+
+    u.n = MIN((size_t)TRAIN_BLOCK, t->n - first);
+    u.param = raw;
+    u.grad = t->grad + at;
+    for (int k = 0; k < t->state->n_moments; k++)
+        u.moment[k] = (char *)t->state->moment[k] + at;
+    fm_optimizer_update(t->run->plugin[FM_KIND_OPTIMIZER], &u);
+    if (t->ema)
+        trainer_ema(t, (char *)fm_params_block(t->run->params) + at, raw, u.n);
+}
+
+static void
+trainer_over_blocks(Trainer *t, void (*work)(void *, int, size_t))
+{
+    if (t->n >= TRAIN_PARALLEL && t->threads > 1)
+        fm_parallel(t->threads, t->blocks, work, t);
+    else
+        for (size_t b = 0; b < t->blocks; b++)
+            work(t, 0, b);
+}
+
+/* One batch; *loss and *norm are what it gave, and a step that is not finite changes nothing. */
+static gboolean
+trainer_step(Trainer *t, double *loss, double *norm, double *lr, GError **error)
+{
+    const FmConfig *c = t->run->config;
+    FmTrainState *s = t->state;
+    const FmKey key = {.seed = (guint64)c->seed, .stream = FM_STREAM_NOISE, .step = s->step};
+    double squares = 0;
+
+    if (!fm__feeder_begin(t->feeder, s->step, error) ||
+        !fm_exec_run(t->exec, t->B, NULL, fm__feeder_tile, t->feeder, t->out, key, error) ||
+        !fm__feeder_ok(t->feeder, error))
+        return FALSE;
+    *loss = t->dtype == FM_F32 ? (double)*(const float *)(const void *)&t->loss : t->loss;
+    trainer_over_blocks(t, trainer_square_block);
+    for (size_t b = 0; b < t->blocks; b++)
+        squares += t->partial[b];
+    *norm = sqrt(squares);
+    *lr = c->lr * fm__schedule_factor(c->schedule, s->step, (guint64)c->steps, (guint64)c->warmup);
+    s->step++;
+    if (!isfinite(*loss) || !isfinite(*norm)) {
+        s->skipped++;
+        s->bad++;
+        return TRUE;
+    }
+    s->bad = 0;
+    t->update = (FmUpdate){.dtype = t->dtype,
+                           .grad_scale = c->grad_clip > 0 && *norm > c->grad_clip
+                                             ? c->grad_clip / *norm
+                                             : 1.0,
+                           .lr = *lr,
+                           .weight_decay = c->weight_decay,
+                           .step = s->step - s->skipped};
+    t->decay = fm__ema_decay(c->ema_decay, t->update.step);
+    trainer_over_blocks(t, trainer_update_block);
+    fm_exec_refresh(t->exec);
+    return TRUE;
+}
+
+/* ---- the loop ---- */
+
+typedef struct TrainLoop {
+    Trainer *t;
+    FmProgressFn progress;
+    void *ctx;
+    FmTrainResult *result;
+    FILE *metrics; /* NULL: the run has no directory */
+    gint64 begun, last_progress; /* microseconds */
+    double sum; /* of losses since the last line */
+    guint64 counted, first;
+} TrainLoop;
+
+/* The weights to use, from the weights under training. */
+static void
+train_publish(const Trainer *t)
+{
+    if (!t->ema)
+        memcpy(fm_params_block(t->run->params), fm_params_block(t->state->raw),
+               fm_params_size(t->run->params) * t->size);
+}
+
+static gboolean
+train_save(const Trainer *t, GError **error)
+{
+    train_publish(t);
+    return t->run->dir == NULL ||
+           (fm__model_save(t->run, error) && fm__checkpoint_save(t->run, t->state, error));
+}
+
+/* metrics.jsonl, without the lines that a resumed run will write again. */
+static gboolean
+train_open_metrics(TrainLoop *l, GError **error)
+{
+    if (l->t->run->dir == NULL)
+        return TRUE;
+    g_autofree char *file = g_build_filename(l->t->run->dir, "metrics.jsonl", NULL);
+    g_autofree char *old = NULL;
+
+    if (l->first > 0)
+        g_file_get_contents(file, &old, NULL, NULL);
+    l->metrics = fopen(file, "w");
+    if (l->metrics == NULL) {
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", file,
+                    g_strerror(errno));
+        return FALSE;
+    }
+    g_auto(GStrv) lines = g_strsplit(old != NULL ? old : "", "\n", -1);
+    for (char **line = lines; *line != NULL; line++) {
+        unsigned long long step;
+        if (sscanf(*line, "{\"step\":%llu,", &step) == 1 && step <= l->first &&
+            g_str_has_suffix(*line, "}"))
+            fprintf(l->metrics, "%s\n", *line);
+    }
+    return TRUE;
+}
+
+static void
+train_number(GString *line, const char *name, double value)
+{
+    char text[G_ASCII_DTOSTR_BUF_SIZE];
+
+    g_string_append_printf(line, ",\"%s\":%s", name,
+                           isfinite(value) ? g_ascii_dtostr(text, sizeof text, value) : "null");
+}
+
+static void
+train_log(TrainLoop *l, const FmProgress *p)
+{
+    const double point[2] = {(double)p->step, p->loss};
+    GString *line = g_string_new(NULL);
+
+    g_array_append_vals(l->result->loss_curve, point, 2);
+    l->result->loss_last = p->loss;
+    g_string_append_printf(line, "{\"step\":%" G_GUINT64_FORMAT, p->step);
+    train_number(line, "loss", p->loss);
+    train_number(line, "grad_norm", p->grad_norm);
+    train_number(line, "lr", p->lr);
+    train_number(line, "seconds", p->seconds);
+    train_number(line, "samples_per_second", p->samples_per_second);
+    if (l->metrics != NULL) {
+        fprintf(l->metrics, "%s}\n", line->str);
+        fflush(l->metrics);
+    }
+    g_string_free(line, TRUE);
+    l->sum = 0;
+    l->counted = 0;
+}
+
+/* What follows a step: log, save, tell; *go becomes FALSE when training is to stop. */
+static gboolean
+train_after(TrainLoop *l, double loss, double norm, double lr, gboolean *go, GError **error)
+{
+    const FmTrainState *s = l->t->state;
+    const FmConfig *c = l->t->run->config;
+    const gint64 now = g_get_monotonic_time();
+    const double seconds = (double)(now - l->begun) * 1e-6;
+    const gboolean last = s->step >= (guint64)c->steps;
+    const gboolean log = s->step % (guint64)c->log_every == 0 || last;
+
+    if (isfinite(loss)) {
+        l->sum += loss;
+        l->counted++;
+    }
+    if (s->step == l->first + 1)
+        l->result->loss_first = loss;
+    if (log || now - l->last_progress > 100000) {
+        const FmProgress p = {
+            .step = s->step,
+            .steps = (guint64)c->steps,
+            .loss = l->counted > 0 ? l->sum / (double)l->counted : loss,
+            .grad_norm = norm,
+            .lr = lr,
+            .seconds = seconds,
+            .samples_per_second = (double)((s->step - l->first) * l->t->B) / MAX(seconds, 1e-9)};
+        if (log)
+            train_log(l, &p);
+        l->last_progress = now;
+        if (l->progress != NULL && !l->progress(&p, l->ctx)) {
+            l->result->interrupted = TRUE;
+            *go = FALSE;
+        }
+    }
+    if (last || (c->stop_after > 0 && s->step >= (guint64)c->stop_after) ||
+        (c->max_seconds > 0 && seconds >= c->max_seconds) || s->bad >= (guint64)c->patience)
+        *go = FALSE;
+    return !*go || s->step % (guint64)c->save_every != 0 || train_save(l->t, error);
+}
+
+static gboolean
+train_loop(TrainLoop *l, GError **error)
+{
+    FmTrainState *s = l->t->state;
+    const FmConfig *c = l->t->run->config;
+    double loss = NAN, norm = NAN, lr = 0;
+    gboolean go = s->step < (guint64)c->steps;
+
+    l->begun = l->last_progress = g_get_monotonic_time();
+    while (go)
+        if (!trainer_step(l->t, &loss, &norm, &lr, error) ||
+            !train_after(l, loss, norm, lr, &go, error))
+            return FALSE;
+    if (l->counted > 0)
+        l->result->loss_last = l->sum / (double)l->counted;
+    l->result->seconds = (double)(g_get_monotonic_time() - l->begun) * 1e-6;
+    if (!train_save(l->t, error))
+        return FALSE;
+    if (s->bad >= (guint64)c->patience) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
+                    "training: loss or gradient was not finite in %" G_GUINT64_FORMAT
+                    " steps in a row (--patience), stopped at step %" G_GUINT64_FORMAT
+                    "; a lower --lr or --grad-clip may help", s->bad, s->step);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+fm_run_train(FmRun *run, FmProgressFn progress, void *ctx, FmTrainResult *result, GError **error)
+{
+    *result = (FmTrainResult){.batch_size = (guint64)run->config->batch_size,
+                              .loss_first = NAN,
+                              .loss_last = NAN,
+                              .loss_curve = g_array_new(FALSE, FALSE, sizeof(double))};
+    g_autoptr(Trainer) t = trainer_new(run, error);
+    if (t == NULL)
+        return FALSE;
+    TrainLoop l = {.t = t, .progress = progress, .ctx = ctx, .result = result,
+                   .first = t->state->step};
+    if ((run->dir != NULL && (!fm_run_save(run, error) || !train_save(t, error))) ||
+        !train_open_metrics(&l, error))
+        return FALSE;
+    const gboolean ok = train_loop(&l, error);
+    const guint64 done = t->state->step - l.first;
+    result->steps = t->state->step;
+    result->skipped_steps = t->state->skipped;
+    result->ms_per_step = done > 0 ? 1e3 * result->seconds / (double)done : 0.0;
+    if (l.metrics != NULL)
+        fclose(l.metrics);
+    return ok;
+}
+
+gboolean
+fm_run_resume(FmRun *run, GError **error)
+{
+    FmTrainState *state = fm__train_state_new(run, error);
+
+    if (state == NULL)
+        return FALSE;
+    if (!fm__checkpoint_load(run, state, error)) {
+        fm__train_state_free(state);
+        return FALSE;
+    }
+    fm__train_state_free(run->state);
+    run->state = state;
+    return TRUE;
+}
+
+gboolean
+fm_run_bench_step(FmRun *run, size_t n, double *ms, GError **error)
+{
+    g_autoptr(Trainer) t = trainer_new(run, error);
+    double loss, norm, lr;
+
+    if (t == NULL)
+        return FALSE;
+    for (size_t i = 0; i < n; i++) {
+        const gint64 before = g_get_monotonic_time();
+        if (!trainer_step(t, &loss, &norm, &lr, error))
+            return FALSE;
+        ms[i] = (double)(g_get_monotonic_time() - before) * 1e-3;
+    }
+    return TRUE;
+}

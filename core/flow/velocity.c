@@ -1,0 +1,137 @@
+/* velocity.c: the learned field, its divergence and the map of invertible nets as plans.
+ * Exact divergence: forward mode with all unit vectors as tangents of one pass. Hutchinson's
+ * estimate: the same plan with probes as tangents; Grathwohl et al. 2019, arXiv:1810.01367. */
+#include "flow/velocity.h"
+
+#include <string.h>
+
+static FmVelocity *
+velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_out, size_t K,
+                 int threads, GError **error)
+{
+    const FmPlanOptions options = {.dtype = run->config->dtype,
+                                   .backend = run->plugin[FM_KIND_BACKEND]};
+    FmVelocity *v = g_new0(FmVelocity, 1);
+
+    v->plan = fm_plan_new(graph, out, n_out, &options, error);
+    if (v->plan != NULL)
+        v->exec = fm_exec_new(v->plan, run->params, threads, error);
+    if (v->exec == NULL) {
+        fm__velocity_free(v);
+        return NULL;
+    }
+    v->D = run->data.D;
+    v->K = K;
+    v->flat = K > 0 && n_out == 1;
+    v->dtype = run->config->dtype;
+    v->size = fm_dtype_size(v->dtype);
+    v->tile = fm_plan_tile(v->plan);
+    v->in_x = fm_plan_input_find(v->plan, "x");
+    v->in_t = fm_plan_input_find(v->plan, "t");
+    v->in_y = fm_plan_input_find(v->plan, "y");
+    v->in_e = fm_plan_input_find(v->plan, "e");
+    return v;
+}
+
+FmVelocity *
+fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error)
+{
+    const FmDataInfo *d = &run->data;
+    g_autoptr(FmGraph) graph = fm_graph_new();
+    FmNode *x = fm_input(graph, "x", 1, d->ndim, d->dim);
+    FmNode *t = fm_input(graph, "t", 1, 0, NULL);
+    FmNode *y = run->net_info.classes > 0 ? fm_input_labels(graph, "y") : NULL;
+    FmNode *out[2] = {
+        fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, x, t, y)};
+    size_t n_out = 1;
+
+    if (!fm_graph_ok(graph, error))
+        return NULL;
+    if (K > 0) {
+        FmNode *e = fm_input(graph, "e", K, d->ndim, d->dim);
+        FmNode *je = fm_jvp(out[0], x, e);
+
+        if (!fm_graph_ok(graph, error))
+            return NULL;
+        if (je != NULL) {
+            FmNode *dot = fm_sum(fm_mul(e, je), (1u << d->ndim) - 1u, FALSE);
+            out[n_out++] = K == 1 ? dot : fm_sum_rows(dot);
+        }
+    }
+    return velocity_compile(run, graph, out, n_out, K, threads, error);
+}
+
+void
+fm__velocity_free(FmVelocity *velocity)
+{
+    if (velocity == NULL)
+        return;
+    fm_exec_free(velocity->exec);
+    fm_plan_free(velocity->plan);
+    g_free(velocity);
+}
+
+gboolean
+fm__velocity_eval(const FmVelocity *v, int w, size_t n, const void *x, const void *t,
+                  const gint32 *y, const void *e, void *out, void *div)
+{
+    const FmKey key = {0};
+    const void *in[FM_MAX_INPUTS] = {NULL};
+    void *results[2];
+
+    for (size_t r = 0; r < n; r += v->tile) {
+        const size_t rows = MIN(v->tile, n - r);
+
+        if (v->in_x >= 0)
+            in[v->in_x] = (const char *)x + r * v->D * v->size;
+        if (v->in_t >= 0)
+            in[v->in_t] = (const char *)t + r * v->size;
+        if (v->in_y >= 0)
+            in[v->in_y] = y + r;
+        if (v->in_e >= 0)
+            in[v->in_e] = (const char *)e + r * v->K * v->D * v->size;
+        results[0] = (char *)out + r * v->D * v->size;
+        results[1] = div == NULL ? NULL : (char *)div + r * v->size;
+        if (!fm_exec_tile(v->exec, w, rows, in, results, key, r))
+            return FALSE;
+        if (v->flat)
+            memset(results[1], 0, rows * v->size);
+    }
+    return TRUE;
+}
+
+FmMap *
+fm__map_new(const FmRun *run, gboolean forward, int threads, GError **error)
+{
+    const FmDataInfo *d = &run->data;
+    const FmPlanOptions options = {.dtype = run->config->dtype,
+                                   .backend = run->plugin[FM_KIND_BACKEND]};
+    g_autoptr(FmGraph) graph = fm_graph_new();
+    FmNode *x = fm_input(graph, "x", 1, d->ndim, d->dim);
+    FmNode *out[2] = {NULL, NULL};
+
+    out[0] = (forward ? fm_net_forward : fm_net_inverse)(run->plugin[FM_KIND_NET], graph,
+                                                         &run->net_info, x, &out[1]);
+    if (!fm_graph_ok(graph, error))
+        return NULL;
+    FmMap *map = g_new0(FmMap, 1);
+    map->plan = fm_plan_new(graph, out, 2, &options, error);
+    if (map->plan != NULL)
+        map->exec = fm_exec_new(map->plan, run->params, threads, error);
+    if (map->exec == NULL) {
+        fm__map_free(map);
+        return NULL;
+    }
+    map->in_x = fm_plan_input_find(map->plan, "x");
+    return map;
+}
+
+void
+fm__map_free(FmMap *map)
+{
+    if (map == NULL)
+        return;
+    fm_exec_free(map->exec);
+    fm_plan_free(map->plan);
+    g_free(map);
+}
