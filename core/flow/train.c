@@ -23,7 +23,10 @@ typedef struct Trainer {
     size_t B, size, n, blocks; /* bytes of a number; trainable weights with gaps */
     int threads;
     char *grad; /* (n), the plan writes into it */
-    double loss; /* holds a float when dtype is f32 */
+    union {
+        float f32;
+        double f64;
+    } loss; /* written by the plan, in the run's dtype */
     void **out;
     double *partial; /* (blocks) sums of squares */
     gboolean ema;
@@ -221,7 +224,7 @@ trainer_step(Trainer *t, double *loss, double *norm, double *lr, GError **error)
         !fm_exec_run(t->exec, t->B, NULL, fm__feeder_tile, t->feeder, t->out, key, error) ||
         !fm__feeder_ok(t->feeder, error))
         return FALSE;
-    *loss = t->dtype == FM_F32 ? (double)*(const float *)(const void *)&t->loss : t->loss;
+    *loss = t->dtype == FM_F32 ? (double)t->loss.f32 : t->loss.f64;
     trainer_over_blocks(t, trainer_square_block);
     for (size_t b = 0; b < t->blocks; b++)
         squares += t->partial[b];
