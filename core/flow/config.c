@@ -18,7 +18,7 @@ typedef struct ConfigDefaults {
 /*                  vectors   images
  * dataset          moons     mnist (the shipped 10,000)
  * net              mlp       conv
- * steps            80000     400      toy densities improve up to 200,000 steps; images stay in a minute
+ * steps            80000     600      toy densities improve up to 200,000 steps; images stay in a minute
  * batch_size       256       32
  * warmup           300       40       steps of linear warm-up, then the schedule (cosine to 0)
  * lr               1e-2      2e-3
@@ -31,7 +31,7 @@ static const ConfigDefaults config_vectors = {
     .warmup = 300, .log_every = 1000, .save_every = 10000, .lr = 1e-2, .grad_clip = 0,
     .ema_decay = 0.999, .samples = 5000, .eval_samples = 5000};
 static const ConfigDefaults config_images = {
-    .dataset = "mnist", .net = "conv", .nets = "conv", .steps = 400, .batch_size = 32,
+    .dataset = "mnist", .net = "conv", .nets = "conv", .steps = 600, .batch_size = 32,
     .warmup = 40, .log_every = 10, .save_every = 100, .lr = 2e-3, .grad_clip = 1.0,
     .ema_decay = 0.99, .samples = 64, .eval_samples = 64};
 

@@ -1,6 +1,5 @@
-/* coupling.c: calls into coupling plugins; the pairs they choose are checked to be in range. */
+/* coupling.c: pairs of noise and data. */
 #include <fmcore/coupling.h>
-#include <math.h>
 
 static const FmCouplingOps *
 coupling_ops(const FmPlugin *coupling)
@@ -13,7 +12,7 @@ fm_coupling_prepare(FmPlugin *coupling, size_t D, GError **error)
 {
     const FmCouplingOps *ops = coupling_ops(coupling);
 
-    return ops->prepare == NULL || ops->prepare(fm_plugin_self(coupling), D, error);
+    return ops->prepare ? ops->prepare(fm_plugin_self(coupling), D, error) : TRUE;
 }
 
 gboolean
@@ -27,7 +26,7 @@ fm_coupling_pool_size(const FmPlugin *coupling, size_t B)
 {
     const FmCouplingOps *ops = coupling_ops(coupling);
 
-    return ops->pool_size == NULL ? B : MAX(1, ops->pool_size(fm_plugin_self(coupling), B));
+    return ops->pool_size ? MAX(ops->pool_size(fm_plugin_self(coupling), B), B) : B;
 }
 
 gboolean
@@ -38,12 +37,10 @@ fm_coupling_pair(FmPlugin *coupling, const FmPool *pool, FmPairs *pairs, GError 
     if (!coupling_ops(coupling)->pair(fm_plugin_self(coupling), pool, pairs, error))
         return FALSE;
     for (size_t b = 0; b < pairs->B; b++)
-        if (pairs->i0[b] >= pool->n0 || pairs->i1[b] >= pool->n1 || !isfinite(pairs->weight[b])) {
-            g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN,
-                        "coupling '%s': pair %" G_GSIZE_FORMAT " is (%" G_GSIZE_FORMAT
-                        ", %" G_GSIZE_FORMAT "), expected rows below %" G_GSIZE_FORMAT
-                        " and a finite weight", fm_plugin_name(coupling), b, pairs->i0[b],
-                        pairs->i1[b], MIN(pool->n0, pool->n1));
+        if (pairs->i0[b] >= pool->n0 || pairs->i1[b] >= pool->n1) {
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                        "coupling '%s' chose pair (%zu, %zu) of pools of %zu and %zu rows",
+                        fm_plugin_name(coupling), pairs->i0[b], pairs->i1[b], pool->n0, pool->n1);
             return FALSE;
         }
     return TRUE;

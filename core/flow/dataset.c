@@ -1,9 +1,10 @@
-/* dataset.c: calls into data set plugins, checked. What `open` found stays with the instance. */
+/* dataset.c: opening data sets and reading their rows, with every check in one place. */
 #include "plugin/instance.h"
 
 #include <fmcore/array.h>
 #include <fmcore/dataset.h>
 #include <math.h>
+#include <string.h>
 
 static const FmDatasetOps *
 dataset_ops(const FmPlugin *dataset)
@@ -11,84 +12,93 @@ dataset_ops(const FmPlugin *dataset)
     return fm_plugin_ops(dataset);
 }
 
-static gboolean
-dataset_check_info(const FmPlugin *dataset, const FmDataInfo *info, GError **error)
+/* What `open` found; NULL before. */
+static const FmDataInfo *
+opened(const FmPlugin *dataset)
 {
-    const gboolean axes = info->ndim == 1 || info->ndim == 3;
-    size_t product = 1;
+    return dataset->core_data;
+}
 
-    for (int i = 0; axes && i < info->ndim; i++)
-        if (!fm_size_mul(product, info->dim[i], 1, &product))
-            product = 0;
-    if (axes && product > 0 && product == info->D && info->test_rows <= info->rows &&
-        (info->rows > 0 || dataset_ops(dataset)->draw != NULL))
-        return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                "dataset '%s': %" G_GSIZE_FORMAT " rows of %" G_GSIZE_FORMAT
-                " values on %d axes, expected rows that are vectors (D) or images (H, W, C)",
-                fm_plugin_name(dataset), info->rows, info->D, info->ndim);
-    return FALSE;
+static gboolean
+info_is_sound(const FmDataInfo *info, const FmDatasetOps *ops)
+{
+    size_t D = 1;
+
+    if (info->ndim != 1 && info->ndim != 3)
+        return FALSE;
+    for (int i = 0; i < info->ndim; i++)
+        if (info->dim[i] == 0 || !fm_size_mul(D, info->dim[i], 1, &D))
+            return FALSE;
+    return D == info->D && (info->rows > 0) == (ops->read != NULL) && info->test_rows <= info->rows;
 }
 
 gboolean
 fm_dataset_open(FmPlugin *dataset, FmDataInfo *info, GError **error)
 {
-    if (dataset->core_data == NULL) {
-        g_autofree FmDataInfo *found = g_new0(FmDataInfo, 1);
+    FmDataInfo *found;
 
-        if (!dataset_ops(dataset)->open(dataset->self, found, error) ||
-            !dataset_check_info(dataset, found, error))
+    g_return_val_if_fail(fm_plugin_kind(dataset) == FM_KIND_DATASET, FALSE);
+    if (!opened(dataset)) {
+        found = g_new0(FmDataInfo, 1);
+        if (!dataset_ops(dataset)->open(fm_plugin_self(dataset), found, error)) {
+            g_free(found);
             return FALSE;
-        dataset->core_data = g_steal_pointer(&found);
+        }
+        if (!info_is_sound(found, dataset_ops(dataset))) {
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                        "dataset '%s' has no rows or no dimensions, expected at least one of each",
+                        fm_plugin_name(dataset));
+            g_free(found);
+            return FALSE;
+        }
+        dataset->core_data = found;
         dataset->core_free = g_free;
     }
-    *info = *(const FmDataInfo *)dataset->core_data;
+    *info = *opened(dataset);
+    return TRUE;
+}
+
+static gboolean
+all_finite(const FmPlugin *dataset, const size_t *rows, size_t n, const double *x, GError **error)
+{
+    const size_t D = opened(dataset)->D;
+
+    for (size_t i = 0; i < n * D; i++)
+        if (!isfinite(x[i])) {
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                        "dataset '%s': row %zu holds a value that is not finite",
+                        fm_plugin_name(dataset), rows[i / D]);
+            return FALSE;
+        }
     return TRUE;
 }
 
 gboolean
-fm_dataset_read(const FmPlugin *dataset, const size_t *rows, size_t n, double *x, int *y,
-                GError **error)
+fm_dataset_read(const FmPlugin *dataset, const size_t *rows, size_t n, double *x, int *y, GError **error)
 {
-    const FmDataInfo *info = dataset->core_data;
-
-    g_return_val_if_fail(info != NULL && dataset_ops(dataset)->read != NULL, FALSE);
-    for (size_t r = 0; r < n; r++)
-        if (rows[r] >= info->rows) {
-            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "dataset '%s': row %" G_GSIZE_FORMAT " was asked for, it has %"
-                        G_GSIZE_FORMAT, fm_plugin_name(dataset), rows[r], info->rows);
-            return FALSE;
-        }
-    if (!dataset_ops(dataset)->read(dataset->self, rows, n, x, y, error))
-        return FALSE;
-    for (size_t i = 0; i < n * info->D; i++)
-        if (!isfinite(x[i])) {
-            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "dataset '%s': row %" G_GSIZE_FORMAT ", column %" G_GSIZE_FORMAT
-                        " is %g, expected finite numbers", fm_plugin_name(dataset),
-                        rows[i / info->D], i % info->D, x[i]);
-            return FALSE;
-        }
-    return TRUE;
+    g_return_val_if_fail(opened(dataset) && dataset_ops(dataset)->read, FALSE);
+    for (size_t i = 0; i < n; i++)
+        g_return_val_if_fail(rows[i] < opened(dataset)->rows, FALSE);
+    return dataset_ops(dataset)->read(fm_plugin_self(dataset), rows, n, x, y, error) &&
+           all_finite(dataset, rows, n, x, error);
 }
 
 gboolean
 fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_t n, double *x, int *y,
                 GError **error)
 {
-    const FmDataInfo *info = dataset->core_data;
+    const FmDataInfo *info = opened(dataset);
 
     g_return_val_if_fail(info != NULL, FALSE);
-    if (dataset_ops(dataset)->draw != NULL) {
-        dataset_ops(dataset)->draw(dataset->self, key, row0, n, x, y);
+    if (dataset_ops(dataset)->draw) {
+        dataset_ops(dataset)->draw(fm_plugin_self(dataset), key, row0, n, x, y);
         return TRUE;
     }
-    for (size_t r = 0; r < n; r++) {
-        FmRng rng = fm_rng(key, row0 + r);
-        const size_t row = MIN((size_t)(fm_rng_uniform(&rng) * (double)info->rows), info->rows - 1);
+    for (size_t i = 0; i < n; i++) {
+        FmRng rng = fm_rng(key, row0 + i);
+        const size_t row = (size_t)(fm_rng_uniform(&rng) * (double)info->rows);
 
-        if (!fm_dataset_read(dataset, &row, 1, x + r * info->D, y != NULL ? y + r : NULL, error))
+        if (!fm_dataset_read(dataset, &row, 1, x + i * info->D, y ? y + i : NULL, error))
             return FALSE;
     }
     return TRUE;
@@ -104,27 +114,26 @@ void
 fm_dataset_log_density(const FmPlugin *dataset, size_t n, const double *x, double *log_p)
 {
     g_return_if_fail(fm_dataset_has_density(dataset));
-    dataset_ops(dataset)->log_density(dataset->self, n, x, log_p);
+    dataset_ops(dataset)->log_density(fm_plugin_self(dataset), n, x, log_p);
 }
 
 double
 fm_dataset_entropy(const FmPlugin *dataset)
 {
-    return dataset_ops(dataset)->entropy != NULL ? dataset_ops(dataset)->entropy(dataset->self) : NAN;
+    return dataset_ops(dataset)->entropy ? dataset_ops(dataset)->entropy(fm_plugin_self(dataset)) : NAN;
 }
 
 gboolean
 fm_dataset_score(const FmPlugin *dataset, size_t n, const double *x, double *score)
 {
-    if (dataset_ops(dataset)->score == NULL)
+    if (!dataset_ops(dataset)->score)
         return FALSE;
-    dataset_ops(dataset)->score(dataset->self, n, x, score);
+    dataset_ops(dataset)->score(fm_plugin_self(dataset), n, x, score);
     return TRUE;
 }
 
 const FmMixture *
 fm_dataset_mixture(const FmPlugin *dataset)
 {
-    return dataset_ops(dataset)->mixture != NULL ? dataset_ops(dataset)->mixture(dataset->self)
-                                                 : NULL;
+    return dataset_ops(dataset)->mixture ? dataset_ops(dataset)->mixture(fm_plugin_self(dataset)) : NULL;
 }

@@ -1,4 +1,4 @@
-/* path.c: calls into path plugins; x_t and u_t of affine paths from their coefficients. */
+/* path.c: coefficients and samples of probability paths. */
 #include <fmcore/path.h>
 
 static const FmPathOps *
@@ -10,8 +10,8 @@ path_ops(const FmPlugin *path)
 gboolean
 fm_path_prepare(FmPlugin *path, size_t D, GError **error)
 {
-    return path_ops(path)->prepare == NULL ||
-           path_ops(path)->prepare(fm_plugin_self(path), D, error);
+    g_return_val_if_fail(fm_plugin_kind(path) == FM_KIND_PATH, FALSE);
+    return path_ops(path)->prepare ? path_ops(path)->prepare(fm_plugin_self(path), D, error) : TRUE;
 }
 
 gboolean
@@ -23,18 +23,27 @@ fm_path_is_affine(const FmPlugin *path)
 void
 fm_path_coefficients(const FmPlugin *path, double t, FmAffine *c)
 {
+    g_return_if_fail(fm_path_is_affine(path));
     *c = (FmAffine){0};
     path_ops(path)->coefficients(fm_plugin_self(path), t, c);
 }
 
-void
-fm_path_interval(const FmPlugin *path, double *t_min, double *t_max)
+static void
+affine_row(const FmAffine *c, size_t D, const double *x0, const double *x1, FmRng *z, double *xt,
+           double *ut)
 {
-    const FmPathOps *ops = path_ops(path);
-    const gboolean whole = ops->t_min == 0 && ops->t_max == 0;
+    const gboolean noisy = c->gamma != 0.0 || c->dgamma != 0.0;
 
-    *t_min = ops->t_min;
-    *t_max = whole ? 1.0 : ops->t_max;
+    for (size_t d = 0; d < D; d++) {
+        xt[d] = c->alpha * x1[d] + c->sigma * x0[d];
+        ut[d] = c->dalpha * x1[d] + c->dsigma * x0[d];
+        if (noisy) {
+            const double e = fm_rng_normal(z);
+
+            xt[d] += c->gamma * e;
+            ut[d] += c->dgamma * e;
+        }
+    }
 }
 
 gboolean
@@ -43,16 +52,22 @@ fm_path_sample(const FmPlugin *path, size_t n, size_t D, const double *t, const 
 {
     if (!fm_path_is_affine(path))
         return path_ops(path)->sample(fm_plugin_self(path), n, D, t, x0, x1, key, row0, xt, ut);
-    for (size_t r = 0; r < n; r++) {
-        FmRng rng = fm_rng(key, row0 + r);
+    for (size_t i = 0; i < n; i++) {
+        FmRng z = fm_rng(key, row0 + i);
         FmAffine c;
 
-        fm_path_coefficients(path, t[r], &c);
-        for (size_t i = r * D; i < (r + 1) * D; i++) {
-            const double z = c.gamma != 0 || c.dgamma != 0 ? fm_rng_normal(&rng) : 0.0;
-            xt[i] = c.alpha * x1[i] + c.sigma * x0[i] + c.gamma * z;
-            ut[i] = c.dalpha * x1[i] + c.dsigma * x0[i] + c.dgamma * z;
-        }
+        fm_path_coefficients(path, t[i], &c);
+        affine_row(&c, D, x0 + i * D, x1 + i * D, &z, xt + i * D, ut + i * D);
     }
     return TRUE;
+}
+
+void
+fm_path_interval(const FmPlugin *path, double *t_min, double *t_max)
+{
+    const FmPathOps *ops = path_ops(path);
+    const gboolean whole = ops->t_min == 0.0 && ops->t_max == 0.0;
+
+    *t_min = ops->t_min;
+    *t_max = whole ? 1.0 : ops->t_max;
 }

@@ -60,7 +60,10 @@ group_fits(const Fuse *f, GPtrArray *members, guint last, const gboolean *inside
         for (guint i = 0; i < node->n_in; i++) {
             FmNode *in = f->alias[node->in[i]->id];
 
-            if (!(inside[in->id] && in == node->in[i]) && !g_ptr_array_find(inputs, node->in[i], NULL))
+            /* A member read under another shape would be read before it is written. */
+            if (inside[in->id] && in != node->in[i])
+                return FALSE;
+            if (!inside[in->id] && !g_ptr_array_find(inputs, node->in[i], NULL))
                 g_ptr_array_add(inputs, node->in[i]);
         }
     }

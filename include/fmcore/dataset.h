@@ -31,6 +31,14 @@ typedef struct FmMixture {
     const double *sd; /* (K, D) */
 } FmMixture;
 
+/* What every mixture can do: rows from fm_rng(key, row) (label: the component), log-density in nats
+ * (log-sum-exp) and score (n, D). */
+void fm_mixture_draw(const FmMixture *m, FmKey key, guint64 row0, size_t n, double *x, int *y);
+void fm_mixture_log_density(const FmMixture *m, size_t n, const double *x, double *log_p);
+void fm_mixture_score(const FmMixture *m, size_t n, const double *x, double *score);
+/* Entropy of a two-dimensional mixture by the midpoint rule, to about 1e-8 nats. NAN for D != 2. */
+double fm_mixture_entropy(const FmMixture *m);
+
 typedef struct FmDatasetOps {
     /* required */
     /* Open files, allocate, fill *info. */

@@ -10,6 +10,7 @@
 #include <fmcore/error.h>
 #include <fmcore/flow.h>
 #include <fmcore/graph.h>
+#include <fmcore/io.h>
 #include <fmcore/layer.h>
 #include <fmcore/net.h>
 #include <fmcore/objective.h>

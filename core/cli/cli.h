@@ -1,0 +1,121 @@
+/* cli.h: what the commands of the program share. */
+#ifndef FMCORE_CORE_CLI_CLI_H
+#define FMCORE_CORE_CLI_CLI_H
+
+#include "flow/run.h"
+
+#include <json-glib/json-glib.h>
+
+/* A parsed command line. Strings owned; NULL or negative: not given. */
+typedef struct Cli {
+    const struct CliCommand *command;
+    FmConfig *config; /* --config, then options on top */
+    GPtrArray *args; /* positional arguments: char *, owned by argv */
+    gboolean json, quiet, verbose, force, log_density, help;
+    char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape;
+    gint64 trajectory;
+    double time;
+    gint64 repeat;
+    GPtrArray *given; /* names of the options that were given */
+} Cli;
+
+typedef struct CliCommand {
+    const char *name;
+    const char *arguments; /* "RUN POINTS.npy" */
+    const char *summary;
+    unsigned groups; /* options it takes: CLI_... below */
+    int min_args, max_args;
+    int (*run)(Cli *cli, GError **error); /* exit status; negative: *error is set */
+} CliCommand;
+
+enum { /* groups of options */
+       CLI_COMMON = 1, /* --json --quiet --verbose --threads --seed --plugin-path --backend */
+       CLI_MODEL = 2, /* --dataset, --net, --dtype, ... */
+       CLI_TRAIN = 4, /* --steps, --lr, ... */
+       CLI_SAMPLE = 8, /* --solver, --samples, --init, ... */
+       CLI_EVAL = 16, /* --divergence, --likelihood, ... */
+       CLI_OUT = 32, /* --out, --force */
+       CLI_POINTS = 64, /* --score, --div, --time */
+       CLI_BENCH = 128
+};
+
+extern const CliCommand cli_commands[]; /* name NULL closes */
+
+/* ---- options.c ---- */
+
+Cli *cli_new(void);
+void cli_free(Cli *cli);
+/* Parse argv after the command's name. FALSE with FM_ERROR_USAGE. */
+gboolean cli_parse(Cli *cli, int argc, char **argv, GError **error);
+gboolean cli_given(const Cli *cli, const char *option); /* was --option given? */
+char *cli_help(const CliCommand *command); /* owned text; NULL: of the program */
+/* NAME[:options] to an instance; the spec must not be empty. */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Cli, cli_free)
+
+/* ---- output.c: results on stdout, progress on stderr ---- */
+
+typedef struct Progress Progress;
+Progress *progress_new(const Cli *cli, const char *what);
+gboolean progress_step(const FmProgress *p, void *progress); /* a FmProgressFn */
+void progress_free(Progress *progress);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Progress, progress_free)
+
+void cli_interrupt_install(void); /* SIGINT, SIGTERM: finish the step, write, exit 130 / 143 */
+int cli_interrupted(void); /* the signal's number, or 0 */
+
+void out_int(JsonBuilder *b, const char *name, gint64 value);
+void out_real(JsonBuilder *b, const char *name, double value); /* null when not finite */
+void out_text(JsonBuilder *b, const char *name, const char *value);
+void out_bool(JsonBuilder *b, const char *name, gboolean value);
+void out_open(JsonBuilder *b, const char *name); /* an object member */
+void out_array(JsonBuilder *b, const char *name);
+/* "fmcore", "schema", "command", "status" of a result that is being built. */
+void out_header(JsonBuilder *b, const Cli *cli, const char *status);
+void out_config(JsonBuilder *b, const FmRun *run);
+char *out_finish(JsonBuilder *b); /* closes the object: its text, owned */
+
+typedef struct Metric {
+    char *name;
+    FmEstimate e;
+    double seconds;
+} Metric;
+GArray *metrics_new(void); /* of Metric; g_array_unref() */
+void metrics_add(GArray *metrics, const char *name, const FmEstimate *e, double seconds);
+void metrics_json(JsonBuilder *b, GArray *metrics);
+void metrics_print(GArray *metrics);
+void summary_json(JsonBuilder *b, const FmSolveSummary *s, gint64 n, double seconds);
+
+double cli_seconds(void); /* monotonic */
+
+/* ---- evaluate.c ---- */
+
+/* nll / bpd / kl / divergences of a flow against its data: appends to metrics. */
+gboolean cli_likelihood(const char *text, guint64 seed, FmLikelihood *how, GError **error);
+gboolean evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples,
+                  size_t n_samples, GArray *metrics, GError **error);
+
+/* ---- files ---- */
+
+/* An array as (n, D) doubles, finite; D = 0: any. */
+FmArray *cli_load_points(const char *file, size_t D, GError **error);
+gboolean cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n,
+                         size_t D, const double *x, GError **error);
+gboolean cli_parse_labels(const char *text, size_t n, size_t classes, int **labels, GError **error);
+
+/* Create the run's directory: --out (refused when not empty without --force) or runs/NNNN. */
+char *cli_run_dir(const Cli *cli, GError **error);
+
+int cmd_run(Cli *cli, GError **error);
+int cmd_train(Cli *cli, GError **error);
+int cmd_eval(Cli *cli, GError **error);
+int cmd_sample(Cli *cli, GError **error);
+int cmd_encode(Cli *cli, GError **error);
+int cmd_density(Cli *cli, GError **error);
+int cmd_velocity(Cli *cli, GError **error);
+int cmd_measure(Cli *cli, GError **error);
+int cmd_report(Cli *cli, GError **error);
+int cmd_list(Cli *cli, GError **error);
+int cmd_inspect(Cli *cli, GError **error);
+int cmd_new_plugin(Cli *cli, GError **error);
+
+#endif

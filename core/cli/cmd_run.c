@@ -1,0 +1,370 @@
+/* cmd_run.c: `run` (train, sample, evaluate, report), `train` and `eval`. */
+#include "cli/cli.h"
+#include "io/plot.h"
+#include "io/report.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* Everything that a finished or interrupted run has to tell. */
+typedef struct Outcome {
+    FmTrainResult train;
+    gboolean trained, sampled;
+    size_t n_samples;
+    double *samples;
+    double sample_seconds;
+    FmSolveSummary summary;
+    GArray *metrics;
+    GPtrArray *files;
+} Outcome;
+
+static void
+outcome_clear(Outcome *o)
+{
+    g_clear_pointer(&o->train.loss_curve, g_array_unref);
+    fm_free(o->samples);
+    g_clear_pointer(&o->metrics, g_array_unref);
+    g_clear_pointer(&o->files, g_ptr_array_unref);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Outcome, outcome_clear)
+
+/* Peak resident memory of the process, bytes. */
+static gint64
+peak_memory(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (gint64)usage.ru_maxrss * 1024 : 0;
+}
+
+static char *
+result_json(Cli *cli, FmRun *run, Outcome *o, const char *status)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_autofree char *digest = run->params ? fm_params_digest(run->params) : NULL;
+
+    out_header(b, cli, status);
+    out_text(b, "run", run->dir);
+    out_config(b, run);
+    out_open(b, "net");
+    out_int(b, "parameters", run->params ? (gint64)fm_params_number(run->params) : 0);
+    out_text(b, "digest", digest);
+    json_builder_end_object(b);
+    if (o->trained) {
+        out_open(b, "train");
+        out_int(b, "steps", (gint64)o->train.steps);
+        out_int(b, "batch_size", (gint64)o->train.batch_size);
+        out_real(b, "seconds", o->train.seconds);
+        out_real(b, "ms_per_step", o->train.ms_per_step);
+        out_real(b, "loss_first", o->train.loss_first);
+        out_real(b, "loss_last", o->train.loss_last);
+        out_int(b, "skipped_steps", (gint64)o->train.skipped_steps);
+        out_int(b, "peak_memory_bytes", (gint64)peak_memory());
+        json_builder_end_object(b);
+    }
+    if (o->sampled)
+        summary_json(b, &o->summary, (gint64)o->n_samples, o->sample_seconds);
+    metrics_json(b, o->metrics);
+    out_array(b, "files");
+    for (guint i = 0; i < o->files->len; i++)
+        json_builder_add_string_value(b, o->files->pdata[i]);
+    json_builder_end_array(b);
+    return out_finish(b);
+}
+
+static gboolean
+draw_loss(FmRun *run, Outcome *o, GError **error)
+{
+    const GArray *curve = o->train.loss_curve;
+    const size_t n = curve ? curve->len / 2 : 0;
+    g_autofree double *x = g_new(double, n + 1), *y = g_new(double, n + 1);
+    g_autofree char *file = g_build_filename(run->dir, "loss.svg", NULL);
+    FmCurve series = {.name = "training loss", .x = x, .y = y, .n = n};
+
+    if (n < 2)
+        return TRUE;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = g_array_index(curve, double, 2 * i);
+        y[i] = g_array_index(curve, double, 2 * i + 1);
+    }
+    if (!fm_plot_curves(file, "Training loss", "step", "loss", &series, 1, 0, error))
+        return FALSE;
+    g_ptr_array_add(o->files, (char *)"loss.svg");
+    return TRUE;
+}
+
+/* The density on a grid around the data, for the third panel. */
+static gboolean
+grid_density(FmRun *run, FmFlow *flow, const double *x, size_t n, double box[4], double **density,
+             size_t side, GError **error)
+{
+    g_autofree double *points = g_new(double, 2 * side *side);
+
+    for (int d = 0; d < 2; d++) {
+        double lo = INFINITY, hi = -INFINITY;
+
+        for (size_t i = 0; i < n; i++) {
+            lo = MIN(lo, x[2 * i + (size_t)d]);
+            hi = MAX(hi, x[2 * i + (size_t)d]);
+        }
+        box[d] = lo - 0.05 * (hi - lo);
+        box[2 + d] = hi + 0.05 * (hi - lo);
+    }
+    for (size_t i = 0; i < side; i++)
+        for (size_t j = 0; j < side; j++) {
+            points[2 * (i * side + j)] = box[0] + (box[2] - box[0]) * ((double)j + 0.5) / (double)side;
+            points[2 * (i * side + j) + 1] =
+                box[1] + (box[3] - box[1]) * ((double)i + 0.5) / (double)side;
+        }
+    *density = g_new(double, side *side);
+    if (!fm_flow_log_density(flow, side * side, points, NULL, NULL, *density, NULL, NULL, error))
+        return FALSE;
+    for (size_t i = 0; i < side * side; i++)
+        (*density)[i] = exp((*density)[i]);
+    return TRUE;
+}
+
+static gboolean
+draw_samples(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
+{
+    g_autofree char *file = g_build_filename(run->dir, "samples.png", NULL);
+    const size_t n = MIN(o->n_samples, run->data.ndim == 3 ? 64 : 4000), side = 100;
+    g_autofree double *data = NULL, *density = NULL;
+    double box[4];
+
+    if (run->data.ndim == 3) {
+        if (!fm_plot_images(file, o->samples, n, run->data.dim[0], run->data.dim[1],
+                            run->data.dim[2], n < 16 ? 4 : 8, error))
+            return FALSE;
+    } else if (run->data.D == 2) {
+        data = g_new(double, 2 * n);
+        if (!fm_run_data(run, run->data.rows > 0 ? "all" : "test", 0, run->data.rows > 0 ? MIN(n, run->data.rows) : n, data, NULL, error))
+            return FALSE;
+        if (run->net_info.classes == 0 &&
+            !grid_density(run, flow, data, run->data.rows > 0 ? MIN(n, run->data.rows) : n, box, &density, side, error))
+            return FALSE;
+        if (!fm_plot_scatter2(file, data, run->data.rows > 0 ? MIN(n, run->data.rows) : n, o->samples, n, density, side, side,
+                              density ? box : NULL, error))
+            return FALSE;
+    } else {
+        return TRUE;
+    }
+    g_ptr_array_add(o->files, (char *)"samples.png");
+    return TRUE;
+}
+
+static gboolean
+draw_and_save(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
+{
+    const size_t D = run->data.D;
+    g_autofree char *file = g_build_filename(run->dir, "samples.npy", NULL);
+    g_autofree int *labels = NULL;
+    size_t bytes;
+    double start;
+
+    o->n_samples = (size_t)run->config->samples;
+    if (!fm_size_mul(o->n_samples, D, sizeof(double), &bytes) || !(o->samples = fm_alloc(bytes))) {
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu samples of %zu values do not fit in memory",
+                    o->n_samples, D);
+        return FALSE;
+    }
+    if (run->net_info.classes > 0) {
+        labels = g_new(int, o->n_samples);
+        for (size_t i = 0; i < o->n_samples; i++)
+            labels[i] = (int)(i % run->net_info.classes);
+    }
+    start = cli_seconds();
+    if (!fm_flow_sample(flow, o->n_samples, (guint64)run->config->seed, NULL, labels, o->samples, NULL,
+                        NULL, &o->summary, error))
+        return FALSE;
+    o->sample_seconds = cli_seconds() - start;
+    o->sampled = TRUE;
+    if (!cli_save_points(file, &run->data, run->config->dtype, o->n_samples, D, o->samples, error))
+        return FALSE;
+    g_ptr_array_add(o->files, (char *)"samples.npy");
+    return draw_samples(run, flow, o, error);
+}
+
+static void
+print_outcome(FmRun *run, Outcome *o)
+{
+    if (o->trained)
+        printf("trained %llu steps of %llu rows in %.1f s (%.3g ms a step), loss %.4f to %.4f\n",
+               (unsigned long long)o->train.steps, (unsigned long long)o->train.batch_size,
+               o->train.seconds, o->train.ms_per_step, o->train.loss_first, o->train.loss_last);
+    if (o->train.skipped_steps > 0)
+        printf("skipped %llu steps whose loss or gradient was not finite\n",
+               (unsigned long long)o->train.skipped_steps);
+    if (o->sampled)
+        printf("sampled %zu points in %.2f s: NFE %.1f mean, %llu max, %zu failed\n", o->n_samples,
+               o->sample_seconds, o->summary.nfe_mean, (unsigned long long)o->summary.nfe_max,
+               o->summary.failed);
+    metrics_print(o->metrics);
+    if (run->dir)
+        printf("run in %s (seed %lld)\n", run->dir, (long long)run->config->seed);
+}
+
+/* Write result.json and say it all; the exit status. */
+static int
+conclude(Cli *cli, FmRun *run, Outcome *o, GError **error)
+{
+    const int caught = cli_interrupted();
+    g_autofree char *text = result_json(cli, run, o, caught ? "interrupted" : "ok");
+    g_autofree char *file = run->dir ? g_build_filename(run->dir, "result.json", NULL) : NULL;
+
+    if (file && !fm_write_file(file, text, strlen(text), error))
+        return -1;
+    if (cli->json)
+        puts(text);
+    else
+        print_outcome(run, o);
+    return caught ? 128 + caught : 0;
+}
+
+/* A fresh run in its directory, or the one to resume. */
+static FmRun *
+open_run(Cli *cli, GError **error)
+{
+    FmRun *run;
+
+    if (cli->resume) {
+        run = fm_run_load(cli->resume, error);
+        if (run && !(fm_run_override(run, cli->config, cli->force, error) && fm_run_resume(run, error)))
+            g_clear_pointer(&run, fm_run_free);
+        return run;
+    }
+    run = fm_run_new(cli->config, error);
+    if (run && !(run->dir = cli_run_dir(cli, error)))
+        g_clear_pointer(&run, fm_run_free);
+    return run;
+}
+
+static gboolean
+train(Cli *cli, FmRun *run, Outcome *o, GError **error)
+{
+    g_autoptr(Progress) progress = progress_new(cli, "training");
+
+    static const char *const written[] = {"config.ini", "model.safetensors", "checkpoint.safetensors",
+                                          "metrics.jsonl"};
+
+    if (!fm_run_train(run, progress_step, progress, &o->train, error))
+        return FALSE;
+    o->trained = TRUE;
+    for (size_t i = 0; i < G_N_ELEMENTS(written); i++)
+        g_ptr_array_add(o->files, (char *)written[i]);
+    return draw_loss(run, o, error);
+}
+
+static void
+outcome_init(Outcome *o)
+{
+    o->metrics = metrics_new();
+    o->files = g_ptr_array_new();
+}
+
+static void
+add_loss(Outcome *o)
+{
+    FmEstimate e = {.value = o->train.loss_last, .se = NAN, .n = o->train.batch_size, .unit = ""};
+
+    fm_estimate_text(&e, "of", "mean over the last steps");
+    metrics_add(o->metrics, "loss", &e, o->train.seconds);
+}
+
+int
+cmd_run(Cli *cli, GError **error)
+{
+    FmRun *run = open_run(cli, error);
+    g_auto(Outcome) o = {0};
+    FmFlow *flow = NULL;
+    int status = -1;
+
+    outcome_init(&o);
+    if (!run || !train(cli, run, &o, error))
+        goto done;
+    add_loss(&o);
+    if (cli_interrupted()) {
+        status = conclude(cli, run, &o, error);
+        goto done;
+    }
+    flow = fm_flow_from_run(run, error);
+    if (!flow || !draw_and_save(run, flow, &o, error) ||
+        !evaluate(run, flow, run->data.rows > 0 ? "test" : "all", o.samples, o.n_samples,
+                  o.metrics, error))
+        goto done;
+    status = conclude(cli, run, &o, error);
+    if (status == 0 && !fm_report_write(run->dir, error))
+        status = -1;
+done:
+    fm_flow_free(flow);
+    fm_run_free(run);
+    return status;
+}
+
+int
+cmd_train(Cli *cli, GError **error)
+{
+    FmRun *run = open_run(cli, error);
+    g_auto(Outcome) o = {0};
+    int status = -1;
+
+    outcome_init(&o);
+    if (run && train(cli, run, &o, error)) {
+        add_loss(&o);
+        status = conclude(cli, run, &o, error);
+    }
+    fm_run_free(run);
+    return status;
+}
+
+int
+cmd_eval(Cli *cli, GError **error)
+{
+    FmRun *run = fm_run_load(cli->args->pdata[0], error);
+    g_auto(Outcome) o = {0};
+    FmFlow *flow = NULL;
+    const char *split = cli->split ? cli->split : "test";
+    static const char *const splits[] = {"train", "valid", "test", "all", NULL};
+    int status = -1;
+
+    outcome_init(&o);
+    if (!g_strv_contains(splits, split)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --split is '%s', expected train, valid, test or all", split);
+        goto done;
+    }
+    if (!run || !fm_run_override(run, cli->config, TRUE, error) ||
+        !(flow = fm_flow_from_run(run, error)))
+        goto done;
+    if (run->config->divergences->len > 0 && !draw_and_save(run, flow, &o, error))
+        goto done;
+    if (!evaluate(run, flow, split, o.samples, o.n_samples, o.metrics, error))
+        goto done;
+    if (cli->json) {
+        g_autofree char *text = result_json(cli, run, &o, "ok");
+
+        puts(text);
+    } else {
+        metrics_print(o.metrics);
+    }
+    status = 0;
+done:
+    fm_flow_free(flow);
+    fm_run_free(run);
+    return status;
+}
+
+int
+cmd_report(Cli *cli, GError **error)
+{
+    for (guint i = 0; i < cli->args->len; i++) {
+        if (!fm_report_write(cli->args->pdata[i], error))
+            return -1;
+        if (!cli->quiet)
+            printf("%s/report.html\n", (char *)cli->args->pdata[i]);
+    }
+    return 0;
+}

@@ -1,0 +1,370 @@
+/* options.c: one table of options; GOption splits the line, the table checks the values. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+typedef enum OptType { OPT_SPEC, OPT_INT, OPT_REAL, OPT_CHOICE, OPT_TEXT, OPT_FLAG, OPT_LIST } OptType;
+
+static const char *const schedules[] = {"constant", "cosine", "linear", NULL};
+static const char *const samplings[] = {"uniform", "stratified", "logit-normal", NULL};
+static const char *const dtypes[] = {"f32", "f64", NULL};
+
+/* One option. `in_config`: offset is within FmConfig, else within Cli. */
+typedef struct Opt {
+    const char *name, *value, *help;
+    unsigned groups;
+    OptType type;
+    gboolean in_config;
+    size_t offset;
+    double min, max;
+    const char *const *choices;
+} Opt;
+
+#define CONFIG(field) TRUE, offsetof(FmConfig, field)
+#define CLI(field) FALSE, offsetof(Cli, field)
+#define KIND(K) CONFIG(spec[FM_KIND_##K])
+#define BIG 1e15
+
+static const Opt opts[] = {
+    {"dataset", "NAME[:...]", "data to learn", CLI_MODEL, OPT_SPEC, KIND(DATASET)},
+    {"source", "NAME[:...]", "distribution at t = 0 (default: N(0, I))", CLI_MODEL, OPT_SPEC, CONFIG(source)},
+    {"coupling", "NAME[:...]", "pairing of noise and data", CLI_MODEL, OPT_SPEC, KIND(COUPLING)},
+    {"path", "NAME[:...]", "probability path", CLI_MODEL, OPT_SPEC, KIND(PATH)},
+    {"net", "NAME[:...]", "velocity network", CLI_MODEL, OPT_SPEC, KIND(NET)},
+    {"objective", "NAME[:...]", "training loss", CLI_MODEL, OPT_SPEC, KIND(OBJECTIVE)},
+    {"optimizer", "NAME[:...]", "optimizer", CLI_MODEL, OPT_SPEC, KIND(OPTIMIZER)},
+    {"dtype", "f32|f64", "precision of weights and states", CLI_MODEL, OPT_CHOICE, CONFIG(dtype), 0, 0, dtypes},
+    {"steps", "N", "training steps, the horizon of the schedule", CLI_TRAIN, OPT_INT, CONFIG(steps), 1, BIG},
+    {"batch-size", "N", "rows a step", CLI_TRAIN, OPT_INT, CONFIG(batch_size), 1, 1e7},
+    {"lr", "R", "peak learning rate", CLI_TRAIN, OPT_REAL, CONFIG(lr), 1e-12, 1e3},
+    {"warmup", "N", "steps of linear warm-up", CLI_TRAIN, OPT_INT, CONFIG(warmup), 0, BIG},
+    {"schedule", "NAME", "constant, cosine or linear", CLI_TRAIN, OPT_CHOICE, CONFIG(schedule), 0, 0, schedules},
+    {"weight-decay", "R", "weight decay", CLI_TRAIN, OPT_REAL, CONFIG(weight_decay), 0, 1e3},
+    {"grad-clip", "R", "largest global norm of the gradient (0: none)", CLI_TRAIN, OPT_REAL, CONFIG(grad_clip), 0, 1e9},
+    {"ema-decay", "R", "decay of the weights' average (0: none)", CLI_TRAIN, OPT_REAL, CONFIG(ema_decay), 0, 0.9999999},
+    {"max-seconds", "S", "stop training after so many seconds", CLI_TRAIN, OPT_REAL, CONFIG(max_seconds), 1e-3, 1e9},
+    {"log-every", "N", "steps between lines of metrics.jsonl", CLI_TRAIN, OPT_INT, CONFIG(log_every), 1, BIG},
+    {"save-every", "N", "steps between checkpoints", CLI_TRAIN, OPT_INT, CONFIG(save_every), 1, BIG},
+    {"patience", "N", "non-finite steps in a row before training stops", CLI_TRAIN, OPT_INT, CONFIG(patience), 1, BIG},
+    {"stop-after", "N", "stop at this step, keeping the schedule's horizon", CLI_TRAIN, OPT_INT, CONFIG(stop_after), 1, BIG},
+    {"time-sampling", "NAME", "uniform, stratified or logit-normal", CLI_TRAIN, OPT_CHOICE, CONFIG(time_sampling), 0, 0, samplings},
+    {"resume", "RUN", "go on from a run's checkpoint", CLI_TRAIN, OPT_TEXT, CLI(resume)},
+    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_POINTS | CLI_EVAL, OPT_SPEC, KIND(SOLVER)},
+    {"samples", "N", "samples to draw", CLI_SAMPLE, OPT_INT, CONFIG(samples), 1, 1e9},
+    {"init", "X0.npy", "noise to start from", CLI_SAMPLE, OPT_TEXT, CLI(init)},
+    {"log-density", NULL, "also write the samples' log-densities", CLI_SAMPLE, OPT_FLAG, CLI(log_density)},
+    {"trajectory", "K", "write the states at K times from 0 to 1", CLI_SAMPLE, OPT_INT, CLI(trajectory), 2, 1e5},
+    {"labels", "3,3,7", "class labels, repeated as needed", CLI_SAMPLE | CLI_POINTS, OPT_TEXT, CLI(labels)},
+    {"divergence", "NAME[:...]", "compare samples with data; may be repeated", CLI_EVAL, OPT_LIST, CONFIG(divergences)},
+    {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_INT, CONFIG(eval_samples), 2, 1e9},
+    {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N] or none", CLI_EVAL | CLI_POINTS, OPT_TEXT, CONFIG(likelihood)},
+    {"dequant", "K", "dequantisation draws an image", CLI_EVAL, OPT_INT, CONFIG(dequant), 1, 1e5},
+    {"split", "NAME", "train, valid, test or all", CLI_EVAL, OPT_TEXT, CLI(split)},
+    {"div", "FILE", "also write the exact divergence", CLI_POINTS, OPT_TEXT, CLI(div)},
+    {"time", "T", "time in [0, 1]", CLI_POINTS, OPT_REAL, CLI(time), 0, 1},
+    {"data-shape", "H,W,C", "shape of a point", CLI_OUT, OPT_TEXT, CLI(data_shape)},
+    {"repeat", "N", "repetitions", CLI_BENCH, OPT_INT, CLI(repeat), 1, 1e7},
+    {"out", "PATH", "run directory, or file to write", CLI_OUT, OPT_TEXT, CLI(out)},
+    {"force", NULL, "write into a directory that is not empty", CLI_OUT, OPT_FLAG, CLI(force)},
+    {"config", "FILE", "read options from a key file; the command line wins", CLI_TRAIN, OPT_TEXT, CLI(config_file)},
+    {"seed", "N", "seed of all random numbers (default 0)", CLI_COMMON, OPT_INT, CONFIG(seed), 0, 9007199254740992.0},
+    {"threads", "N", "threads (default: the machine's cores)", CLI_COMMON, OPT_INT, CONFIG(threads), 1, 1024},
+    {"backend", "NAME", "kernels: cpu or reference", CLI_COMMON, OPT_SPEC, KIND(BACKEND)},
+    {"plugin-path", "DIR[:DIR]", "directories of further plugins", CLI_COMMON, OPT_TEXT, FALSE, 0},
+    {"json", NULL, "print the result as JSON", CLI_COMMON, OPT_FLAG, CLI(json)},
+    {"quiet", NULL, "no progress", CLI_COMMON, OPT_FLAG, CLI(quiet)},
+    {"verbose", NULL, "more about what is done", CLI_COMMON, OPT_FLAG, CLI(verbose)},
+    {"help", NULL, "this help", CLI_COMMON, OPT_FLAG, CLI(help)},
+};
+
+static const struct {
+    const char *theirs, *ours;
+} aliases[] = {{"iterations", "steps"}, {"total-steps", "steps"}, {"niters", "steps"}};
+
+Cli *
+cli_new(void)
+{
+    Cli *cli = g_new0(Cli, 1);
+
+    cli->config = fm_config_new();
+    cli->args = g_ptr_array_new();
+    cli->given = g_ptr_array_new();
+    cli->time = NAN;
+    cli->trajectory = cli->repeat = -1;
+    return cli;
+}
+
+void
+cli_free(Cli *cli)
+{
+    char **texts[] = {&cli->out, &cli->resume, &cli->config_file, &cli->init, &cli->labels,
+                      &cli->div, &cli->split, &cli->data_shape};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
+        g_free(*texts[i]);
+    fm_config_free(cli->config);
+    g_ptr_array_unref(cli->args);
+    g_ptr_array_unref(cli->given);
+    g_free(cli);
+}
+
+gboolean
+cli_given(const Cli *cli, const char *option)
+{
+    for (guint i = 0; i < cli->given->len; i++)
+        if (strcmp(cli->given->pdata[i], option) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+static const Opt *
+opt_find(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(opts); i++)
+        if (strcmp(opts[i].name, name) == 0)
+            return &opts[i];
+    return NULL;
+}
+
+static gboolean
+unknown_option(const char *name, GError **error)
+{
+    const char *names[G_N_ELEMENTS(opts) + 1] = {NULL};
+    const char *near;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(opts); i++)
+        names[i] = opts[i].name;
+    near = fm_error_suggest(name, names);
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                near ? "unknown option '--%s'; did you mean '--%s'?"
+                     : "unknown option '--%s'; --help lists those there are%s",
+                name, near ? near : "");
+    return FALSE;
+}
+
+static gboolean
+set_number(const Opt *o, const char *text, void *at, GError **error)
+{
+    char *end = NULL;
+    const double v = g_ascii_strtod(text, &end);
+    const gboolean whole = o->type != OPT_INT || v == floor(v);
+
+    if (end == text || *end != '\0' || !whole || !(v >= o->min && v <= o->max)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --%s is '%s', expected %s from %.15g to %.15g", o->name, text,
+                    o->type == OPT_INT ? "a whole number" : "a number", o->min, o->max);
+        return FALSE;
+    }
+    if (o->type == OPT_REAL)
+        *(double *)at = v;
+    else if (o->in_config && o->offset == offsetof(FmConfig, threads))
+        *(int *)at = (int)v;
+    else
+        *(gint64 *)at = (gint64)v;
+    return TRUE;
+}
+
+static gboolean
+set_choice(const Opt *o, const char *text, void *at, GError **error)
+{
+    g_autofree char *all = NULL;
+
+    for (int i = 0; o->choices[i]; i++)
+        if (strcmp(o->choices[i], text) == 0) {
+            *(int *)at = i;
+            return TRUE;
+        }
+    all = g_strjoinv(", ", (char **)o->choices);
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is '%s', expected one of %s", o->name,
+                text, all);
+    return FALSE;
+}
+
+static gboolean
+opt_apply(Cli *cli, const Opt *o, const char *text, GError **error)
+{
+    char *at = (o->in_config ? (char *)cli->config : (char *)cli) + o->offset;
+
+    if (strcmp(o->name, "plugin-path") == 0)
+        return TRUE; /* was done before anything else */
+    switch (o->type) {
+    case OPT_FLAG:
+        *(gboolean *)(void *)at = TRUE;
+        return TRUE;
+    case OPT_INT:
+    case OPT_REAL:
+        return set_number(o, text, at, error);
+    case OPT_CHOICE:
+        return set_choice(o, text, at, error);
+    case OPT_LIST: {
+        GPtrArray **list = (GPtrArray **)(void *)at;
+
+        if (!cli_given(cli, o->name))
+            g_ptr_array_set_size(*list, 0);
+        g_ptr_array_add(*list, g_strdup(text));
+        return TRUE;
+    }
+    default:
+        if (*text == '\0') {
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is empty, expected %s",
+                        o->name, o->value);
+            return FALSE;
+        }
+        g_free(*(char **)(void *)at);
+        *(char **)(void *)at = g_strdup(text);
+        return TRUE;
+    }
+}
+
+/* "--Name_x=value" to its table row and inline value. */
+static const Opt *
+opt_of(const char *arg, const char **value, GError **error)
+{
+    const char *equals = strchr(arg, '=');
+    g_autofree char *name = equals ? g_strndup(arg, (gsize)(equals - arg)) : g_strdup(arg);
+    const Opt *o;
+
+    g_strdelimit(name, "_", '-');
+    for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
+        if (strcmp(aliases[i].theirs, name) == 0) {
+            g_free(name);
+            name = g_strdup(aliases[i].ours);
+        }
+    o = opt_find(name);
+    if (!o)
+        unknown_option(name, error);
+    *value = equals ? equals + 1 : NULL;
+    return o;
+}
+
+typedef struct Given {
+    const Opt *opt;
+    const char *text;
+} Given;
+
+static gboolean
+split_line(Cli *cli, int argc, char **argv, GArray *given, GError **error)
+{
+    for (int i = 0; i < argc; i++) {
+        Given g = {NULL, NULL};
+
+        if (strncmp(argv[i], "--", 2) != 0 || argv[i][2] == '\0') {
+            if (argv[i][0] == '-' && argv[i][1] != '\0' && argv[i][1] != '-') {
+                g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                            "unknown option '%s'; options are long, such as --seed", argv[i]);
+                return FALSE;
+            }
+            g_ptr_array_add(cli->args, argv[i]);
+            continue;
+        }
+        g.opt = opt_of(argv[i] + 2, &g.text, error);
+        if (!g.opt)
+            return FALSE;
+        if (!(g.opt->groups & (cli->command->groups | CLI_COMMON))) {
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s does not apply to '%s'",
+                        g.opt->name, cli->command->name);
+            return FALSE;
+        }
+        if ((g.opt->type == OPT_FLAG) == (g.text != NULL)) {
+            if (g.opt->type == OPT_FLAG || i + 1 >= argc) {
+                g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s %s", g.opt->name,
+                            g.text ? "takes no value" : "needs a value");
+                return FALSE;
+            }
+            g.text = argv[++i];
+        }
+        if (strcmp(g.opt->name, "plugin-path") == 0)
+            fm_registry_add_path(g.text);
+        g_array_append_val(given, g);
+    }
+    return TRUE;
+}
+
+static gboolean
+read_config(Cli *cli, GArray *given, GError **error)
+{
+    for (guint i = 0; i < given->len; i++) {
+        const Given *g = &g_array_index(given, Given, i);
+        g_autofree char *text = NULL;
+        g_autoptr(GError) why = NULL;
+
+        if (strcmp(g->opt->name, "config") != 0)
+            continue;
+        if (!g_file_get_contents(g->text, &text, NULL, &why)) {
+            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot read '%s': %s", g->text,
+                        why->message);
+            return FALSE;
+        }
+        if (!fm_config_parse(cli->config, text, g->text, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+cli_parse(Cli *cli, int argc, char **argv, GError **error)
+{
+    g_autoptr(GArray) given = g_array_new(FALSE, FALSE, sizeof(Given));
+    const int n_min = cli->command->min_args, n_max = cli->command->max_args;
+
+    if (!split_line(cli, argc, argv, given, error) || !read_config(cli, given, error))
+        return FALSE;
+    for (guint i = 0; i < given->len; i++) {
+        const Given *g = &g_array_index(given, Given, i);
+
+        if (!opt_apply(cli, g->opt, g->text, error))
+            return FALSE;
+        g_ptr_array_add(cli->given, (char *)g->opt->name);
+    }
+    if (cli->help)
+        return TRUE;
+    if ((int)cli->args->len < n_min || (int)cli->args->len > n_max) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s' was given %u arguments, expected: %s",
+                    cli->command->name, cli->args->len,
+                    n_max == 0 ? "none" : cli->command->arguments);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static void
+help_options(GString *s, unsigned groups, unsigned without)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(opts); i++) {
+        g_autofree char *left = NULL;
+
+        if (!(opts[i].groups & groups) || (opts[i].groups & without))
+            continue;
+        left = g_strdup_printf("--%s %s", opts[i].name, opts[i].value ? opts[i].value : "");
+        g_string_append_printf(s, "    %-26s %s\n", left, opts[i].help);
+    }
+}
+
+char *
+cli_help(const CliCommand *command)
+{
+    GString *s = g_string_new(NULL);
+
+    if (command) {
+        g_string_append_printf(s, "fmcore %s %s\n    %s\n\nOptions\n", command->name,
+                               command->arguments, command->summary);
+        help_options(s, command->groups | CLI_COMMON, 0);
+        return g_string_free(s, FALSE);
+    }
+    g_string_append(s,
+                    "fmcore trains, samples and measures flow-matching models.\n"
+                    "t = 0 is noise, t = 1 is data; log-densities are in nats, in the data's units.\n\n"
+                    "    fmcore --path ot --solver dopri5 --net conv       the main job, on MNIST digits\n\n"
+                    "Commands\n");
+    for (const CliCommand *c = cli_commands; c->name; c++) {
+        g_autofree char *left = g_strdup_printf("%s %s", c->name, c->arguments);
+
+        g_string_append_printf(s, "    %-26s %s\n", left, c->summary);
+    }
+    g_string_append(s, "\nOptions of every command\n");
+    help_options(s, CLI_COMMON, 0);
+    g_string_append(s, "\nCOMMAND --help lists its options; 'list' and 'inspect NAME' the plugins.\n");
+    return g_string_free(s, FALSE);
+}

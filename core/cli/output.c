@@ -1,0 +1,337 @@
+/* output.c: JSON results and tables on stdout, progress on stderr, interrupts. */
+#include "cli/cli.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+double
+cli_seconds(void)
+{
+    return (double)g_get_monotonic_time() * 1e-6;
+}
+
+/* ---- interrupts ---- */
+
+static volatile sig_atomic_t caught_signal;
+
+static void
+on_signal(int number)
+{
+    caught_signal = number;
+}
+
+void
+cli_interrupt_install(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+int
+cli_interrupted(void)
+{
+    return caught_signal;
+}
+
+/* ---- JSON ---- */
+
+void
+out_int(JsonBuilder *b, const char *name, gint64 value)
+{
+    json_builder_set_member_name(b, name);
+    json_builder_add_int_value(b, value);
+}
+
+void
+out_real(JsonBuilder *b, const char *name, double value)
+{
+    json_builder_set_member_name(b, name);
+    if (isfinite(value))
+        json_builder_add_double_value(b, value);
+    else
+        json_builder_add_null_value(b);
+}
+
+void
+out_text(JsonBuilder *b, const char *name, const char *value)
+{
+    json_builder_set_member_name(b, name);
+    if (value)
+        json_builder_add_string_value(b, value);
+    else
+        json_builder_add_null_value(b);
+}
+
+void
+out_bool(JsonBuilder *b, const char *name, gboolean value)
+{
+    json_builder_set_member_name(b, name);
+    json_builder_add_boolean_value(b, value);
+}
+
+void
+out_open(JsonBuilder *b, const char *name)
+{
+    json_builder_set_member_name(b, name);
+    json_builder_begin_object(b);
+}
+
+void
+out_array(JsonBuilder *b, const char *name)
+{
+    json_builder_set_member_name(b, name);
+    json_builder_begin_array(b);
+}
+
+void
+out_header(JsonBuilder *b, const Cli *cli, const char *status)
+{
+    json_builder_begin_object(b);
+    out_text(b, "fmcore", fm_version());
+    out_int(b, "schema", 1);
+    out_text(b, "command", cli->command->name);
+    out_text(b, "status", status);
+}
+
+/* {"name": ..., "options": {...}} of an instance. */
+static void
+plugin_json(JsonBuilder *b, const char *key, const FmPlugin *plugin)
+{
+    const FmPluginDesc *desc = fm_plugin_desc(plugin);
+
+    out_open(b, key);
+    out_text(b, "name", fm_plugin_name(plugin));
+    out_open(b, "options");
+    for (const FmOption *o = desc->options; o && o->name; o++) {
+        g_autofree char *text = fm_option_format(o, fm_plugin_self(plugin));
+        const gboolean number = o->type == FM_OPTION_INT || o->type == FM_OPTION_REAL;
+
+        if (o->type == FM_OPTION_BOOL)
+            out_bool(b, o->name, strcmp(text, "yes") == 0);
+        else if (o->type == FM_OPTION_INT)
+            out_int(b, o->name, g_ascii_strtoll(text, NULL, 10));
+        else if (number && strcmp(text, "auto") != 0)
+            out_real(b, o->name, g_ascii_strtod(text, NULL));
+        else
+            out_text(b, o->name, text);
+    }
+    json_builder_end_object(b);
+    json_builder_end_object(b);
+}
+
+static void
+train_json(JsonBuilder *b, const FmConfig *c)
+{
+    static const char *const schedule[] = {"constant", "cosine", "linear"};
+    static const char *const sampling[] = {"uniform", "stratified", "logit-normal"};
+
+    out_open(b, "train");
+    out_int(b, "steps", c->steps);
+    out_int(b, "batch_size", c->batch_size);
+    out_real(b, "lr", c->lr);
+    out_int(b, "warmup", c->warmup);
+    out_text(b, "schedule", schedule[c->schedule]);
+    out_real(b, "weight_decay", c->weight_decay);
+    out_real(b, "grad_clip", c->grad_clip);
+    out_real(b, "ema_decay", c->ema_decay);
+    out_text(b, "time_sampling", sampling[c->time_sampling]);
+    json_builder_end_object(b);
+}
+
+void
+out_config(JsonBuilder *b, const FmRun *run)
+{
+    out_int(b, "seed", run->config->seed);
+    out_int(b, "threads", run->config->threads);
+    out_text(b, "dtype", fm_dtype_name(run->config->dtype));
+    out_text(b, "backend", run->config->spec[FM_KIND_BACKEND] ? run->config->spec[FM_KIND_BACKEND]
+                                                              : "cpu");
+    out_text(b, "time", "t=0 noise, t=1 data");
+    out_open(b, "config");
+    for (int k = 0; k < FM_N_KINDS; k++)
+        if (run->plugin[k])
+            plugin_json(b, fm_kind_name((FmKind)k), run->plugin[k]);
+    if (run->source)
+        plugin_json(b, "source", run->source);
+    train_json(b, run->config);
+    json_builder_end_object(b);
+}
+
+char *
+out_finish(JsonBuilder *b)
+{
+    g_autoptr(JsonNode) root = NULL;
+
+    json_builder_end_object(b);
+    root = json_builder_get_root(b);
+    return json_to_string(root, TRUE);
+}
+
+void
+summary_json(JsonBuilder *b, const FmSolveSummary *s, gint64 n, double seconds)
+{
+    out_open(b, "sample");
+    out_int(b, "n", n);
+    out_real(b, "seconds", seconds);
+    out_real(b, "nfe_mean", s->nfe_mean);
+    out_int(b, "nfe_max", (gint64)s->nfe_max);
+    out_int(b, "accepted", (gint64)s->accepted);
+    out_int(b, "rejected", (gint64)s->rejected);
+    out_int(b, "failed", (gint64)s->failed);
+    json_builder_end_object(b);
+}
+
+/* ---- metrics ---- */
+
+static void
+metric_clear(gpointer data)
+{
+    g_free(((Metric *)data)->name);
+}
+
+GArray *
+metrics_new(void)
+{
+    GArray *metrics = g_array_new(FALSE, TRUE, sizeof(Metric));
+
+    g_array_set_clear_func(metrics, metric_clear);
+    return metrics;
+}
+
+void
+metrics_add(GArray *metrics, const char *name, const FmEstimate *e, double seconds)
+{
+    const Metric m = {.name = g_strdup(name), .e = *e, .seconds = seconds};
+
+    g_array_append_val(metrics, m);
+}
+
+void
+metrics_json(JsonBuilder *b, GArray *metrics)
+{
+    out_array(b, "metrics");
+    for (guint i = 0; i < metrics->len; i++) {
+        const Metric *m = &g_array_index(metrics, Metric, i);
+
+        json_builder_begin_object(b);
+        out_text(b, "name", m->name);
+        out_real(b, "value", m->e.value);
+        if (!isnan(m->e.se))
+            out_real(b, "se", m->e.se);
+        out_int(b, "n", (gint64)m->e.n);
+        out_text(b, "unit", m->e.unit ? m->e.unit : "");
+        out_real(b, "seconds", m->seconds);
+        out_open(b, "detail");
+        if (m->e.why[0])
+            out_text(b, "reason", m->e.why);
+        for (size_t k = 0; k < m->e.n_details; k++) {
+            const FmDetail *d = &m->e.detail[k];
+
+            if (d->text[0])
+                out_text(b, d->name, d->text);
+            else
+                out_real(b, d->name, d->number);
+        }
+        json_builder_end_object(b);
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+}
+
+void
+metrics_print(GArray *metrics)
+{
+    for (guint i = 0; i < metrics->len; i++) {
+        const Metric *m = &g_array_index(metrics, Metric, i);
+        GString *line = g_string_new(NULL);
+
+        if (isnan(m->e.value))
+            g_string_append_printf(line, "  %-12s undefined: %s", m->name, m->e.why);
+        else
+            g_string_append_printf(line, "  %-12s %.5g", m->name, m->e.value);
+        if (isfinite(m->e.se))
+            g_string_append_printf(line, " +- %.2g", m->e.se);
+        g_string_append_printf(line, " %s  (n = %zu", m->e.unit ? m->e.unit : "", m->e.n);
+        for (size_t k = 0; k < m->e.n_details && k < 3; k++) {
+            const FmDetail *d = &m->e.detail[k];
+
+            if (d->text[0])
+                g_string_append_printf(line, ", %s %s", d->name, d->text);
+            else
+                g_string_append_printf(line, ", %s %.4g", d->name, d->number);
+        }
+        puts(g_string_append(line, ")")->str);
+        g_string_free(line, TRUE);
+    }
+}
+
+/* ---- progress ---- */
+
+struct Progress {
+    gboolean silent, terminal;
+    const char *what;
+    double start, last;
+    gboolean drawn;
+};
+
+Progress *
+progress_new(const Cli *cli, const char *what)
+{
+    Progress *p = g_new0(Progress, 1);
+
+    p->silent = cli->quiet;
+    p->terminal = isatty(STDERR_FILENO);
+    p->what = what;
+    p->start = cli_seconds();
+    p->last = -INFINITY;
+    return p;
+}
+
+static void
+draw_bar(const FmProgress *f, double rate, double eta)
+{
+    char bar[25];
+    const int full = f->steps > 0 ? (int)(24 * f->step / f->steps) : 0;
+
+    memset(bar, '.', 24);
+    memset(bar, '#', (size_t)MIN(full, 24));
+    bar[24] = '\0';
+    fprintf(stderr, "\r[%s] %llu/%llu  loss %.4f  %.0f steps/s  ETA %.0f s   ", bar,
+            (unsigned long long)f->step, (unsigned long long)f->steps, f->loss, rate, eta);
+}
+
+gboolean
+progress_step(const FmProgress *f, void *data)
+{
+    Progress *p = data;
+    const double now = cli_seconds();
+    const double rate = f->seconds > 0 ? (double)f->step / f->seconds : 0.0;
+    const double eta = rate > 0 ? (double)(f->steps - MIN(f->step, f->steps)) / rate : 0.0;
+
+    if (caught_signal)
+        return FALSE;
+    if (p->silent || now - p->last < (p->terminal ? 0.1 : 5.0))
+        return TRUE;
+    p->last = now;
+    if (p->terminal) {
+        draw_bar(f, rate, eta);
+        p->drawn = TRUE;
+    } else {
+        fprintf(stderr, "%s: step %llu of %llu, loss %.4f, %.0f steps/s, %.0f s to go\n", p->what,
+                (unsigned long long)f->step, (unsigned long long)f->steps, f->loss, rate, eta);
+    }
+    return TRUE;
+}
+
+void
+progress_free(Progress *p)
+{
+    if (p && p->drawn)
+        fputc('\n', stderr);
+    g_free(p);
+}

@@ -1,0 +1,81 @@
+#!/bin/sh
+# cli_test.sh: the program as its user types it: a whole small run, every command on it, the exit
+# status and the sentence of each wrong input.
+set -eu
+fm=${FMCORE:-./fmcore}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failures=0
+
+fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+
+# expect STATUS TEXT COMMAND...: exit status, and TEXT somewhere in what it prints.
+expect() {
+    want=$1 text=$2
+    shift 2
+    got=0
+    "$@" >"$dir/out" 2>&1 || got=$?
+    [ "$got" = "$want" ] || fail "$* ended with $got, expected $want: $(cat "$dir/out")"
+    grep -qF -- "$text" "$dir/out" || fail "$* does not say '$text': $(cat "$dir/out")"
+}
+
+small="--dataset moons --steps 60 --samples 200 --eval-samples 200 --quiet --threads 2"
+expect 0 "fmcore 0.1.0" "$fm" --version
+expect 0 "Commands" "$fm" --help
+expect 0 "--steps" "$fm" train --help
+expect 0 "dopri5" "$fm" list
+expect 0 "order: 5" "$fm" inspect dopri5
+expect 0 "coupling" "$fm" inspect ot
+# shellcheck disable=SC2086
+expect 0 "nll" "$fm" run $small --divergence energy --divergence knn-kl --out "$dir/a"
+for f in config.ini model.safetensors checkpoint.safetensors metrics.jsonl result.json samples.npy \
+    samples.png loss.svg report.html; do
+    [ -s "$dir/a/$f" ] || fail "$f is missing"
+done
+# Equal command lines give equal weights, whatever the number of threads; so does the stored
+# configuration.
+# shellcheck disable=SC2086
+expect 0 "trained" "$fm" run $small --threads 1 --out "$dir/b"
+cmp "$dir/a/model.safetensors" "$dir/b/model.safetensors" || fail "weights depend on the threads"
+cmp "$dir/a/samples.npy" "$dir/b/samples.npy" || fail "samples depend on the threads"
+expect 0 "trained" "$fm" run --config "$dir/a/config.ini" --quiet --out "$dir/c"
+cmp "$dir/a/model.safetensors" "$dir/c/model.safetensors" || fail "config.ini does not repeat the run"
+# Stopping and going on is not stopping.
+# shellcheck disable=SC2086
+expect 0 "trained" "$fm" train $(echo $small | sed 's/--samples 200 --eval-samples 200//') --stop-after 25 --out "$dir/d"
+expect 0 "trained" "$fm" train --resume "$dir/d" --stop-after 60 --quiet
+cmp "$dir/a/model.safetensors" "$dir/d/model.safetensors" || fail "a resumed run differs"
+
+expect 0 "50 samples" "$fm" sample "$dir/a" --samples 50 --log-density --trajectory 3 --out "$dir/s.npy"
+[ -s "$dir/s.log_density.npy" ] && [ -s "$dir/s.trajectory.npy" ] || fail "files beside samples"
+expect 0 "50 rows" "$fm" density "$dir/a" "$dir/s.npy" --out "$dir/l.npy"
+expect 0 "50 rows" "$fm" velocity "$dir/a" "$dir/s.npy" --time 0.5 --out "$dir/v.npy" --div "$dir/dv.npy"
+expect 0 "" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
+expect 0 "mmd" "$fm" measure "$dir/a/samples.npy" "$dir/b/samples.npy" --divergence mmd
+expect 0 "nll" "$fm" eval "$dir/a" --eval-samples 100
+expect 0 '"status" : "ok"' "$fm" measure "$dir/s.npy" "$dir/a/samples.npy" --divergence energy --json
+expect 0 "report.html" "$fm" report "$dir/a"
+expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
+
+expect 2 "did you mean 'dopri5'" "$fm" run --solver dopri6 --dataset moons
+expect 2 "did you mean '--solver'" "$fm" run --solvr euler
+expect 2 "did you mean 'train'" "$fm" trian
+expect 2 "rtol" "$fm" run --dataset moons --solver dopri5:rtol=-1 --steps 1 --out "$dir/x1"
+expect 2 "--samples" "$fm" run --samples 0
+expect 2 "--threads" "$fm" run --threads 0
+expect 2 "--steps" "$fm" run --steps 0
+expect 2 "not empty" "$fm" run --dataset moons --steps 1 --out "$dir/a"
+expect 2 "arguments" "$fm" density "$dir/a"
+expect 2 "--time" "$fm" velocity "$dir/a" "$dir/s.npy"
+expect 1 "cannot" "$fm" run --dataset moons --steps 1 --out /proc/nowhere
+printf 'not an array' >"$dir/bad.npy"
+expect 1 "bad.npy" "$fm" measure "$dir/bad.npy" "$dir/s.npy"
+head -c 150 "$dir/s.npy" >"$dir/cut.npy"
+expect 1 "cut.npy" "$fm" measure "$dir/cut.npy" "$dir/s.npy"
+printf '1,2\n3,nan\n4,5\n' >"$dir/nan.csv"
+expect 1 "finite" "$fm" measure "$dir/nan.csv" "$dir/s.npy"
+head -c 100 "$dir/a/model.safetensors" >"$dir/b/model.safetensors"
+expect 1 "safetensors" "$fm" sample "$dir/b"
+
+[ "$failures" = 0 ] || exit 1
+echo "all commands behave"
