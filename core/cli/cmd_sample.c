@@ -145,8 +145,10 @@ cmd_encode(Cli *cli, GError **error)
     if (z && log_q && cli_parse_labels(cli->labels, n, run->data.classes, &labels, error) &&
         fm_flow_log_density(flow, n, x->data, labels, NULL, log_q->data, z->data, NULL, error) &&
         cli_save_points(cli->out ? cli->out : "z.npy", &run->data, FM_F64, n, fm_flow_dim(flow),
-                        z->data, error))
+                        z->data, error)) {
+        printf("%zu rows in %s\n", n, cli->out ? cli->out : "z.npy");
         status = 0;
+    }
 done:
     g_clear_pointer(&flow, fm_flow_free);
     fm_run_free(run);

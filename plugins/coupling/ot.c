@@ -52,6 +52,12 @@ ot_pair(void *self, const FmPool *pool, FmPairs *pairs, GError **error)
 
             for (size_t d = 0; d < D; d++)
                 sum += (a[d] - b[d]) * (a[d] - b[d]);
+            if (!isfinite(sum)) {
+                g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
+                            "coupling 'ot': the distance of noise row %zu and data row %zu is not finite", i,
+                            j);
+                return FALSE;
+            }
             s->cost[i * n + j] = sum;
         }
     for (size_t i = 0; i < n; i++)

@@ -50,7 +50,7 @@ expect 0 "50 samples" "$fm" sample "$dir/a" --samples 50 --log-density --traject
 [ -s "$dir/s.log_density.npy" ] && [ -s "$dir/s.trajectory.npy" ] || fail "files beside samples"
 expect 0 "50 rows" "$fm" density "$dir/a" "$dir/s.npy" --out "$dir/l.npy"
 expect 0 "50 rows" "$fm" velocity "$dir/a" "$dir/s.npy" --time 0.5 --out "$dir/v.npy" --div "$dir/dv.npy"
-expect 0 "" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
+expect 0 "50 rows" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
 expect 0 "mmd" "$fm" measure "$dir/a/samples.npy" "$dir/b/samples.npy" --divergence mmd
 expect 0 "nll" "$fm" eval "$dir/a" --eval-samples 100
 expect 0 '"status" : "ok"' "$fm" measure "$dir/s.npy" "$dir/a/samples.npy" --divergence energy --json
@@ -59,7 +59,7 @@ expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 
 expect 2 "did you mean 'dopri5'" "$fm" run --solver dopri6 --dataset moons
 expect 2 "did you mean '--solver'" "$fm" run --solvr euler
-expect 2 "did you mean 'train'" "$fm" trian
+expect 2 "did you mean 'train'" "$fm" trainn
 expect 2 "rtol" "$fm" run --dataset moons --solver dopri5:rtol=-1 --steps 1 --out "$dir/x1"
 expect 2 "--samples" "$fm" run --samples 0
 expect 2 "--threads" "$fm" run --threads 0
