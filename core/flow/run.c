@@ -158,7 +158,8 @@ run_open_parts(FmRun *run, GError **error)
     if (!run_open(run, FM_KIND_OBJECTIVE, error))
         return FALSE;
     const FmOptimizerOps *optimizer = fm_plugin_ops(run->plugin[FM_KIND_OPTIMIZER]);
-    if (own_optimizer && !g_str_has_prefix(fm_plugin_name(run->plugin[FM_KIND_OPTIMIZER]), "adam"))
+    /* The table's rates are for methods that divide by a second moment; others bring their own. */
+    if (own_optimizer && optimizer->moments < 2)
         c->lr = optimizer->default_lr;
     run->net_info = (FmNetInfo){.data = &run->data,
                                 .classes = c->conditional ? run->data.classes : 0,
