@@ -16,9 +16,12 @@ const CliCommand cli_commands[] = {
     {"encode", "RUN POINTS", "data to noise", CLI_POINTS | CLI_OUT, 2, 2, cmd_encode},
     {"eval", "RUN", "likelihood and divergences of a run", CLI_EVAL | CLI_SAMPLE, 1, 1, cmd_eval},
     {"measure", "P.npy Q.npy", "compare two sample files", CLI_EVAL, 2, 2, cmd_measure},
+    {"import", "WEIGHTS.safetensors", "another tool's weights become a run", CLI_MODEL | CLI_OUT, 1, 1, cmd_import},
     {"report", "RUN...", "write report.html", 0, 1, 1000, cmd_report},
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},
     {"inspect", "NAME", "everything a plugin declares", 0, 1, 1, cmd_inspect},
+    {"selftest", "", "prove this installation on closed forms", 0, 0, 0, cmd_selftest},
+    {"bench", "[NAME]", "train-step, sample, startup, gemm", RUN_GROUPS | CLI_BENCH, 0, 1, cmd_bench},
     {"new-plugin", "KIND NAME", "a folder with a plugin that builds", CLI_OUT, 2, 2, cmd_new_plugin},
     {NULL, NULL, NULL, 0, 0, 0, NULL},
 };
