@@ -1,0 +1,268 @@
+/* data_test.c: conformance of every data set, path and coupling in the registry; the assignment
+ * against exhaustive search. */
+#include <fmcore/fmcore.h>
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static FmPlugin *
+made(FmKind kind, const char *name)
+{
+    GError *error = NULL;
+    FmPlugin *plugin = fm_plugin_new(kind, name, &error);
+
+    ck_assert_msg(plugin != NULL, "%s", error ? error->message : "");
+    return plugin;
+}
+
+START_TEST(path_coefficients_have_the_derivatives_they_state)
+{
+    g_autoptr(FmPlugin) path = made(FM_KIND_PATH, fm_registry_nth(FM_KIND_PATH, (size_t)_i)->name);
+
+    for (double t = 0.037; t < 0.98; t += 0.1) {
+        const double h = 1e-6;
+        FmAffine lo, c, hi;
+
+        fm_path_coefficients(path, t - h, &lo);
+        fm_path_coefficients(path, t, &c);
+        fm_path_coefficients(path, t + h, &hi);
+        ck_assert_double_eq_tol(c.dalpha, (hi.alpha - lo.alpha) / (2 * h), 1e-7);
+        ck_assert_double_eq_tol(c.dsigma, (hi.sigma - lo.sigma) / (2 * h), 1e-7);
+    }
+}
+END_TEST
+
+START_TEST(path_goes_from_noise_to_data)
+{
+    g_autoptr(FmPlugin) path = made(FM_KIND_PATH, fm_registry_nth(FM_KIND_PATH, (size_t)_i)->name);
+    double t0, t1;
+    FmAffine a, b;
+
+    fm_path_interval(path, &t0, &t1);
+    fm_path_coefficients(path, t0, &a);
+    fm_path_coefficients(path, t1, &b);
+    ck_assert_double_le(fabs(a.alpha), 0.01);
+    ck_assert_double_eq_tol(a.sigma, 1.0, 1e-4);
+    ck_assert_double_eq_tol(b.alpha, 1.0, 1e-4);
+    ck_assert_double_le(fabs(b.sigma), 0.01);
+}
+END_TEST
+
+/* Data sets that need a file or an option are opened by tests of their own. */
+static FmPlugin *
+opened(int i, FmDataInfo *info)
+{
+    const char *name = fm_registry_nth(FM_KIND_DATASET, (size_t)i)->name;
+    FmPlugin *dataset = made(FM_KIND_DATASET, name);
+
+    if (fm_dataset_open(dataset, info, NULL))
+        return dataset;
+    fm_plugin_free(dataset);
+    return NULL;
+}
+
+START_TEST(rows_do_not_depend_on_how_they_are_asked_for)
+{
+    const FmKey key = {.seed = 11, .stream = FM_STREAM_USER, .step = 3};
+    FmDataInfo info;
+    g_autoptr(FmPlugin) dataset = opened(_i, &info);
+    g_autofree double *all = NULL, *one = NULL;
+
+    if (!dataset)
+        return;
+    all = g_new(double, 9 * info.D);
+    one = g_new(double, info.D);
+    ck_assert(fm_dataset_draw(dataset, key, 5, 9, all, NULL, NULL));
+    for (size_t r = 0; r < 9; r++) {
+        ck_assert(fm_dataset_draw(dataset, key, 5 + r, 1, one, NULL, NULL));
+        ck_assert_mem_eq(one, all + r * info.D, info.D * sizeof *one);
+    }
+}
+END_TEST
+
+START_TEST(density_agrees_with_entropy_and_score)
+{
+    enum { N = 20000 };
+    const FmKey key = {.seed = 5, .stream = FM_STREAM_USER};
+    FmDataInfo info;
+    g_autoptr(FmPlugin) dataset = opened(_i, &info);
+    g_autofree double *x = NULL, *log_p = NULL;
+    double mean = 0.0, square = 0.0, h, se;
+
+    if (!dataset || !fm_dataset_has_density(dataset))
+        return;
+    x = g_new(double, N * info.D);
+    log_p = g_new(double, N);
+    ck_assert(fm_dataset_draw(dataset, key, 0, N, x, NULL, NULL));
+    fm_dataset_log_density(dataset, N, x, log_p);
+    for (size_t i = 0; i < N; i++) {
+        mean -= log_p[i] / N;
+        square += log_p[i] * log_p[i] / N;
+    }
+    h = fm_dataset_entropy(dataset);
+    se = sqrt(MAX(square - mean * mean, 0.0) / N);
+    ck_assert_double_eq_tol(mean, h, 4.0 * se + 1e-9);
+    for (size_t i = 0; i < 20; i++) {
+        double score[2], up[2], lp[2];
+
+        if (info.D != 2 || !fm_dataset_score(dataset, 1, x + 2 * i, score))
+            break;
+        for (int d = 0; d < 2; d++) {
+            memcpy(up, x + 2 * i, sizeof up);
+            up[d] += 1e-5;
+            fm_dataset_log_density(dataset, 1, up, &lp[0]);
+            up[d] -= 2e-5;
+            fm_dataset_log_density(dataset, 1, up, &lp[1]);
+            ck_assert_double_eq_tol(score[d], (lp[0] - lp[1]) / 2e-5, 1e-4 * (1.0 + fabs(score[d])));
+        }
+    }
+}
+END_TEST
+
+START_TEST(entropies_are_the_published_ones)
+{
+    g_autoptr(FmPlugin) eight = made(FM_KIND_DATASET, "8gaussians");
+    g_autoptr(FmPlugin) board = made(FM_KIND_DATASET, "checkerboard");
+    FmDataInfo info;
+
+    ck_assert(fm_dataset_open(eight, &info, NULL) && fm_dataset_open(board, &info, NULL));
+    ck_assert_double_eq_tol(fm_dataset_entropy(eight), 2.8319, 5e-5);
+    ck_assert_double_eq_tol(fm_dataset_entropy(board), 3.4657, 5e-5);
+}
+END_TEST
+
+START_TEST(mnist_holds_what_its_authors_counted)
+{
+    static const int counts[10] = {980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009};
+    g_autoptr(FmPlugin) mnist = made(FM_KIND_DATASET, "mnist");
+    FmDataInfo info;
+    g_autofree double *x = g_new(double, 784);
+    int found[10] = {0}, label;
+    double mean = 0.0;
+
+    ck_assert(fm_dataset_open(mnist, &info, NULL));
+    ck_assert_uint_eq(info.rows, 10000);
+    ck_assert_uint_eq(info.D, 784);
+    for (size_t row = 0; row < info.rows; row++) {
+        ck_assert(fm_dataset_read(mnist, &row, 1, x, &label, NULL));
+        found[label]++;
+        for (size_t d = 0; d < 784; d++)
+            mean += x[d] / 784.0 / 10000.0;
+    }
+    ck_assert_mem_eq(found, counts, sizeof counts);
+    ck_assert_double_eq_tol(mean, 0.132515, 1e-6);
+}
+END_TEST
+
+START_TEST(missing_files_are_said)
+{
+    static const char *const specs[] = {"npy", "csv:file=/nowhere.csv", "cifar10:dir=/nowhere",
+                                        "mnist:dir=/nowhere"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(specs); i++) {
+        g_autoptr(FmPlugin) dataset = made(FM_KIND_DATASET, specs[i]);
+        g_autoptr(GError) error = NULL;
+        FmDataInfo info;
+
+        ck_assert(!fm_dataset_open(dataset, &info, &error));
+        ck_assert_msg(error && strlen(error->message) > 10, "%s", specs[i]);
+    }
+}
+END_TEST
+
+/* ---- assignment ---- */
+
+static double
+best_of_all(size_t n, const double *cost, size_t row, unsigned used)
+{
+    double best = INFINITY;
+
+    if (row == n)
+        return 0.0;
+    for (size_t j = 0; j < n; j++)
+        if (!(used >> j & 1u))
+            best = MIN(best, cost[row * n + j] + best_of_all(n, cost, row + 1, used | 1u << j));
+    return best;
+}
+
+START_TEST(assignment_is_the_best_of_all)
+{
+    for (size_t n = 1; n <= 7; n++)
+        for (guint64 seed = 0; seed < 60; seed++) {
+            const FmKey key = {.seed = seed, .stream = FM_STREAM_USER, .step = n};
+            double cost[49], total = 0.0;
+            size_t to[7];
+            unsigned used = 0;
+            g_autofree char *work = g_malloc(fm_assignment_work(n));
+
+            fm_fill_uniform_f64(key, 0, 1, n * n, cost);
+            for (size_t i = 0; i < n * n && seed % 3 == 0; i++)
+                cost[i] = floor(4.0 * cost[i]); /* many ties */
+            ck_assert_double_eq_tol(fm_assignment(n, cost, to, work), best_of_all(n, cost, 0, 0), 1e-12);
+            for (size_t i = 0; i < n; i++) {
+                used |= 1u << to[i];
+                total += cost[i * n + to[i]];
+            }
+            ck_assert_uint_eq(used, (1u << n) - 1);
+            ck_assert_double_eq_tol(total, best_of_all(n, cost, 0, 0), 1e-12);
+        }
+}
+END_TEST
+
+START_TEST(ot_coupling_shortens_the_pairs)
+{
+    enum { B = 128 };
+    g_autoptr(FmPlugin) ot = made(FM_KIND_COUPLING, "ot");
+    double x0[2 * B], x1[2 * B], weight[B], before = 0.0, after = 0.0;
+    size_t i0[B], i1[B];
+    FmPairs pairs = {.B = B, .i0 = i0, .i1 = i1, .weight = weight};
+    const FmPool pool = {.n0 = B, .n1 = B, .D = 2, .x0 = x0, .x1 = x1};
+    int used[B] = {0};
+
+    fm_fill_normal_f64((FmKey){.seed = 1, .stream = FM_STREAM_USER}, 0, B, 2, x0);
+    fm_fill_normal_f64((FmKey){.seed = 2, .stream = FM_STREAM_USER}, 0, B, 2, x1);
+    ck_assert(fm_coupling_pair(ot, &pool, &pairs, NULL));
+    for (size_t b = 0; b < B; b++) {
+        used[i1[b]]++;
+        for (size_t d = 0; d < 2; d++) {
+            before += pow(x0[2 * b + d] - x1[2 * b + d], 2);
+            after += pow(x0[2 * i0[b] + d] - x1[2 * i1[b] + d], 2);
+        }
+    }
+    for (size_t b = 0; b < B; b++)
+        ck_assert_int_eq(used[b], 1);
+    ck_assert_double_lt(after, 0.25 * before);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("data");
+    TCase *t = tcase_create("conformance");
+    SRunner *runner;
+    int failed;
+
+    fm_registry_load_all();
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, path_coefficients_have_the_derivatives_they_state, 0,
+                        (int)fm_registry_count(FM_KIND_PATH));
+    tcase_add_loop_test(t, path_goes_from_noise_to_data, 0, (int)fm_registry_count(FM_KIND_PATH));
+    tcase_add_loop_test(t, rows_do_not_depend_on_how_they_are_asked_for, 0,
+                        (int)fm_registry_count(FM_KIND_DATASET));
+    tcase_add_loop_test(t, density_agrees_with_entropy_and_score, 0,
+                        (int)fm_registry_count(FM_KIND_DATASET));
+    tcase_add_test(t, entropies_are_the_published_ones);
+    tcase_add_test(t, mnist_holds_what_its_authors_counted);
+    tcase_add_test(t, missing_files_are_said);
+    tcase_add_test(t, assignment_is_the_best_of_all);
+    tcase_add_test(t, ot_coupling_shortens_the_pairs);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
