@@ -35,8 +35,15 @@ enum { /* groups of options */
        CLI_SAMPLE = 8, /* --solver, --samples, --init, ... */
        CLI_EVAL = 16, /* --divergence, --likelihood, ... */
        CLI_OUT = 32, /* --out, --force */
-       CLI_POINTS = 64, /* --score, --div, --time */
-       CLI_BENCH = 128
+       CLI_POINTS = 64, /* --solver, --labels at given points */
+       CLI_BENCH = 128, /* --repeat */
+       CLI_IMPORT = 256, /* --data-shape */
+       CLI_DRAW = 512, /* --init, --log-density, --trajectory, --labels */
+       CLI_RESUME = 1024, /* --resume */
+       CLI_SPLIT = 2048, /* --split */
+       CLI_MEASURE = 4096, /* --divergence */
+       CLI_DENSITY = 8192, /* --likelihood at given points */
+       CLI_VELOCITY = 16384 /* --time, --div */
 };
 
 extern const CliCommand cli_commands[]; /* name NULL closes */

@@ -247,6 +247,11 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
 {
     g_autoptr(Progress) progress = progress_new(cli, "training");
 
+    if (cli->verbose) {
+        g_autofree char *text = fm_config_format(run->config);
+
+        fprintf(stderr, "%s", text);
+    }
     static const char *const written[] = {"config.ini", "model.safetensors", "checkpoint.safetensors",
                                           "metrics.jsonl"};
 

@@ -8,15 +8,15 @@
 #define RUN_GROUPS (CLI_MODEL | CLI_TRAIN | CLI_SAMPLE | CLI_EVAL | CLI_OUT)
 
 const CliCommand cli_commands[] = {
-    {"run", "", "train, sample, evaluate, report (the default)", RUN_GROUPS, 0, 0, cmd_run},
-    {"train", "", "train only; --resume RUN goes on", CLI_MODEL | CLI_TRAIN | CLI_OUT, 0, 0, cmd_train},
-    {"sample", "RUN", "draw samples", CLI_SAMPLE | CLI_OUT, 1, 1, cmd_sample},
-    {"density", "RUN POINTS", "log q_1 at given points", CLI_POINTS | CLI_OUT, 2, 2, cmd_density},
-    {"velocity", "RUN POINTS", "the learned field at one time", CLI_POINTS | CLI_OUT, 2, 2, cmd_velocity},
+    {"run", "", "train, sample, evaluate, report (the default)", RUN_GROUPS | CLI_RESUME, 0, 0, cmd_run},
+    {"train", "", "train only; --resume RUN goes on", CLI_MODEL | CLI_TRAIN | CLI_RESUME | CLI_OUT, 0, 0, cmd_train},
+    {"sample", "RUN", "draw samples", CLI_SAMPLE | CLI_DRAW | CLI_OUT, 1, 1, cmd_sample},
+    {"density", "RUN POINTS", "log q_1 at given points", CLI_POINTS | CLI_DENSITY | CLI_OUT, 2, 2, cmd_density},
+    {"velocity", "RUN POINTS", "the learned field at one time", CLI_POINTS | CLI_VELOCITY | CLI_OUT, 2, 2, cmd_velocity},
     {"encode", "RUN POINTS", "data to noise", CLI_POINTS | CLI_OUT, 2, 2, cmd_encode},
-    {"eval", "RUN", "likelihood and divergences of a run", CLI_EVAL | CLI_SAMPLE, 1, 1, cmd_eval},
-    {"measure", "P.npy Q.npy", "compare two sample files", CLI_EVAL, 2, 2, cmd_measure},
-    {"import", "WEIGHTS.safetensors", "another tool's weights become a run", CLI_MODEL | CLI_OUT, 1, 1, cmd_import},
+    {"eval", "RUN", "likelihood and divergences of a run", CLI_EVAL | CLI_SPLIT | CLI_SAMPLE, 1, 1, cmd_eval},
+    {"measure", "P.npy Q.npy", "compare two sample files", CLI_MEASURE, 2, 2, cmd_measure},
+    {"import", "WEIGHTS.safetensors", "another tool's weights become a run", CLI_MODEL | CLI_IMPORT | CLI_OUT, 1, 1, cmd_import},
     {"report", "RUN...", "write report.html", 0, 1, 1000, cmd_report},
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},
     {"inspect", "NAME", "everything a plugin declares", 0, 1, 1, cmd_inspect},
