@@ -132,6 +132,8 @@ draw_samples(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
 {
     g_autofree char *file = g_build_filename(run->dir, "samples.png", NULL);
     const size_t n = MIN(o->n_samples, run->data.ndim == 3 ? 64 : 4000), side = 100;
+    /* Finite data may hold fewer points than are drawn. */
+    const size_t m = run->data.rows > 0 ? MIN(n, run->data.rows) : n;
     g_autofree double *data = NULL, *density = NULL;
     double box[4];
 
@@ -140,14 +142,14 @@ draw_samples(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
                             run->data.dim[2], n < 16 ? 4 : 8, error))
             return FALSE;
     } else if (run->data.D == 2) {
-        data = g_new(double, 2 * n);
-        if (!fm_run_data(run, run->data.rows > 0 ? "all" : "test", 0, run->data.rows > 0 ? MIN(n, run->data.rows) : n, data, NULL, error))
+        data = g_new(double, 2 * m);
+        if (!fm_run_data(run, run->data.rows > 0 ? "all" : "test", 0, m, data, NULL, error))
             return FALSE;
         if (run->net_info.classes == 0 &&
-            !grid_density(run, flow, data, run->data.rows > 0 ? MIN(n, run->data.rows) : n, box, &density, side, error))
+            !grid_density(run, flow, data, m, box, &density, side, error))
             return FALSE;
-        if (!fm_plot_scatter2(file, data, run->data.rows > 0 ? MIN(n, run->data.rows) : n, o->samples, n, density, side, side,
-                              density ? box : NULL, error))
+        if (!fm_plot_scatter2(file, data, m, o->samples, n, density, side, side, density ? box : NULL,
+                              error))
             return FALSE;
     } else {
         return TRUE;

@@ -4,6 +4,7 @@
  * whatever interrupts a write, the file before it stays. A reader believes nothing that the size
  * of the file does not bear out. */
 #include "flow/state.h"
+#include "io/atomic.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,67 +15,6 @@
 #include <unistd.h>
 
 /* ---- writing ---- */
-
-static gboolean
-checkpoint_write_all(int fd, const void *data, gsize length)
-{
-    const char *at = data;
-
-    while (length > 0) {
-        const ssize_t n = write(fd, at, MIN(length, (gsize)1 << 30));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return FALSE;
-        at += n;
-        length -= (gsize)n;
-    }
-    return TRUE;
-}
-
-static void
-checkpoint_sync_folder(const char *file)
-{
-    g_autofree char *folder = g_path_get_dirname(file);
-    const int fd = g_open(folder, O_RDONLY, 0);
-
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-}
-
-gboolean
-fm__write_atomically(const char *file, const void *head, gsize head_length, const void *body,
-                     gsize body_length, GError **error)
-{
-    g_autofree char *temporary = g_strdup_printf("%s.tmp%d", file, (int)getpid());
-    const int fd = g_open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int saved = errno;
-    gboolean ok = fd >= 0;
-
-    if (ok) {
-        ok = checkpoint_write_all(fd, head, head_length) &&
-             checkpoint_write_all(fd, body, body_length) && fsync(fd) == 0;
-        saved = errno;
-        if (close(fd) != 0 && ok) {
-            saved = errno;
-            ok = FALSE;
-        }
-        if (ok && g_rename(temporary, file) != 0) {
-            saved = errno;
-            ok = FALSE;
-        }
-        if (!ok)
-            g_unlink(temporary);
-    }
-    if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", file,
-                    g_strerror(saved));
-    else
-        checkpoint_sync_folder(file);
-    return ok;
-}
 
 /* A file under construction: JSON entries and bytes. */
 typedef struct Writer {
@@ -149,7 +89,7 @@ checkpoint_finish(Writer *w, const char *file, GError **error)
         g_string_append_c(w->header, ' ');
     const guint64 length = GUINT64_TO_LE((guint64)w->header->len);
     g_string_prepend_len(w->header, (const char *)&length, 8);
-    const gboolean ok = fm__write_atomically(file, w->header->str, w->header->len, w->body->data,
+    const gboolean ok = fm__write_parts(file, w->header->str, w->header->len, w->body->data,
                                              w->body->len, error);
     g_string_free(w->header, TRUE);
     g_byte_array_unref(w->body);

@@ -364,7 +364,7 @@ fm_run_save(const FmRun *run, GError **error)
     g_autofree char *ini = g_build_filename(run->dir, "config.ini", NULL);
     g_autofree char *text = fm_config_format(run->config);
 
-    return fm__write_atomically(ini, text, strlen(text), NULL, 0, error) &&
+    return fm_write_file(ini, text, strlen(text), error) &&
            fm__model_save(run, error);
 }
 

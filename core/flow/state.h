@@ -38,8 +38,4 @@ gboolean fm__model_save(const FmRun *run, GError **error);
 gboolean fm__model_load_info(FmRun *run, GError **error);
 gboolean fm__model_load_weights(FmRun *run, const char *file, gboolean foreign, GError **error);
 
-/* `length` bytes to a temporary name, synced, then renamed to `file`. */
-gboolean fm__write_atomically(const char *file, const void *head, gsize head_length,
-                              const void *body, gsize body_length, GError **error);
-
 #endif

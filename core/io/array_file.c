@@ -2,8 +2,8 @@
  * tables of numbers. Headers are checked against the bytes present before anything is allocated. */
 #include "io/array_file.h"
 
-#include "io/atomic.h"
 
+#include <fmcore/io.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -265,7 +265,7 @@ fm_array_save(const FmArray *array, const char *path, GError **error)
         return FALSE;
     }
     if (!standard)
-        return fm_atomic_write(path, out->str, out->len, error);
+        return fm_write_file(path, out->str, out->len, error);
     for (size_t done = 0; done < out->len;) {
         const ssize_t n = write(STDOUT_FILENO, out->str + done, out->len - done);
 

@@ -1,14 +1,18 @@
 /* atomic.c: write beside, sync, rename. */
 #include "io/atomic.h"
 
+#include <fmcore/io.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <unistd.h>
 
 static gboolean
-atomic_write_all(int fd, const char *data, size_t size)
+atomic_write_all(int fd, const void *bytes, size_t size)
 {
+    const char *data = bytes;
+
     while (size > 0) {
         const ssize_t done = write(fd, data, MIN(size, (size_t)1 << 30));
 
@@ -19,16 +23,18 @@ atomic_write_all(int fd, const char *data, size_t size)
         data += done;
         size -= (size_t)done;
     }
-    return fsync(fd) == 0;
+    return TRUE;
 }
 
 gboolean
-fm_atomic_write(const char *path, const void *data, size_t size, GError **error)
+fm__write_parts(const char *path, const void *head, size_t head_size, const void *body,
+                size_t body_size, GError **error)
 {
     g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
     g_autofree char *dir = g_path_get_dirname(path);
     int fd = g_mkstemp_full(temporary, O_RDWR | O_CLOEXEC, 0666), saved;
-    gboolean ok = fd >= 0 && atomic_write_all(fd, data, size);
+    gboolean ok = fd >= 0 && atomic_write_all(fd, head, head_size) &&
+                  atomic_write_all(fd, body, body_size) && fsync(fd) == 0;
 
     saved = errno;
     if (fd >= 0 && close(fd) != 0 && ok) {
@@ -52,4 +58,10 @@ fm_atomic_write(const char *path, const void *data, size_t size, GError **error)
         close(fd);
     }
     return TRUE;
+}
+
+gboolean
+fm_write_file(const char *file, const void *data, size_t size, GError **error)
+{
+    return fm__write_parts(file, data, size, NULL, 0, error);
 }

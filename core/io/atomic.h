@@ -1,4 +1,4 @@
-/* atomic.h: files that are replaced as a whole or not at all. */
+/* atomic.h: replace a file whole or not at all. One piece: fm_write_file() of fmcore/io.h. */
 #ifndef FMCORE_IO_ATOMIC_H
 #define FMCORE_IO_ATOMIC_H
 
@@ -7,9 +7,11 @@
 
 G_BEGIN_DECLS
 
-/* Write `size` bytes under a temporary name beside `path`, sync, rename, sync the directory. On
- * failure (FM_ERROR_FILE, a full disk for instance) the old file stays as it was. */
-gboolean fm_atomic_write(const char *path, const void *data, size_t size, GError **error);
+/* Replace `path` by head followed by body (both may be empty): a temporary file beside it, synced,
+ * renamed, its directory synced. On failure the file that was there stays and nothing is left
+ * behind. Errors: FM_ERROR_FILE. */
+gboolean fm__write_parts(const char *path, const void *head, size_t head_size, const void *body,
+                         size_t body_size, GError **error);
 
 G_END_DECLS
 #endif

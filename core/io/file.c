@@ -1,6 +1,4 @@
 /* file.c: whole files, compressed or not. */
-#include "io/atomic.h"
-
 #include <fmcore/io.h>
 
 #include <errno.h>
@@ -53,10 +51,4 @@ fm_read_file(const char *file, size_t limit, GError **error)
         ok = FALSE;
     }
     return ok ? g_byte_array_free_to_bytes(g_steal_pointer(&bytes)) : NULL;
-}
-
-gboolean
-fm_write_file(const char *file, const void *data, size_t size, GError **error)
-{
-    return fm_atomic_write(file, data, size, error);
 }

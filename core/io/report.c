@@ -1,8 +1,8 @@
 /* report.c: report.html of a run directory. */
 #include "io/report.h"
 
-#include "io/atomic.h"
 
+#include <fmcore/io.h>
 #include <string.h>
 
 static gint
@@ -52,5 +52,5 @@ fm_report_write(const char *run_dir, GError **error)
         report_picture(page, run_dir, names->pdata[i]);
     escaped = g_markup_escape_text(text, -1);
     g_string_append_printf(page, "<h2>Result</h2>\n<pre>%s</pre>\n</html>\n", escaped);
-    return fm_atomic_write(out, page->str, page->len, error);
+    return fm_write_file(out, page->str, page->len, error);
 }
