@@ -6,13 +6,9 @@
 #include "flow/state.h"
 #include "io/atomic.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <glib/gstdio.h>
 #include <json-glib/json-glib.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- writing ---- */
 
