@@ -162,14 +162,56 @@ out_config(JsonBuilder *b, const FmRun *run)
     json_builder_end_object(b);
 }
 
+/* Append a number's text, and the shortest that reads back to the same double when it has a
+ * fraction or an exponent: json-glib writes 1e-08 as "1e-08.0", which is no JSON. */
+static const char *
+append_number(GString *out, const char *text)
+{
+    char *end = NULL, shortest[G_ASCII_DTOSTR_BUF_SIZE];
+    const double value = g_ascii_strtod(text, &end);
+    const gboolean whole = strspn(text, "-0123456789") == (size_t)(end - text);
+
+    if (whole) {
+        g_string_append_len(out, text, end - text);
+        return end;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        char format[8];
+
+        g_snprintf(format, sizeof format, "%%.%dg", digits);
+        g_ascii_formatd(shortest, sizeof shortest, format, value);
+        if (g_ascii_strtod(shortest, NULL) == value)
+            break;
+    }
+    g_string_append(out, shortest);
+    if (!strpbrk(shortest, ".e"))
+        g_string_append(out, ".0");
+    return end + (g_str_has_prefix(end, ".0") ? 2 : 0);
+}
+
 char *
 out_finish(JsonBuilder *b)
 {
     g_autoptr(JsonNode) root = NULL;
+    g_autofree char *text = NULL;
+    GString *out = g_string_new(NULL);
+    gboolean quoted = FALSE;
 
     json_builder_end_object(b);
     root = json_builder_get_root(b);
-    return json_to_string(root, TRUE);
+    text = json_to_string(root, TRUE);
+    for (const char *p = text; *p;) {
+        if (!quoted && (*p == '-' || g_ascii_isdigit(*p))) {
+            p = append_number(out, p);
+            continue;
+        }
+        if (quoted && *p == '\\')
+            g_string_append_c(out, *p++);
+        else if (*p == '"')
+            quoted = !quoted;
+        g_string_append_c(out, *p++);
+    }
+    return g_string_free(out, FALSE);
 }
 
 void

@@ -58,6 +58,10 @@ expect 0 "50 rows" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
 expect 0 "mmd" "$fm" measure "$dir/a/samples.npy" "$dir/b/samples.npy" --divergence mmd
 expect 0 "nll" "$fm" eval "$dir/a" --eval-samples 100
 expect 0 '"status" : "ok"' "$fm" measure "$dir/s.npy" "$dir/a/samples.npy" --divergence energy --json
+# Whatever a value is, the result is JSON: 1e-08 among the optimizer's options, too.
+if command -v python3 >/dev/null 2>&1; then
+    expect 0 "1e-08" python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["config"]["optimizer"]["options"]["eps"])' "$dir/a/result.json"
+fi
 expect 0 "report.html" "$fm" report "$dir/a"
 expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 
