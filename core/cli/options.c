@@ -45,6 +45,7 @@ static const Opt opts[] = {
     {"grad-clip", "R", "largest global norm of the gradient (0: none)", CLI_TRAIN, OPT_REAL, CONFIG(grad_clip), 0, 1e9},
     {"ema-decay", "R", "decay of the weights' average (0: none)", CLI_TRAIN, OPT_REAL, CONFIG(ema_decay), 0, 0.9999999},
     {"max-seconds", "S", "stop training after so many seconds", CLI_TRAIN, OPT_REAL, CONFIG(max_seconds), 1e-3, 1e9},
+    {"scale", "R", "standard deviation of the data in the model's units", CLI_TRAIN, OPT_REAL, CONFIG(scale), 1e-6, 1e6},
     {"log-every", "N", "steps between lines of metrics.jsonl", CLI_TRAIN, OPT_INT, CONFIG(log_every), 1, BIG},
     {"save-every", "N", "steps between checkpoints", CLI_TRAIN, OPT_INT, CONFIG(save_every), 1, BIG},
     {"patience", "N", "non-finite steps in a row before training stops", CLI_TRAIN, OPT_INT, CONFIG(patience), 1, BIG},

@@ -139,6 +139,7 @@ train_json(JsonBuilder *b, const FmConfig *c)
     out_real(b, "weight_decay", c->weight_decay);
     out_real(b, "grad_clip", c->grad_clip);
     out_real(b, "ema_decay", c->ema_decay);
+    out_real(b, "scale", c->scale);
     out_text(b, "time_sampling", sampling[c->time_sampling]);
     json_builder_end_object(b);
 }

@@ -11,7 +11,7 @@ typedef struct ConfigDefaults {
     const char *dataset, *net;
     const char *nets; /* nets that bring this kind of data when no data set is named */
     gint64 steps, batch_size, warmup, log_every, save_every;
-    double lr, grad_clip, ema_decay;
+    double lr, grad_clip, ema_decay, scale;
     gint64 samples, eval_samples;
 } ConfigDefaults;
 
@@ -24,16 +24,18 @@ typedef struct ConfigDefaults {
  * lr               1e-2      2e-3
  * grad_clip        0 (off)   1        global norm
  * ema_decay        0.999     0.99     after min(decay, (1 + k) / (10 + k))
+ * scale            2         1        standard deviation of the standardised data; images: half their
+ *                                     range. Checkerboard, 80,000 steps: KL 0.13 at 1, 0.10 at 2.3
  * samples          5000      64
  * eval_samples     5000      64       rows behind nll, bpd and kl */
 static const ConfigDefaults config_vectors = {
     .dataset = "moons", .net = "mlp", .nets = "mlp realnvp", .steps = 80000, .batch_size = 256,
     .warmup = 300, .log_every = 1000, .save_every = 10000, .lr = 1e-2, .grad_clip = 0,
-    .ema_decay = 0.999, .samples = 5000, .eval_samples = 5000};
+    .ema_decay = 0.999, .scale = 2.0, .samples = 5000, .eval_samples = 5000};
 static const ConfigDefaults config_images = {
     .dataset = "mnist", .net = "conv", .nets = "conv", .steps = 600, .batch_size = 32,
     .warmup = 40, .log_every = 10, .save_every = 100, .lr = 2e-3, .grad_clip = 1.0,
-    .ema_decay = 0.99, .samples = 64, .eval_samples = 64};
+    .ema_decay = 0.99, .scale = 1.0, .samples = 64, .eval_samples = 64};
 
 /* The same for all data; kinds without an entry are left out or chosen by the data above. */
 static const char *const config_specs[FM_N_KINDS] = {
@@ -75,6 +77,7 @@ static const ConfigField config_fields[] = {
     CONFIG_FIELD("train", grad_clip, CONFIG_REAL, 0),
     CONFIG_FIELD("train", ema_decay, CONFIG_REAL, 0),
     CONFIG_FIELD("train", max_seconds, CONFIG_REAL, 0),
+    CONFIG_FIELD("train", scale, CONFIG_REAL, 1e-6),
     CONFIG_FIELD("train", log_every, CONFIG_INT64, 1),
     CONFIG_FIELD("train", save_every, CONFIG_INT64, 1),
     CONFIG_FIELD("train", patience, CONFIG_INT64, 1),
@@ -206,6 +209,7 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
     CONFIG_DEFAULT(weight_decay, 0.0);
     CONFIG_DEFAULT(grad_clip, d->grad_clip);
     CONFIG_DEFAULT(ema_decay, d->ema_decay);
+    CONFIG_DEFAULT(scale, d->scale);
     CONFIG_DEFAULT(samples, d->samples);
     CONFIG_DEFAULT(eval_samples, d->eval_samples);
     CONFIG_DEFAULT(dequant, CONFIG_DEQUANT);

@@ -211,7 +211,7 @@ run_measure(FmRun *run, GError **error)
     }
     for (size_t d = 0; d < D; d++) {
         const double sd = sqrt(m2[d] / (double)MAX(n, 1));
-        run->scale[d] = sd > 1e-12 * (1.0 + fabs(run->shift[d])) ? sd : 1.0;
+        run->scale[d] = sd > 1e-12 * (1.0 + fabs(run->shift[d])) ? sd / run->config->scale : 1.0;
     }
     return ok;
 }
@@ -224,8 +224,10 @@ run_standardise(FmRun *run, GError **error)
         return TRUE; /* noise and data share the data's own units */
     if (run->data.ndim != 3)
         return run_measure(run, error);
-    for (size_t d = 0; d < run->data.D; d++)
-        run->shift[d] = run->scale[d] = 0.5; /* [0, 1] to [-1, 1] */
+    for (size_t d = 0; d < run->data.D; d++) { /* [0, 1] to [-scale, scale] */
+        run->shift[d] = 0.5;
+        run->scale[d] = 0.5 / run->config->scale;
+    }
     return TRUE;
 }
 

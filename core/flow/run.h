@@ -20,6 +20,7 @@ typedef struct FmConfig {
     /* training */
     gint64 steps, batch_size, warmup, log_every, save_every, patience, stop_after;
     double lr, weight_decay, grad_clip, ema_decay, max_seconds;
+    double scale; /* standard deviation of the data in the model's units; images: half their range */
     FmSchedule schedule;
     FmTimeSampling time_sampling;
     int conditional; /* 1: the net gets the data's labels; 0 (default): it does not */
