@@ -1,166 +1,75 @@
-/* cmd_bench.c: how long the parts of the program take. */
-#include "cli/cli.h"
+/* cmd_bench.c: how long the parts of the program take: the table of benchmarks, repetitions and
+ * their printing. The work itself is in bench_flow.c and bench_kernel.c. */
+#include "cli/bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Times of one benchmark, milliseconds, and what was measured. */
-typedef struct Bench {
-    const char *name;
-    size_t n; /* repetitions */
-    double *ms; /* (n + 1): the first is the warm-up, left out */
-    double best, median;
-    double flops; /* of one repetition; 0: not counted */
-    GPtrArray *detail; /* char *: key, value, key, value, ...; owned */
-} Bench;
+static const Benchmark benchmarks[] = {
+    {"train-step", "a whole step: batch, coupling, path, forward, backward, clip, optimizer, EMA", bench_train_step},
+    {"sample", "--samples rows from noise to data", bench_sample},
+    {"likelihood", "log-densities of --eval-samples points of the data", bench_likelihood},
+    {"coupling", "pairs of one batch (--coupling, else ot)", bench_coupling},
+    {"divergence", "each --divergence (else knn-kl) between --eval-samples and --samples points", bench_divergence},
+    {"gemm", "matrix products at several shapes, one thread and all", bench_gemm},
+    {"conv", "convolution and its two adjoints at several shapes", bench_conv},
+    {"startup", "the program's start, up to a list of its plugins", bench_startup},
+};
 
-typedef gboolean (*BenchFn)(Cli *cli, Bench *b, GError **error);
+/* Milliseconds: warm-up at least, a benchmark at least and at most. */
+enum { BENCH_WARM = 100, BENCH_ENOUGH = 1000, BENCH_LONG = 20000, BENCH_MIN = 5 };
 
-static void
-bench_clear(Bench *b)
-{
-    g_clear_pointer(&b->ms, g_free);
-    g_clear_pointer(&b->detail, g_ptr_array_unref);
-}
+/* ---- rows ---- */
 
 static void
-bench_detail(Bench *b, const char *key, char *value)
+bench_row_free(void *row_)
 {
-    g_ptr_array_add(b->detail, g_strdup(key));
-    g_ptr_array_add(b->detail, value);
+    BenchRow *row = row_;
+
+    g_array_unref(row->ms);
+    g_ptr_array_unref(row->detail);
+    g_free(row);
 }
 
-static void
-bench_run_details(Bench *b, const FmRun *run)
+BenchRow *
+bench_row(Bench *b)
 {
-    bench_detail(b, "net", fm_plugin_spec(run->plugin[FM_KIND_NET]));
-    bench_detail(b, "parameters", g_strdup_printf("%zu", fm_params_number(run->params)));
-    bench_detail(b, "dtype", g_strdup(fm_dtype_name(run->config->dtype)));
+    BenchRow *row = g_new0(BenchRow, 1);
+
+    row->ms = g_array_new(FALSE, FALSE, sizeof(double));
+    row->detail = g_ptr_array_new_with_free_func(g_free);
+    row->wanted = MAX(b->cli->repeat, 0);
+    row->enough = BENCH_ENOUGH;
+    row->warming = TRUE;
+    g_ptr_array_add(b->rows, row);
+    return row;
 }
 
-static gboolean
-bench_train_step(Cli *cli, Bench *b, GError **error)
+gboolean
+bench_more(void *row_, double ms)
 {
-    FmRun *run = fm_run_new(cli->config, error);
-    gboolean ok = FALSE;
+    BenchRow *row = row_;
 
-    if (run && fm_run_bench_step(run, b->n + 1, b->ms, error)) {
-        bench_run_details(b, run);
-        bench_detail(b, "batch_size", g_strdup_printf("%lld", (long long)run->config->batch_size));
-        ok = TRUE;
+    if (row->warming) {
+        row->warm++;
+        row->warm_ms += ms;
+        row->warming = row->warm_ms < BENCH_WARM && row->warm_ms + ms < BENCH_LONG;
+        return TRUE;
     }
-    fm_run_free(run);
-    return ok;
+    g_array_append_val(row->ms, ms);
+    row->total_ms += ms;
+    if (row->wanted > 0)
+        return row->ms->len < (guint64)row->wanted;
+    return row->total_ms < BENCH_LONG && (row->total_ms < row->enough || row->ms->len < BENCH_MIN);
 }
 
-static gboolean
-sample_rounds(FmRun *run, FmFlow *flow, Bench *b, GError **error)
+void
+bench_detail(BenchRow *row, const char *key, char *value)
 {
-    const size_t n = (size_t)run->config->samples;
-    FmSolveSummary summary = {0};
-    g_autofree int *labels = run->net_info.classes > 0 ? g_new(int, n) : NULL;
-    double *x = NULL;
-    gboolean ok = TRUE;
-    size_t bytes;
-
-    if (!fm_size_mul(n, run->data.D, sizeof *x, &bytes) || !(x = fm_alloc(bytes))) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu samples of %zu values do not fit in memory",
-                    n, run->data.D);
-        return FALSE;
-    }
-    for (size_t i = 0; labels && i < n; i++)
-        labels[i] = (int)(i % run->net_info.classes);
-    for (size_t i = 0; ok && i <= b->n; i++) {
-        const double start = cli_seconds();
-
-        ok = fm_flow_sample(flow, n, (guint64)run->config->seed, NULL, labels, x, NULL, NULL, &summary,
-                            error);
-        b->ms[i] = (cli_seconds() - start) * 1e3;
-    }
-    bench_detail(b, "samples", g_strdup_printf("%zu", n));
-    bench_detail(b, "nfe_mean", g_strdup_printf("%.6g", summary.nfe_mean));
-    fm_free(x);
-    return ok;
+    g_ptr_array_add(row->detail, g_strdup(key));
+    g_ptr_array_add(row->detail, value);
 }
-
-static gboolean
-bench_sample(Cli *cli, Bench *b, GError **error)
-{
-    FmRun *run = fm_run_new(cli->config, error);
-    FmFlow *flow = run ? fm_flow_from_run(run, error) : NULL;
-    const gboolean ok = flow && sample_rounds(run, flow, b, error);
-
-    if (ok) {
-        bench_run_details(b, run);
-        bench_detail(b, "solver", fm_plugin_spec(run->plugin[FM_KIND_SOLVER]));
-    }
-    fm_flow_free(flow);
-    fm_run_free(run);
-    return ok;
-}
-
-static gboolean
-bench_startup(Cli *cli, Bench *b, GError **error)
-{
-    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-    char *argv[] = {self, (char *)"--version", NULL};
-
-    if (!self) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "'bench startup' needs /proc/self/exe, which cannot be read here");
-        return FALSE;
-    }
-    for (size_t i = 0; i <= b->n; i++) {
-        g_autoptr(GError) why = NULL;
-        const double start = cli_seconds();
-        int status = 0;
-
-        if (!g_spawn_sync(NULL, argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, NULL, &status,
-                          &why) ||
-            status != 0) {
-            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot run '%s --version': %s", self,
-                        why ? why->message : "it failed");
-            return FALSE;
-        }
-        b->ms[i] = (cli_seconds() - start) * 1e3;
-    }
-    bench_detail(b, "command", g_strdup("--version"));
-    return TRUE;
-}
-
-static gboolean
-bench_gemm(Cli *cli, Bench *b, GError **error)
-{
-    const size_t side = 256, inner = 8; /* products of one repetition */
-    const FmKey key = {.stream = FM_STREAM_USER};
-    FmPlugin *backend = fm_backend_default(error);
-    float *m = backend ? fm_alloc(3 * side * side * sizeof *m) : NULL;
-
-    if (!backend)
-        return FALSE;
-    if (!m) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "three matrices do not fit in memory");
-        return FALSE;
-    }
-    fm_fill_normal_f32(key, 0, 2 * side, side, m);
-    for (size_t i = 0; i <= b->n; i++) {
-        const double start = cli_seconds();
-
-        for (size_t j = 0; j < inner; j++)
-            fm_linalg_gemm_f32(FALSE, side, side, side, 1, m, m + side * side, 0, m + 2 * side * side);
-        b->ms[i] = (cli_seconds() - start) * 1e3 / (double)inner;
-    }
-    b->flops = 2.0 * (double)(side * side * side);
-    bench_detail(b, "size", g_strdup("256x256x256"));
-    bench_detail(b, "dtype", g_strdup("f32"));
-    bench_detail(b, "backend", g_strdup(fm_plugin_name(backend)));
-    fm_free(m);
-    return TRUE;
-}
-
-static const char *const bench_names[] = {"train-step", "sample", "startup", "gemm", NULL};
-static const BenchFn bench_fns[] = {bench_train_step, bench_sample, bench_startup, bench_gemm};
 
 static int
 by_value(const void *a, const void *b)
@@ -170,76 +79,102 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static gboolean
-bench_measure(Cli *cli, size_t which, Bench *b, GError **error)
+static void
+bench_row_finish(BenchRow *row)
 {
-    double *ms;
+    const double *ms = (const double *)(const void *)row->ms->data;
+    const guint n = row->ms->len;
 
-    b->name = bench_names[which];
-    b->n = cli->repeat > 0 ? (size_t)cli->repeat : 20;
-    b->ms = g_new0(double, b->n + 1);
-    b->detail = g_ptr_array_new_with_free_func(g_free);
-    if (!bench_fns[which](cli, b, error))
-        return FALSE;
-    ms = b->ms + 1;
-    qsort(ms, b->n, sizeof *ms, by_value);
-    b->best = ms[0];
-    b->median = 0.5 * (ms[(b->n - 1) / 2] + ms[b->n / 2]);
-    return TRUE;
+    g_array_sort(row->ms, by_value);
+    row->best = ms[0];
+    row->median = 0.5 * (ms[(n - 1) / 2] + ms[n / 2]);
 }
 
+/* Of the median, in 1e9 operations a second. */
+static double
+bench_rate(const BenchRow *row)
+{
+    return row->flops / row->median * 1e-6;
+}
+
+/* ---- printing ---- */
+
 static void
-bench_json(JsonBuilder *json, const Bench *b)
+bench_json(JsonBuilder *json, const char *name, const BenchRow *row)
 {
     json_builder_begin_object(json);
-    out_text(json, "name", b->name);
+    out_text(json, "name", name);
     out_open(json, "detail");
-    for (guint i = 0; i + 1 < b->detail->len; i += 2) {
-        const char *key = b->detail->pdata[i], *value = b->detail->pdata[i + 1];
+    for (guint i = 0; i + 1 < row->detail->len; i += 2) {
+        const char *key = row->detail->pdata[i], *value = row->detail->pdata[i + 1];
         char *end;
         const double number = g_ascii_strtod(value, &end);
 
         if (end == value || *end != '\0')
             out_text(json, key, value);
-        else if (strchr(value, '.'))
+        else if (strpbrk(value, ".en"))
             out_real(json, key, number);
         else
             out_int(json, key, (gint64)number);
     }
     json_builder_end_object(json);
-    out_real(json, "best", b->best);
-    out_real(json, "median", b->median);
+    out_real(json, "best", row->best);
+    out_real(json, "median", row->median);
     out_text(json, "unit", "ms");
-    out_int(json, "n", (gint64)b->n);
-    if (b->flops > 0)
-        out_real(json, "gflops", b->flops / b->best * 1e-6);
+    out_int(json, "n", (gint64)row->ms->len);
+    if (row->flops > 0)
+        out_real(json, "gflops", bench_rate(row));
     json_builder_end_object(json);
 }
 
 static void
-bench_print(const Bench *b)
+bench_print(const char *name, const BenchRow *row)
 {
-    g_autofree char *rate =
-        b->flops > 0 ? g_strdup_printf("%.1f", b->flops / b->best * 1e-6) : g_strdup("-");
+    g_autofree char *rate = row->flops > 0 ? g_strdup_printf("%.1f", bench_rate(row)) : g_strdup("-");
 
-    printf("%-12s %10.4f %10.4f %7zu %9s ", b->name, b->best, b->median, b->n, rate);
-    for (guint i = 0; i + 1 < b->detail->len; i += 2)
-        printf(" %s=%s", (char *)b->detail->pdata[i], (char *)b->detail->pdata[i + 1]);
+    printf("%-12s %10.4f %10.4f %7u %9s ", name, row->best, row->median, row->ms->len, rate);
+    for (guint i = 0; i + 1 < row->detail->len; i += 2)
+        printf(" %s=%s", (char *)row->detail->pdata[i], (char *)row->detail->pdata[i + 1]);
     putchar('\n');
 }
+
+/* ---- the command ---- */
 
 static gboolean
 check_name(const char *name, GError **error)
 {
+    const char *names[G_N_ELEMENTS(benchmarks) + 1] = {NULL};
+    g_autofree char *all = NULL;
     const char *near;
 
-    if (!name || g_strv_contains(bench_names, name))
+    for (size_t i = 0; i < G_N_ELEMENTS(benchmarks); i++)
+        names[i] = benchmarks[i].name;
+    if (!name || g_strv_contains(names, name))
         return TRUE;
-    near = fm_error_suggest(name, bench_names);
-    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                "no benchmark is called '%s'%s%s%s; there are train-step, sample, startup and gemm", name,
-                near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
+    near = fm_error_suggest(name, names);
+    all = g_strjoinv(", ", (char **)names);
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "no benchmark is called '%s'%s%s%s; there are %s", name,
+                near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "", all);
     return FALSE;
+}
+
+static gboolean
+bench_one(Bench *b, const Benchmark *which, JsonBuilder *json, GError **error)
+{
+    g_ptr_array_set_size(b->rows, 0);
+    if (!which->run(b, error))
+        return FALSE;
+    for (guint i = 0; i < b->rows->len; i++) {
+        BenchRow *row = b->rows->pdata[i];
+
+        bench_row_finish(row);
+        if (b->cli->json)
+            bench_json(json, which->name, row);
+        else
+            bench_print(which->name, row);
+        fflush(stdout);
+    }
+    return TRUE;
 }
 
 int
@@ -248,6 +183,7 @@ cmd_bench(Cli *cli, GError **error)
     const char *name = cli->args->len > 0 ? cli->args->pdata[0] : NULL;
     g_autoptr(JsonBuilder) json = json_builder_new();
     g_autofree char *text = NULL;
+    Bench b = {.cli = cli};
     gboolean ok = TRUE;
 
     if (!check_name(name, error))
@@ -256,18 +192,11 @@ cmd_bench(Cli *cli, GError **error)
     out_array(json, "bench");
     if (!cli->json)
         printf("%-12s %10s %10s %7s %9s  (ms)\n", "name", "best", "median", "n", "gflops");
-    for (size_t i = 0; ok && i < G_N_ELEMENTS(bench_fns); i++) {
-        Bench b = {0};
-
-        if (name && strcmp(name, bench_names[i]) != 0)
-            continue;
-        ok = bench_measure(cli, i, &b, error);
-        if (ok && cli->json)
-            bench_json(json, &b);
-        else if (ok)
-            bench_print(&b);
-        bench_clear(&b);
-    }
+    b.rows = g_ptr_array_new_with_free_func(bench_row_free);
+    for (size_t i = 0; ok && i < G_N_ELEMENTS(benchmarks); i++)
+        if (!name || strcmp(name, benchmarks[i].name) == 0)
+            ok = bench_one(&b, &benchmarks[i], json, error);
+    g_ptr_array_unref(b.rows);
     if (!ok)
         return -1;
     json_builder_end_array(json);

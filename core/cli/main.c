@@ -21,7 +21,7 @@ const CliCommand cli_commands[] = {
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},
     {"inspect", "NAME", "everything a plugin declares", 0, 1, 1, cmd_inspect},
     {"selftest", "", "prove this installation on closed forms", 0, 0, 0, cmd_selftest},
-    {"bench", "[NAME]", "train-step, sample, startup, gemm", RUN_GROUPS | CLI_BENCH, 0, 1, cmd_bench},
+    {"bench", "[NAME [RUN]]", "how long a step, a sample, a kernel takes", RUN_GROUPS | CLI_BENCH, 0, 2, cmd_bench},
     {"new-plugin", "KIND NAME", "a folder with a plugin that builds", CLI_OUT, 2, 2, cmd_new_plugin},
     {NULL, NULL, NULL, 0, 0, 0, NULL},
 };

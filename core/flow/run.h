@@ -101,9 +101,17 @@ gboolean fm_run_train(FmRun *run, FmProgressFn progress, void *ctx, FmTrainResul
 /* Load checkpoint.safetensors of run->dir so that fm_run_train() goes on. */
 gboolean fm_run_resume(FmRun *run, GError **error);
 
-/* A whole training step repeated on a fixed configuration, for `bench train-step`: milliseconds of
- * each of `n` repetitions. */
-gboolean fm_run_bench_step(FmRun *run, size_t n, double *ms, GError **error);
+/* Told the milliseconds of each repetition; TRUE: another one, please. */
+typedef gboolean (*FmBenchFn)(void *ctx, double ms);
+
+/* Whole training steps, as many as `more` asks for, for `bench train-step`. *flops: of one step's
+ * forward and backward pass. */
+gboolean fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, GError **error);
+
+/* The first step as files of `dir`, for comparison with other programs: model.safetensors (before
+ * the step), NAME.npy for each input of the plan (whole batch), gradient.PARAMETER.npy, and the
+ * loss in *loss. The run itself does not move. */
+gboolean fm_run_write_step(FmRun *run, const char *dir, double *loss, GError **error);
 
 /* sha256 of the weights' bytes in name order, hex; owned. */
 char *fm_params_digest(const FmParams *params);

@@ -449,18 +449,100 @@ fm_run_resume(FmRun *run, GError **error)
 }
 
 gboolean
-fm_run_bench_step(FmRun *run, size_t n, double *ms, GError **error)
+fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, GError **error)
 {
     g_autoptr(Trainer) t = trainer_new(run, error);
+    gboolean go = TRUE;
     double loss, norm, lr;
 
     if (t == NULL)
         return FALSE;
-    for (size_t i = 0; i < n; i++) {
+    *flops = fm_plan_flops(t->plan) * (double)t->B;
+    while (go) {
         const gint64 before = g_get_monotonic_time();
         if (!trainer_step(t, &loss, &norm, &lr, error))
             return FALSE;
-        ms[i] = (double)(g_get_monotonic_time() - before) * 1e-3;
+        go = more(ctx, (double)(g_get_monotonic_time() - before) * 1e-3);
     }
     return TRUE;
+}
+
+/* ---- the first step as files ---- */
+
+static gboolean
+train_write(const char *dir, const char *prefix, const char *name, FmDtype dtype, int ndim,
+            const size_t *dim, const void *data, GError **error)
+{
+    g_autofree char *base = g_strconcat(prefix, name, ".npy", NULL);
+    g_autofree char *file = g_build_filename(dir, base, NULL);
+    g_autoptr(FmArray) array = fm_array_new(dtype, ndim, dim, error);
+
+    if (array == NULL)
+        return FALSE;
+    memcpy(array->data, data, fm_array_size(array) * fm_dtype_size(dtype));
+    return fm_array_save(array, file, error);
+}
+
+static gboolean
+train_write_inputs(const Trainer *t, const char *dir, GError **error)
+{
+    void *in[FM_MAX_INPUTS * 2] = {NULL};
+    const size_t n = fm_plan_n_inputs(t->plan), tile = fm_plan_tile(t->plan);
+    gboolean ok = n <= G_N_ELEMENTS(in);
+
+    for (size_t i = 0; ok && i < n; i++) {
+        in[i] = fm_alloc(t->B * fm_shape_size(fm_plan_input_shape(t->plan, i)) * t->size);
+        ok = in[i] != NULL;
+    }
+    for (size_t row0 = 0; ok && row0 < t->B; row0 += tile) {
+        void *at[FM_MAX_INPUTS * 2];
+
+        for (size_t i = 0; i < n; i++)
+            at[i] = (char *)in[i] + row0 * fm_shape_size(fm_plan_input_shape(t->plan, i)) *
+                                        (g_str_equal(fm_plan_input_name(t->plan, i), "y")
+                                             ? sizeof(gint32)
+                                             : t->size);
+        fm__feeder_tile(t->feeder, 0, row0, MIN(tile, t->B - row0), at);
+        ok = fm__feeder_ok(t->feeder, error);
+    }
+    for (size_t i = 0; ok && i < n; i++) {
+        const char *name = fm_plan_input_name(t->plan, i);
+        const FmShape *shape = fm_plan_input_shape(t->plan, i);
+        size_t dim[FM_MAX_NDIM + 1] = {t->B};
+
+        memcpy(dim + 1, shape->dim, (size_t)shape->ndim * sizeof *dim);
+        ok = train_write(dir, "", name, g_str_equal(name, "y") ? FM_I32 : t->dtype, shape->ndim + 1,
+                         dim, in[i], error);
+    }
+    if (!ok && error != NULL && *error == NULL)
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_MEMORY, "the batch does not fit into memory");
+    for (size_t i = 0; i < n && i < G_N_ELEMENTS(in); i++)
+        fm_free(in[i]);
+    return ok;
+}
+
+gboolean
+fm_run_write_step(FmRun *run, const char *dir, double *loss, GError **error)
+{
+    g_autoptr(Trainer) t = trainer_new(run, error);
+    const FmKey key = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_NOISE};
+    char *old = run->dir;
+    gboolean ok = t != NULL && fm__feeder_begin(t->feeder, 0, error) &&
+                  fm_exec_run(t->exec, t->B, NULL, fm__feeder_tile, t->feeder, t->out, key, error) &&
+                  fm__feeder_ok(t->feeder, error) && train_write_inputs(t, dir, error);
+
+    if (!ok)
+        return FALSE;
+    *loss = t->dtype == FM_F32 ? (double)t->loss.f32 : t->loss.f64;
+    for (size_t i = 0; ok && i < fm_params_count(t->state->raw); i++) {
+        const FmParam *p = fm_params_nth(t->state->raw, i);
+
+        if (p->trainable)
+            ok = train_write(dir, "gradient.", p->name, t->dtype, p->ndim, p->dim,
+                             t->grad + p->offset * t->size, error);
+    }
+    run->dir = (char *)dir;
+    ok = ok && fm_run_save(run, error);
+    run->dir = old;
+    return ok;
 }

@@ -67,6 +67,12 @@ expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 
 expect 0 "order of dopri5" "$fm" selftest
 expect 0 "train-step" "$fm" bench train-step --dataset moons --batch-size 64 --repeat 3
+for name in sample likelihood coupling divergence startup; do
+    expect 0 "$name" "$fm" bench $name --dataset moons --samples 50 --eval-samples 50 --batch-size 16 --repeat 2
+done
+expect 0 '"name" : "sample"' "$fm" bench sample "$dir/a" --samples 20 --solver euler:step=0.5 --repeat 2 --json
+expect 0 "loss=" "$fm" bench train-step --dataset moons --batch-size 16 --repeat 1 --out "$dir/step"
+[ -s "$dir/step/xt.npy" ] && [ -s "$dir/step/model.safetensors" ] || fail "bench --out wrote no step"
 expect 2 "did you mean 'gemm'" "$fm" bench gemn
 expect 0 "" "$fm" import "$dir/a/model.safetensors" --net mlp --data-shape 2 --out "$dir/i"
 [ -s "$dir/i/model.safetensors" ] || fail "import wrote no weights"

@@ -1,0 +1,53 @@
+/* bench.h: what the benchmarks share. One benchmark gives one or several rows. */
+#ifndef FMCORE_CORE_CLI_BENCH_H
+#define FMCORE_CORE_CLI_BENCH_H
+
+#include "cli/cli.h"
+
+typedef struct BenchRow {
+    GArray *ms; /* double: milliseconds of each repetition, warm-up left out; owned */
+    double best, median;
+    double flops;      /* of one repetition, multiply-adds as 2; 0: not counted */
+    GPtrArray *detail; /* char *: key, value, key, value, ...; owned */
+    gint64 wanted;     /* repetitions; 0: chosen by time */
+    double enough;     /* milliseconds of a benchmark whose repetitions are chosen by time */
+    size_t warm;       /* repetitions of the warm-up */
+    double warm_ms, total_ms;
+    gboolean warming;
+} BenchRow;
+
+typedef struct Bench {
+    Cli *cli;
+    GPtrArray *rows; /* BenchRow *, owned */
+} Bench;
+
+/* ---- cmd_bench.c ---- */
+
+/* A new row of `b`; borrowed. */
+BenchRow *bench_row(Bench *b);
+/* Took a repetition `ms` milliseconds; TRUE: another one is wanted. The first ones are warm-up. The
+ * rest go on for a second (at least 5, --repeat overrides), at most 20 seconds. An FmBenchFn. */
+gboolean bench_more(void *row, double ms);
+/* Adds "key value" to the row's description; takes over `value`. */
+void bench_detail(BenchRow *row, const char *key, char *value);
+
+typedef struct Benchmark {
+    const char *name, *summary;
+    gboolean (*run)(Bench *b, GError **error);
+} Benchmark;
+
+/* ---- bench_flow.c: with the parts of a run ---- */
+
+gboolean bench_train_step(Bench *b, GError **error);
+gboolean bench_sample(Bench *b, GError **error);
+gboolean bench_likelihood(Bench *b, GError **error);
+gboolean bench_coupling(Bench *b, GError **error);
+gboolean bench_divergence(Bench *b, GError **error);
+
+/* ---- bench_kernel.c: single kernels, through plans; the program's start ---- */
+
+gboolean bench_gemm(Bench *b, GError **error);
+gboolean bench_conv(Bench *b, GError **error);
+gboolean bench_startup(Bench *b, GError **error);
+
+#endif
