@@ -3,6 +3,7 @@
 
 #include <fmcore/array.h>
 #include <fmcore/dataset.h>
+#include <fmcore/io.h>
 #include <math.h>
 #include <string.h>
 
@@ -136,4 +137,56 @@ const FmMixture *
 fm_dataset_mixture(const FmPlugin *dataset)
 {
     return dataset_ops(dataset)->mixture ? dataset_ops(dataset)->mixture(fm_plugin_self(dataset)) : NULL;
+}
+
+/* ---- rows of array files ---- */
+
+static gboolean
+is_image_bytes(const FmArray *a)
+{
+    return a->dtype == FM_U8 && a->ndim == 4;
+}
+
+FmArray *
+fm_dataset_rows_load(const char *who, const char *file, FmDataInfo *info, GError **error)
+{
+    g_autoptr(FmArray) a = NULL;
+    size_t width, bad;
+
+    if (!file) {
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s needs a file, expected file=NAME", who);
+        return NULL;
+    }
+    a = fm_array_load(file, error);
+    if (!a)
+        return NULL;
+    if (fm_array_size(a) == 0 || (a->ndim != 1 && a->ndim != 2 && a->ndim != 4)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
+                    "%s: '%s' has %d axes or no rows, expected (N), (N, D) or (N, H, W, C)", who, file,
+                    a->ndim);
+        return NULL;
+    }
+    width = fm_array_width(a);
+    bad = fm_array_first_nonfinite(a);
+    if (bad < fm_array_size(a)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                    "%s: row %zu of '%s' holds a value that is not finite", who, bad / width, file);
+        return NULL;
+    }
+    *info = (FmDataInfo){.ndim = a->ndim == 4 ? 3 : 1, .dim = {width}, .D = width,
+                         .rows = fm_array_rows(a), .levels = is_image_bytes(a) ? 256 : 0};
+    if (a->ndim == 4)
+        memcpy(info->dim, a->dim + 1, 3 * sizeof info->dim[0]);
+    return g_steal_pointer(&a);
+}
+
+void
+fm_dataset_rows_read(const FmArray *a, const size_t *rows, size_t n, double *x)
+{
+    const size_t D = fm_array_width(a), size = fm_dtype_size(a->dtype);
+
+    for (size_t i = 0; i < n; i++)
+        fm_convert(a->dtype, (const char *)a->data + rows[i] * D * size, FM_F64, x + i * D, D);
+    for (size_t i = 0; is_image_bytes(a) && i < n * D; i++)
+        x[i] /= 255.0;
 }

@@ -97,3 +97,72 @@ fm_mixture_entropy(const FmMixture *m)
         }
     return h * (hi[0] - lo[0]) * (hi[1] - lo[1]) / ((double)side * side);
 }
+
+/* ---- a ring of components, and data sets that are a mixture ---- */
+
+gboolean
+fm_mixture_ring(FmMixture *m, size_t K, size_t D, double radius, double sd, GError **error)
+{
+    size_t count;
+    double *v = fm_size_mul(K, 1 + 2 * D, 1, &count) ? g_try_new(double, count) : NULL;
+
+    if (!v) {
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
+                    "a mixture of %zu components in %zu dimensions does not fit in memory", K, D);
+        return FALSE;
+    }
+    for (size_t k = 0; k < K; k++) {
+        const double angle = 2.0 * G_PI * (double)k / (double)K;
+
+        v[k] = 1.0 / (double)K;
+        for (size_t d = 0; d < D; d++) {
+            v[K + k * D + d] = d == 0 ? radius * cos(angle) : d == 1 ? radius * sin(angle) : 0.0;
+            v[K + (K + k) * D + d] = d < 2 ? sd : 1.0;
+        }
+    }
+    *m = (FmMixture){.K = K, .D = D, .weight = v, .mean = v + K, .sd = v + K + K * D};
+    return TRUE;
+}
+
+void
+fm_mixture_clear(FmMixture *m)
+{
+    g_free((double *)m->weight);
+    *m = (FmMixture){0};
+}
+
+void
+fm_mixture_slot_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int *y)
+{
+    fm_mixture_draw(self, key, row0, n, x, y);
+}
+
+void
+fm_mixture_slot_log_density(const void *self, size_t n, const double *x, double *log_p)
+{
+    fm_mixture_log_density(self, n, x, log_p);
+}
+
+double
+fm_mixture_slot_entropy(const void *self)
+{
+    return fm_mixture_entropy(self);
+}
+
+void
+fm_mixture_slot_score(const void *self, size_t n, const double *x, double *score)
+{
+    fm_mixture_score(self, n, x, score);
+}
+
+const FmMixture *
+fm_mixture_slot_mixture(const void *self)
+{
+    return self;
+}
+
+void
+fm_mixture_slot_clear(void *self)
+{
+    fm_mixture_clear(self);
+}

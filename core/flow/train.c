@@ -291,20 +291,21 @@ train_open_metrics(TrainLoop *l, GError **error)
 
     if (l->first > 0)
         g_file_get_contents(file, &old, NULL, NULL);
-    l->metrics = fopen(file, "w");
-    if (l->metrics == NULL) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", file,
-                    g_strerror(errno));
-        return FALSE;
-    }
+    g_autoptr(GString) keep = g_string_new(NULL);
     g_auto(GStrv) lines = g_strsplit(old != NULL ? old : "", "\n", -1);
     for (char **line = lines; *line != NULL; line++) {
         unsigned long long step;
         if (sscanf(*line, "{\"step\":%llu,", &step) == 1 && step <= l->first &&
             g_str_has_suffix(*line, "}"))
-            fprintf(l->metrics, "%s\n", *line);
+            g_string_append_printf(keep, "%s\n", *line);
     }
-    return TRUE;
+    if (!fm_write_file(file, keep->str, keep->len, error))
+        return FALSE;
+    l->metrics = fopen(file, "a");
+    if (l->metrics == NULL)
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", file,
+                    g_strerror(errno));
+    return l->metrics != NULL;
 }
 
 static void
@@ -316,9 +317,10 @@ train_number(GString *line, const char *name, double value)
                            isfinite(value) ? g_ascii_dtostr(text, sizeof text, value) : "null");
 }
 
-static void
-train_log(TrainLoop *l, const FmProgress *p)
+static gboolean
+train_log(TrainLoop *l, const FmProgress *p, GError **error)
 {
+    gboolean ok = TRUE;
     const double point[2] = {(double)p->step, p->loss};
     GString *line = g_string_new(NULL);
 
@@ -332,11 +334,15 @@ train_log(TrainLoop *l, const FmProgress *p)
     train_number(line, "samples_per_second", p->samples_per_second);
     if (l->metrics != NULL) {
         fprintf(l->metrics, "%s}\n", line->str);
-        fflush(l->metrics);
+        ok = fflush(l->metrics) == 0;
+        if (!ok)
+            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s/metrics.jsonl' cannot be written: %s",
+                        l->t->run->dir, g_strerror(errno));
     }
     g_string_free(line, TRUE);
     l->sum = 0;
     l->counted = 0;
+    return ok;
 }
 
 /* What follows a step: log, save, tell; *go becomes FALSE when training is to stop. */
@@ -365,8 +371,8 @@ train_after(TrainLoop *l, double loss, double norm, double lr, gboolean *go, GEr
             .lr = lr,
             .seconds = seconds,
             .samples_per_second = (double)((s->step - l->first) * l->t->B) / MAX(seconds, 1e-9)};
-        if (log)
-            train_log(l, &p);
+        if (log && !train_log(l, &p, error))
+            return FALSE;
         l->last_progress = now;
         if (l->progress != NULL && !l->progress(&p, l->ctx)) {
             l->result->interrupted = TRUE;

@@ -1,54 +1,59 @@
 /* file.c: whole files, compressed or not. */
+#include "io/reader.h"
+
 #include <fmcore/io.h>
 
-#include <errno.h>
-#include <glib/gstdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <zlib.h>
 
 #define DEFAULT_LIMIT ((size_t)16 << 30)
-#define CHUNK ((size_t)1 << 20)
+#define BLOCK ((size_t)1 << 20)
 
-static gboolean
-read_all(gzFile in, const char *file, size_t limit, GByteArray *bytes, GError **error)
+gboolean
+fm_read_head(const char *file, void *head, size_t n, guint64 *most, GError **error)
 {
-    g_autofree guint8 *chunk = g_malloc(CHUNK);
-    int got;
+    g_autoptr(FmReader) r = fm__reader_open(file, error);
+    size_t got;
 
-    while ((got = gzread(in, chunk, (unsigned)CHUNK)) > 0) {
-        if (bytes->len + (size_t)got > limit || bytes->len > G_MAXUINT - CHUNK) {
-            g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is larger than the %zu bytes allowed", file,
-                        MIN(limit, G_MAXUINT - CHUNK));
-            return FALSE;
-        }
-        g_byte_array_append(bytes, chunk, (guint)got);
-    }
-    if (got < 0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is a damaged gzip file", file);
+    if (!r)
         return FALSE;
-    }
-    return TRUE;
+    if (most)
+        *most = fm__reader_most(r);
+    if (!fm__reader_get(r, head, n, &got, error))
+        return FALSE;
+    if (got < n)
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' holds %zu bytes, expected a header of %zu",
+                    file, got, n);
+    return got == n;
 }
 
 GBytes *
 fm_read_file(const char *file, size_t limit, GError **error)
 {
-    g_autoptr(GByteArray) bytes = g_byte_array_new();
-    struct stat st;
-    gzFile in = NULL;
-    gboolean ok;
+    g_autoptr(FmReader) r = fm__reader_open(file, error);
+    FmGrow g = {0};
+    size_t got = 1;
 
-    if (g_stat(file, &st) != 0 || !S_ISREG(st.st_mode) || !(in = gzopen(file, "rb"))) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot read '%s': %s", file,
-                    errno ? g_strerror(errno) : "not a regular file");
+    if (!r)
         return NULL;
+    limit = limit > 0 ? limit : DEFAULT_LIMIT;
+    if (fm__reader_exact(r) && fm__reader_most(r) < limit)
+        fm__grow(&g, (size_t)fm__reader_most(r) + 1);
+    while (got > 0) {
+        if (g.size > limit) {
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is larger than the %zu bytes allowed", file,
+                        limit);
+            goto fail;
+        }
+        if (g.size == g.room && !fm__grow(&g, BLOCK)) {
+            g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "'%s' does not fit in memory", file);
+            goto fail;
+        }
+        if (!fm__reader_get(r, g.data + g.size, MIN(BLOCK, g.room - g.size), &got, error))
+            goto fail;
+        g.size += got;
     }
-    ok = read_all(in, file, limit > 0 ? limit : DEFAULT_LIMIT, bytes, error);
-    /* A gzip stream that ends too early is reported when it is closed. */
-    if (gzclose(in) != Z_OK && ok) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is truncated", file);
-        ok = FALSE;
-    }
-    return ok ? g_byte_array_free_to_bytes(g_steal_pointer(&bytes)) : NULL;
+    return g_bytes_new_with_free_func(g.data, g.size, fm_free, g.data);
+fail:
+    fm_free(g.data);
+    return NULL;
 }

@@ -25,38 +25,67 @@ plot_module(GError **error)
     return module;
 }
 
+/* A picture that is being drawn: it replaces `file` when all went well. */
+typedef struct Picture {
+    const FmPlotModule *module;
+    FmAtomic *atomic;
+    FmPlotTarget to;
+} Picture;
+
 static gboolean
-plot_done(const char *file, const char *why, GError **error)
+picture_begin(Picture *p, const char *file, GError **error)
 {
-    if (why)
+    p->module = plot_module(error);
+    p->atomic = p->module ? fm__atomic_new(file, error) : NULL;
+    p->to = (FmPlotTarget){.write = fm__atomic_write,
+                           .ctx = p->atomic,
+                           .svg = g_str_has_suffix(file, ".svg")};
+    return p->atomic != NULL;
+}
+
+static gboolean
+picture_end(Picture *p, const char *file, const char *why, GError **error)
+{
+    g_autoptr(GError) disk = NULL;
+
+    if (fm__atomic_finish(p->atomic, why == NULL, &disk))
+        return TRUE;
+    if (disk)
+        g_propagate_error(error, g_steal_pointer(&disk));
+    else
         g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be drawn: %s", file, why);
-    return why == NULL;
+    return FALSE;
 }
 
 gboolean
 fm_plot_images(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C,
                size_t columns, GError **error)
 {
-    const FmPlotModule *m = plot_module(error);
+    Picture p;
 
-    return m && plot_done(file, m->images(file, x, n, H, W, C, columns), error);
+    return picture_begin(&p, file, error) &&
+           picture_end(&p, file, p.module->images(&p.to, x, n, H, W, C, columns), error);
 }
 
 gboolean
 fm_plot_scatter2(const char *file, const double *data, size_t n, const double *samples, size_t m,
                  const double *density, size_t nx, size_t ny, const double *box, GError **error)
 {
-    const FmPlotModule *p = plot_module(error);
+    Picture p;
 
-    return p && plot_done(file, p->scatter2(file, data, n, samples, m, density, nx, ny, box), error);
+    return picture_begin(&p, file, error) &&
+           picture_end(&p, file,
+                       p.module->scatter2(&p.to, data, n, samples, m, density, nx, ny, box), error);
 }
 
 gboolean
 fm_plot_curves(const char *file, const char *title, const char *xlabel, const char *ylabel,
                const FmCurve *series, size_t n_series, int flags, GError **error)
 {
-    const FmPlotModule *m = plot_module(error);
+    Picture p;
 
-    return m &&
-           plot_done(file, m->curves(file, title, xlabel, ylabel, series, n_series, flags), error);
+    return picture_begin(&p, file, error) &&
+           picture_end(&p, file,
+                       p.module->curves(&p.to, title, xlabel, ylabel, series, n_series, flags),
+                       error);
 }

@@ -3,8 +3,7 @@
 #ifndef FMCORE_IO_PLOT_H
 #define FMCORE_IO_PLOT_H
 
-#include <fmcore/error.h>
-#include <stddef.h>
+#include "io/atomic.h"
 
 G_BEGIN_DECLS
 
@@ -30,14 +29,21 @@ gboolean fm_plot_scatter2(const char *file, const double *data, size_t n, const 
 gboolean fm_plot_curves(const char *file, const char *title, const char *xlabel, const char *ylabel,
                         const FmCurve *series, size_t n_series, int flags, GError **error);
 
+/* Where the module draws to, piece by piece. */
+typedef struct FmPlotTarget {
+    FmWriteFn write;
+    void *ctx;
+    gboolean svg; /* else png */
+} FmPlotTarget;
+
 /* What the module exports as fmplot_module: NULL when done, else why not. */
 typedef struct FmPlotModule {
-    const char *(*images)(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C,
+    const char *(*images)(const FmPlotTarget *to, const double *x, size_t n, size_t H, size_t W, size_t C,
                           size_t columns);
-    const char *(*scatter2)(const char *file, const double *data, size_t n, const double *samples,
+    const char *(*scatter2)(const FmPlotTarget *to, const double *data, size_t n, const double *samples,
                             size_t m, const double *density, size_t nx, size_t ny,
                             const double *box);
-    const char *(*curves)(const char *file, const char *title, const char *xlabel,
+    const char *(*curves)(const FmPlotTarget *to, const char *title, const char *xlabel,
                           const char *ylabel, const FmCurve *series, size_t n_series, int flags);
 } FmPlotModule;
 

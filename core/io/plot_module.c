@@ -7,14 +7,23 @@
 
 extern const FmPlotModule fmplot_module;
 
+/* Cairo's side of FmPlotTarget. */
+static cairo_status_t
+put(void *to, const unsigned char *bytes, unsigned int size)
+{
+    const FmPlotTarget *target = to;
+
+    return target->write(target->ctx, bytes, size) ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
+}
+
 static const char *
-finish(cairo_t *cr, cairo_surface_t *s, const char *file)
+finish(cairo_t *cr, cairo_surface_t *s, const FmPlotTarget *to)
 {
     cairo_status_t status = cairo_status(cr);
 
     cairo_destroy(cr);
-    if (status == CAIRO_STATUS_SUCCESS && cairo_surface_get_type(s) == CAIRO_SURFACE_TYPE_IMAGE)
-        status = cairo_surface_write_to_png(s, file);
+    if (status == CAIRO_STATUS_SUCCESS && !to->svg)
+        status = cairo_surface_write_to_png_stream(s, put, (void *)to);
     cairo_surface_finish(s);
     if (status == CAIRO_STATUS_SUCCESS)
         status = cairo_surface_status(s);
@@ -23,11 +32,10 @@ finish(cairo_t *cr, cairo_surface_t *s, const char *file)
 }
 
 static cairo_surface_t *
-canvas(const char *file, int w, int h, cairo_t **cr)
+canvas(const FmPlotTarget *to, int w, int h, cairo_t **cr)
 {
-    cairo_surface_t *s = g_str_has_suffix(file, ".svg")
-                             ? cairo_svg_surface_create(file, w, h)
-                             : cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h);
+    cairo_surface_t *s = to->svg ? cairo_svg_surface_create_for_stream(put, (void *)to, w, h)
+                                 : cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h);
 
     *cr = cairo_create(s);
     cairo_set_source_rgb(*cr, 1, 1, 1);
@@ -49,12 +57,12 @@ text(cairo_t *cr, double x, double y, double align, const char *string)
 }
 
 static const char *
-images(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C, size_t columns)
+images(const FmPlotTarget *to, const double *x, size_t n, size_t H, size_t W, size_t C, size_t columns)
 {
     const size_t cols = MAX(MIN(columns, n), 1), rows = (n + cols - 1) / cols;
     const int z = (int)MAX(1, 84 / MAX(MAX(H, W), 1));
     cairo_t *cr;
-    cairo_surface_t *s = canvas(file, (int)(cols * (W * (size_t)z + 4)) + 4,
+    cairo_surface_t *s = canvas(to, (int)(cols * (W * (size_t)z + 4)) + 4,
                                 (int)(rows * (H * (size_t)z + 4)) + 4, &cr);
 
     cairo_set_antialias(cr, CAIRO_ANTIALIAS_NONE);
@@ -67,7 +75,7 @@ images(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C
                             4 + (double)(i / cols) * (double)(H * (size_t)z + 4) + (double)(p / W) * z, z, z);
             cairo_fill(cr);
         }
-    return finish(cr, s, file);
+    return finish(cr, s, to);
 }
 
 typedef struct Axes {
@@ -135,7 +143,7 @@ settle(double *lo, double *hi)
 }
 
 static const char *
-scatter2(const char *file, const double *data, size_t n, const double *samples, size_t m,
+scatter2(const FmPlotTarget *to, const double *data, size_t n, const double *samples, size_t m,
          const double *density, size_t nx, size_t ny, const double *box)
 {
     const char *titles[3] = {"data", "samples", "density of the model"};
@@ -145,7 +153,7 @@ scatter2(const char *file, const double *data, size_t n, const double *samples, 
     Axes a = {.top = 40, .w = 300, .h = 300, .x0 = INFINITY, .x1 = -INFINITY, .y0 = INFINITY, .y1 = -INFINITY};
     double top = 0;
     cairo_t *cr;
-    cairo_surface_t *s = canvas(file, panels * 380 + 20, 400, &cr);
+    cairo_surface_t *s = canvas(to, panels * 380 + 20, 400, &cr);
 
     for (size_t i = 0; i < n; i++) {
         grow(&a.x0, &a.x1, data[2 * i]);
@@ -177,17 +185,17 @@ scatter2(const char *file, const double *data, size_t n, const double *samples, 
         cairo_restore(cr);
         frame(cr, &a, titles[k], "x1", "x2", 0);
     }
-    return finish(cr, s, file);
+    return finish(cr, s, to);
 }
 
 static const char *
-curves(const char *file, const char *title, const char *xlabel, const char *ylabel,
+curves(const FmPlotTarget *to, const char *title, const char *xlabel, const char *ylabel,
        const FmCurve *series, size_t n_series, int flags)
 {
     static const double color[4][3] = {{0.1, 0.3, 0.7}, {0.8, 0.3, 0.1}, {0.1, 0.6, 0.3}, {0.5, 0.2, 0.6}};
     Axes a = {80, 40, 520, 320, INFINITY, -INFINITY, INFINITY, -INFINITY};
     cairo_t *cr;
-    cairo_surface_t *s = canvas(file, 640, 420, &cr);
+    cairo_surface_t *s = canvas(to, 640, 420, &cr);
 
 #define PLOT_X(v) (flags & FM_PLOT_LOG_X ? log10(v) : (v))
 #define PLOT_Y(v) (flags & FM_PLOT_LOG_Y ? log10(v) : (v))
@@ -225,7 +233,7 @@ curves(const char *file, const char *title, const char *xlabel, const char *ylab
         cairo_stroke(cr);
         text(cr, a.left + a.w - 10, a.top + 20 + 18 * (double)k, 1, series[k].name);
     }
-    return finish(cr, s, file);
+    return finish(cr, s, to);
 }
 
 const FmPlotModule fmplot_module = {.images = images, .scatter2 = scatter2, .curves = curves};

@@ -7,6 +7,7 @@
 #ifndef FMCORE_DATASET_H
 #define FMCORE_DATASET_H
 
+#include <fmcore/array.h>
 #include <fmcore/plugin.h>
 #include <fmcore/random.h>
 
@@ -39,6 +40,23 @@ void fm_mixture_score(const FmMixture *m, size_t n, const double *x, double *sco
 /* Entropy of a two-dimensional mixture by the midpoint rule, to about 1e-8 nats. NAN for D != 2. */
 double fm_mixture_entropy(const FmMixture *m);
 
+/* K equal components on a circle in the first two axes, `sd` wide there and 1 in the others; owns
+ * its numbers. FM_ERROR_MEMORY when they do not fit. */
+gboolean fm_mixture_ring(FmMixture *m, size_t K, size_t D, double radius, double sd, GError **error);
+void fm_mixture_clear(FmMixture *m); /* of fm_mixture_ring(); takes zeros */
+
+/* Slots of FmDatasetOps for a data set whose state begins with its FmMixture. */
+void fm_mixture_slot_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int *y);
+void fm_mixture_slot_log_density(const void *self, size_t n, const double *x, double *log_p);
+double fm_mixture_slot_entropy(const void *self);
+void fm_mixture_slot_score(const void *self, size_t n, const double *x, double *score);
+const FmMixture *fm_mixture_slot_mixture(const void *self);
+void fm_mixture_slot_clear(void *self);
+#define FM_MIXTURE_SLOTS \
+    .draw = fm_mixture_slot_draw, .log_density = fm_mixture_slot_log_density, \
+    .entropy = fm_mixture_slot_entropy, .score = fm_mixture_slot_score, \
+    .mixture = fm_mixture_slot_mixture, .clear = fm_mixture_slot_clear
+
 typedef struct FmDatasetOps {
     /* required */
     /* Open files, allocate, fill *info. */
@@ -56,6 +74,13 @@ typedef struct FmDatasetOps {
     const FmMixture *(*mixture)(const void *self); /* borrowed; NULL: not for these options */
     void (*clear)(void *self); /* NULL: owns nothing */
 } FmDatasetOps;
+
+/* For data sets that are the rows of an array file (fm_array_load()): (N), (N, D) points or
+ * (N, H, W, C) images, at least one row, every value finite. Images of unsigned bytes are quantised
+ * (levels 256, x = k / 255), other numbers are taken as they are. `who` opens the sentences of errors. The
+ * caller owns the result. */
+FmArray *fm_dataset_rows_load(const char *who, const char *file, FmDataInfo *info, GError **error);
+void fm_dataset_rows_read(const FmArray *array, const size_t *rows, size_t n, double *x);
 
 /* Open `dataset` (once; later calls return the same info). Checks that dimensions are positive
  * and their product is D. */

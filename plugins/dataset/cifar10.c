@@ -8,9 +8,11 @@
 #define PLANE (SIDE * SIDE)
 #define RECORD (1 + 3 * PLANE)
 #define MAX_PARTS 6
+#define MAX_BYTES ((size_t)100000 * RECORD) /* ten times an original file */
 
 typedef struct Cifar10 {
-    char *dir; /* option */
+    char *dir; /* options */
+    gboolean flip;
     GBytes *part[MAX_PARTS];
     size_t n[MAX_PARTS];
     int parts;
@@ -18,6 +20,7 @@ typedef struct Cifar10 {
 
 static const FmOption cifar10_options[] = {
     FM_OPT_STRING(Cifar10, dir, "", "folder with data_batch_1.bin ... test_batch.bin; required"),
+    FM_OPT_BOOL(Cifar10, flip, no, "mirror images left to right at random while training"),
     FM_OPT_END,
 };
 
@@ -27,7 +30,7 @@ cifar10_part(Cifar10 *c, const char *file, GError **error)
     const guchar *p;
     gsize size;
 
-    c->part[c->parts] = fm_read_file(file, 0, error);
+    c->part[c->parts] = fm_read_file(file, MAX_BYTES, error);
     if (!c->part[c->parts])
         return FALSE;
     p = g_bytes_get_data(c->part[c->parts], &size);

@@ -7,7 +7,8 @@
 #include <string.h>
 
 typedef struct Mnist {
-    char *dir; /* option */
+    char *dir; /* options */
+    gboolean flip;
     GBytes *image[2], *label[2]; /* train (may be missing), test */
     size_t n[2];
     size_t height, width;
@@ -15,6 +16,7 @@ typedef struct Mnist {
 
 static const FmOption mnist_options[] = {
     FM_OPT_STRING(Mnist, dir, "", "folder of the full set; unset: the 10,000 test images that ship"),
+    FM_OPT_BOOL(Mnist, flip, no, "mirror images left to right at random while training"),
     FM_OPT_END,
 };
 
@@ -68,24 +70,26 @@ mnist_bad(const char *file, const char *why, GError **error)
 static gboolean
 mnist_images(Mnist *m, int part, const char *file, GError **error)
 {
-    const guchar *p;
-    gsize size, need;
+    guchar head[16];
+    guint64 most;
+    gsize need;
 
-    m->image[part] = fm_read_file(file, 0, error);
-    if (!m->image[part])
+    if (!fm_read_head(file, head, sizeof head, &most, error))
         return FALSE;
-    p = g_bytes_get_data(m->image[part], &size);
-    if (size < 16 || mnist_word(p) != 0x803)
+    if (mnist_word(head) != 0x803)
         return mnist_bad(file, "is no IDX file of images, expected magic 0x803", error);
-    m->n[part] = mnist_word(p + 4);
-    if ((m->height && m->height != mnist_word(p + 8)) || (m->width && m->width != mnist_word(p + 12)))
+    m->n[part] = mnist_word(head + 4);
+    if ((m->height && m->height != mnist_word(head + 8)) || (m->width && m->width != mnist_word(head + 12)))
         return mnist_bad(file, "has images of another size than the other part", error);
-    m->height = mnist_word(p + 8);
-    m->width = mnist_word(p + 12);
+    m->height = mnist_word(head + 8);
+    m->width = mnist_word(head + 12);
     if (m->n[part] == 0 || m->height == 0 || m->width == 0 || m->height > 4096 || m->width > 4096 ||
-        !fm_size_mul(m->n[part], m->height * m->width, 1, &need) || need != size - 16)
+        !fm_size_mul(m->n[part], m->height * m->width, 1, &need) || need > most)
         return mnist_bad(file, "is truncated or its header lies about its size", error);
-    return TRUE;
+    m->image[part] = fm_read_file(file, need + sizeof head, error);
+    if (m->image[part] && g_bytes_get_size(m->image[part]) != need + sizeof head)
+        return mnist_bad(file, "is truncated or its header lies about its size", error);
+    return m->image[part] != NULL;
 }
 
 static gboolean
@@ -94,7 +98,7 @@ mnist_labels(Mnist *m, int part, const char *file, GError **error)
     const guchar *p;
     gsize size;
 
-    m->label[part] = fm_read_file(file, 0, error);
+    m->label[part] = fm_read_file(file, 8 + m->n[part], error);
     if (!m->label[part])
         return FALSE;
     p = g_bytes_get_data(m->label[part], &size);
