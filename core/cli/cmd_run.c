@@ -145,7 +145,7 @@ draw_samples(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
         data = g_new(double, 2 * m);
         if (!fm_run_data(run, run->data.rows > 0 ? "all" : "test", 0, m, data, NULL, error))
             return FALSE;
-        if (run->net_info.classes == 0 &&
+        if (run->net_info.classes == 0 && strcmp(run->config->likelihood, "none") != 0 &&
             !grid_density(run, flow, data, m, box, &density, side, error))
             return FALSE;
         if (!fm_plot_scatter2(file, data, m, o->samples, n, density, side, side, density ? box : NULL,
@@ -226,6 +226,13 @@ conclude(Cli *cli, FmRun *run, Outcome *o, GError **error)
     return caught ? 128 + caught : 0;
 }
 
+/* Closed forms and foreign functions have no weights. */
+static gboolean
+trainable(const FmRun *run)
+{
+    return fm_params_number(run->params) > 0;
+}
+
 /* A fresh run in its directory, or the one to resume. */
 static FmRun *
 open_run(Cli *cli, GError **error)
@@ -239,6 +246,12 @@ open_run(Cli *cli, GError **error)
         return run;
     }
     run = fm_run_new(cli->config, error);
+    if (run && !trainable(run) && strcmp(cli->command->name, "train") == 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "net '%s' has no weights to train; 'fmcore run' samples and evaluates it as it is",
+                    fm_plugin_name(run->plugin[FM_KIND_NET]));
+        g_clear_pointer(&run, fm_run_free);
+    }
     if (run && !(run->dir = cli_run_dir(cli, error)))
         g_clear_pointer(&run, fm_run_free);
     return run;
@@ -257,6 +270,11 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
     static const char *const written[] = {"config.ini", "model.safetensors", "checkpoint.safetensors",
                                           "metrics.jsonl"};
 
+    if (!trainable(run)) {
+        g_ptr_array_add(o->files, (char *)written[0]);
+        g_ptr_array_add(o->files, (char *)written[1]);
+        return fm_run_save(run, error);
+    }
     if (!fm_run_train(run, progress_step, progress, &o->train, error))
         return FALSE;
     o->trained = TRUE;
@@ -292,7 +310,8 @@ cmd_run(Cli *cli, GError **error)
     outcome_init(&o);
     if (!run || !train(cli, run, &o, error))
         goto done;
-    add_loss(&o);
+    if (o.trained)
+        add_loss(&o);
     if (cli_interrupted()) {
         status = conclude(cli, run, &o, error);
         goto done;

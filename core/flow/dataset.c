@@ -30,7 +30,8 @@ info_is_sound(const FmDataInfo *info, const FmDatasetOps *ops)
     for (int i = 0; i < info->ndim; i++)
         if (info->dim[i] == 0 || !fm_size_mul(D, info->dim[i], 1, &D))
             return FALSE;
-    return D == info->D && (info->rows > 0) == (ops->read != NULL) && info->test_rows <= info->rows;
+    return D == info->D && (info->rows > 0 ? ops->read != NULL : ops->draw != NULL) &&
+           info->test_rows <= info->rows;
 }
 
 gboolean
@@ -59,16 +60,18 @@ fm_dataset_open(FmPlugin *dataset, FmDataInfo *info, GError **error)
     return TRUE;
 }
 
+/* rows NULL: the rows of a family from row0 on */
 static gboolean
-all_finite(const FmPlugin *dataset, const size_t *rows, size_t n, const double *x, GError **error)
+all_finite(const FmPlugin *dataset, const size_t *rows, guint64 row0, size_t n, const double *x,
+           GError **error)
 {
     const size_t D = opened(dataset)->D;
 
     for (size_t i = 0; i < n * D; i++)
         if (!isfinite(x[i])) {
             g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "dataset '%s': row %zu holds a value that is not finite",
-                        fm_plugin_name(dataset), rows[i / D]);
+                        "dataset '%s': row %" G_GUINT64_FORMAT " holds a value that is not finite",
+                        fm_plugin_name(dataset), rows ? (guint64)rows[i / D] : row0 + i / D);
             return FALSE;
         }
     return TRUE;
@@ -81,7 +84,7 @@ fm_dataset_read(const FmPlugin *dataset, const size_t *rows, size_t n, double *x
     for (size_t i = 0; i < n; i++)
         g_return_val_if_fail(rows[i] < opened(dataset)->rows, FALSE);
     return dataset_ops(dataset)->read(fm_plugin_self(dataset), rows, n, x, y, error) &&
-           all_finite(dataset, rows, n, x, error);
+           all_finite(dataset, rows, 0, n, x, error);
 }
 
 gboolean
@@ -91,9 +94,9 @@ fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_t n, doub
     const FmDataInfo *info = opened(dataset);
 
     g_return_val_if_fail(info != NULL, FALSE);
-    if (dataset_ops(dataset)->draw) {
+    if (info->rows == 0) {
         dataset_ops(dataset)->draw(fm_plugin_self(dataset), key, row0, n, x, y);
-        return TRUE;
+        return all_finite(dataset, NULL, row0, n, x, error);
     }
     for (size_t i = 0; i < n; i++) {
         FmRng rng = fm_rng(key, row0 + i);
@@ -108,7 +111,9 @@ fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_t n, doub
 gboolean
 fm_dataset_has_density(const FmPlugin *dataset)
 {
-    return dataset_ops(dataset)->log_density != NULL;
+    const FmDatasetOps *ops = dataset_ops(dataset);
+
+    return ops->log_density && (!ops->has_density || ops->has_density(fm_plugin_self(dataset)));
 }
 
 void

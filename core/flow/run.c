@@ -219,8 +219,10 @@ run_measure(FmRun *run, GError **error)
 static gboolean
 run_standardise(FmRun *run, GError **error)
 {
+    const FmNetOps *net = fm_plugin_ops(run->plugin[FM_KIND_NET]);
+
     run_identity(run);
-    if (run->source != NULL)
+    if (run->source != NULL || net->data_units)
         return TRUE; /* noise and data share the data's own units */
     if (run->data.ndim != 3)
         return run_measure(run, error);

@@ -131,6 +131,12 @@ trainer_new(FmRun *run, GError **error)
     t->ema = run->config->ema_decay > 0;
     t->n = fm_params_trainable_size(t->state->raw);
     t->blocks = (t->n + TRAIN_BLOCK - 1) / TRAIN_BLOCK;
+    if (t->n == 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "training: net '%s' has no weights that could be trained",
+                    fm_plugin_name(run->plugin[FM_KIND_NET]));
+        return NULL;
+    }
     t->partial = g_new0(double, t->blocks + 1);
     t->grad = fm_alloc(MAX(t->n, 1) * t->size);
     if (t->grad == NULL) {

@@ -34,6 +34,11 @@ typedef struct FmEntry {
 /* loader.c: open `file` and check what it declares; a sentence says why not. */
 FmEntry *fm__load(const char *file, FmKind kind, const char *name, GError **error);
 
+/* loader.c: the function `symbol` of any shared library, which stays open; a sentence says why not. */
+typedef void (*FmForeignFunction)(void);
+FmForeignFunction fm__foreign_symbol(const char *library, const char *symbol, const char *who,
+                                     GError **error);
+
 /* registry.c: as fm_registry_find(), the whole entry. */
 const FmEntry *fm__registry_entry(FmKind kind, const char *name, GError **error);
 

@@ -20,7 +20,7 @@ static const size_t divergence_required[] = {offsetof(FmDivergenceOps, estimate)
 static const size_t backend_required[] = {offsetof(FmBackendOps, lookup), END};
 
 static const FmKindInfo kinds[FM_N_KINDS] = {
-    [FM_KIND_DATASET] = {"dataset", sizeof(FmDatasetOps), dataset_required, dataset_one_of, TRUE,
+    [FM_KIND_DATASET] = {"dataset", sizeof(FmDatasetOps), dataset_required, dataset_one_of, FALSE,
                          offsetof(FmDatasetOps, clear)},
     [FM_KIND_COUPLING] = {"coupling", sizeof(FmCouplingOps), coupling_required, NULL, FALSE,
                           offsetof(FmCouplingOps, clear)},

@@ -1,9 +1,13 @@
 /* loader.c: from a file to a checked declaration. Every libltdl and dlopen call of the library is
  * here. libltdl binds lazily and calls every failure "file not found", so dlopen comes first: it
  * binds everything now and says why it cannot. */
+#include "config.h"
+
 #include "plugin/instance.h"
 
 #include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
 #include <ltdl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -229,4 +233,65 @@ fm__load(const char *file, FmKind kind, const char *name, GError **error)
     entry = g_new(FmEntry, 1);
     *entry = (FmEntry){.desc = desc, .ops = ops, .file = g_strdup(file)};
     return entry;
+}
+
+/* ---- libraries that are no plugins ---- */
+
+/* Is the symbol at `at` known to be data? */
+static gboolean
+is_data(void *at)
+{
+#ifdef __GLIBC__ /* RTLD_DL_SYMENT is no macro */
+    const ElfW(Sym) *symbol = NULL;
+    Dl_info info;
+
+    /* ELF32_ST_TYPE and ELF64_ST_TYPE are the same. */
+    return dladdr1(at, &info, (void **)&symbol, RTLD_DL_SYMENT) != 0 && symbol &&
+           (ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT || ELF64_ST_TYPE(symbol->st_info) == STT_TLS);
+#else
+    return FALSE;
+#endif
+}
+
+static gboolean
+check_library(const char *library, const char *who, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!strchr(library, '/'))
+        return TRUE; /* found in the system's directories */
+    if (check_owner(library, &why))
+        return TRUE;
+    /* "plugin 'FILE' ..." is said of a library here */
+    g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library %s", who, why->message + strlen("plugin "));
+    return FALSE;
+}
+
+FmForeignFunction
+fm__foreign_symbol(const char *library, const char *symbol, const char *who, GError **error)
+{
+    g_autofree char *mangled = g_strconcat(symbol, "_", NULL);
+    FmForeignFunction function;
+    void *handle, *at;
+
+    if (!check_library(library, who, error))
+        return NULL;
+    handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) {
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library '%s' cannot be loaded: %s%s", who, library,
+                    dlerror(), strchr(library, '/') ? "" : " (a path has a '/', such as ./lib.so)");
+        return NULL;
+    }
+    at = dlsym(handle, symbol);
+    if (!at || is_data(at)) {
+        const gboolean fortran = !at && dlsym(handle, mangled);
+
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library '%s' has no function '%s'%s%s%s", who,
+                    library, symbol, fortran ? "; did you mean '" : "", fortran ? mangled : "",
+                    fortran ? "'?" : "");
+        dlclose(handle);
+        return NULL;
+    }
+    memcpy(&function, &at, sizeof function);
+    return function;
 }

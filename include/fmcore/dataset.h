@@ -61,7 +61,7 @@ typedef struct FmDatasetOps {
     /* required */
     /* Open files, allocate, fill *info. */
     gboolean (*open)(void *self, FmDataInfo *info, GError **error);
-    /* exactly one of */
+    /* at least one of; with both, info.rows says which is used */
     /* finite: x (n, D) and, if y is not NULL and there are labels, y (n) for the given rows */
     gboolean (*read)(const void *self, const size_t *rows, size_t n, double *x, int *y,
                      GError **error);
@@ -73,6 +73,7 @@ typedef struct FmDatasetOps {
     void (*score)(const void *self, size_t n, const double *x, double *score); /* (n, D) */
     const FmMixture *(*mixture)(const void *self); /* borrowed; NULL: not for these options */
     void (*clear)(void *self); /* NULL: owns nothing */
+    gboolean (*has_density)(const void *self); /* after `open`; NULL: when log_density is there */
 } FmDatasetOps;
 
 /* For data sets that are the rows of an array file (fm_array_load()): (N), (N, D) points or
@@ -91,7 +92,8 @@ gboolean fm_dataset_open(FmPlugin *dataset, FmDataInfo *info, GError **error);
 gboolean fm_dataset_read(const FmPlugin *dataset, const size_t *rows, size_t n, double *x, int *y,
                          GError **error);
 
-/* Rows drawn from `key`. An infinite data set draws; a finite one is sampled with replacement. */
+/* Rows drawn from `key`. An infinite data set draws; a finite one is sampled with replacement.
+ * Values are checked to be finite (FM_ERROR_DATA). */
 gboolean fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_t n, double *x,
                          int *y, GError **error);
 

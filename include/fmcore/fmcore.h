@@ -8,6 +8,7 @@
 #include <fmcore/dataset.h>
 #include <fmcore/divergence.h>
 #include <fmcore/error.h>
+#include <fmcore/ffi.h>
 #include <fmcore/flow.h>
 #include <fmcore/graph.h>
 #include <fmcore/io.h>

@@ -42,6 +42,7 @@ typedef struct FmNetOps {
     const char *time_features; /* what features(t) is, for the file's metadata */
     const FmWeightAlias *aliases; /* NULL: none */
     void (*clear)(void *self);
+    gboolean data_units; /* TRUE: x and v are in the data's own units: the run does not standardise */
 } FmNetOps;
 
 gboolean fm_net_prepare(FmPlugin *net, const FmNetInfo *info, GError **error);
