@@ -73,7 +73,7 @@ bench_train_step(Bench *b, GError **error)
     FmRun *run = open_run(b, error);
     BenchRow *row = run ? bench_row(b) : NULL;
     const gboolean ok = run && write_step(b, run, row, error) &&
-                        fm_run_bench_step(run, bench_more, row, &row->flops, error);
+                        fm_run_bench_step(run, bench_more, row, &row->flops, NULL, error);
 
     if (ok) {
         describe_run(row, run);

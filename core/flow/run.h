@@ -50,6 +50,7 @@ typedef struct FmRun {
     size_t n_train, n_valid, n_test; /* 0 for infinite data */
     FmParams *params; /* weights in use (EMA when on) */
     char *dir; /* run directory or NULL */
+    gboolean profile; /* TRUE: training fills FmTrainResult.profile */
     struct FmTrainState *state; /* what fm_run_resume() read; NULL: train from the start */
 } FmRun;
 
@@ -91,6 +92,7 @@ typedef struct FmTrainResult {
     double seconds, ms_per_step, loss_first, loss_last;
     gboolean interrupted;
     GArray *loss_curve; /* double pairs (step, loss); owned by the caller: g_array_unref */
+    FmProfile profile; /* of run->profile; zero without */
 } FmTrainResult;
 
 /* Train from where the run is (step 0, or its checkpoint) to config->steps or stop_after; writes
@@ -105,8 +107,10 @@ gboolean fm_run_resume(FmRun *run, GError **error);
 typedef gboolean (*FmBenchFn)(void *ctx, double ms);
 
 /* Whole training steps, as many as `more` asks for, for `bench train-step`. *flops: of one step's
- * forward and backward pass. */
-gboolean fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, GError **error);
+ * forward and backward pass. `profile` (NULL: none) is filled from the second step on; its clocks
+ * cost some per cent. */
+gboolean fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfile *profile,
+                           GError **error);
 
 /* The first step as files of `dir`, for comparison with other programs: model.safetensors (before
  * the step), NAME.npy for each input of the plan (whole batch), gradient.PARAMETER.npy, and the

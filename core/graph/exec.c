@@ -4,8 +4,11 @@
 #include <omp.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_LANES 8
+
+typedef struct Meter Meter;
 
 struct FmExec {
     FmPlan *plan;
@@ -17,33 +20,75 @@ struct FmExec {
     char **lane; /* MAX(MAX_LANES, threads) blocks */
     int n_lanes;
     const void **inputs; /* per worker and input: where the tile's rows are */
+    Meter *meter; /* per worker; NULL: nobody asked for a profile */
+    gint64 wall_ns;
 };
 
-/* ---- parallel loops ---- */
+/* ---- profile ---- */
+
+/* What one worker has spent. */
+struct Meter {
+    gint64 ns[FM_N_WORKS];
+    double flops[FM_N_WORKS];
+    guint64 calls[FM_N_WORKS];
+    char apart[FM_ALIGN]; /* workers do not share lines of the cache */
+};
+
+static const char *const work_names[FM_N_WORKS] = {
+    [FM_WORK_FEED] = "feed",           [FM_WORK_COUPLING] = "coupling",
+    [FM_WORK_ELEMENTWISE] = "elementwise", [FM_WORK_GEMM] = "gemm",
+    [FM_WORK_CONV] = "convolution",           [FM_WORK_COMPOSITE] = "composite",
+    [FM_WORK_MOVE] = "move",           [FM_WORK_EXTERNAL] = "external",
+    [FM_WORK_LANES] = "lanes",         [FM_WORK_OPTIMIZER] = "optimizer",
+};
+
+const char *
+fm_work_name(FmWork work)
+{
+    g_return_val_if_fail((unsigned)work < FM_N_WORKS, "");
+    return work_names[work];
+}
+
+static gint64
+now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (gint64)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Time since *since goes to `work`; *since becomes now. */
+static void
+meter_add(Meter *meter, FmWork work, gint64 *since, double flops)
+{
+    const gint64 now = now_ns();
+
+    meter->ns[work] += now - *since;
+    meter->flops[work] += flops;
+    meter->calls[work]++;
+    *since = now;
+}
 
 void
-fm_parallel(int threads, size_t n, void (*work)(void *ctx, int worker, size_t i), void *ctx)
+fm_exec_profile_start(FmExec *exec)
 {
-    atomic_size_t next = 0;
+    if (!exec->meter)
+        exec->meter = g_new(Meter, exec->threads);
+    memset(exec->meter, 0, (gsize)exec->threads * sizeof *exec->meter);
+    exec->wall_ns = 0;
+}
 
-    if (threads <= 1 || n <= 1) {
-        const int before = omp_get_max_threads();
-
-        omp_set_num_threads(1);
-        for (size_t i = 0; i < n; i++)
-            work(ctx, 0, i);
-        omp_set_num_threads(before);
-        return;
-    }
-#pragma omp parallel num_threads((int)MIN((size_t)threads, n))
-    {
-        const int worker = omp_get_thread_num();
-
-        /* Libraries called inside must not start teams of their own. */
-        omp_set_num_threads(1);
-        for (size_t i; (i = atomic_fetch_add(&next, 1)) < n;)
-            work(ctx, worker, i);
-    }
+void
+fm_exec_profile_read(const FmExec *exec, FmProfile *profile)
+{
+    *profile = (FmProfile){.threads = exec->threads, .wall = (double)exec->wall_ns * 1e-9};
+    for (int w = 0; exec->meter && w < exec->threads; w++)
+        for (int k = 0; k < FM_N_WORKS; k++) {
+            profile->seconds[k] += (double)exec->meter[w].ns[k] * 1e-9;
+            profile->flops[k] += exec->meter[w].flops[k];
+            profile->calls[k] += exec->meter[w].calls[k];
+        }
 }
 
 /* ---- binding ---- */
@@ -137,6 +182,7 @@ fm_exec_free(FmExec *exec)
     fm_free(exec->fixed);
     g_free(exec->param_data);
     g_free(exec->inputs);
+    g_free(exec->meter);
     g_free(exec);
 }
 
@@ -147,6 +193,7 @@ typedef struct Frame {
     FmExec *exec;
     const void *const *inputs;
     char *arena, *lane;
+    Meter *meter; /* NULL: none */
     size_t n; /* batch rows */
     gboolean accumulate;
     FmKey key;
@@ -207,6 +254,7 @@ static gboolean
 run_phase(const Frame *f, FmPhase phase)
 {
     const FmPlan *plan = f->exec->plan;
+    gint64 since = f->meter ? now_ns() : 0;
     guint first = 0;
 
     for (int p = 0; p < (int)phase; p++)
@@ -218,8 +266,16 @@ run_phase(const Frame *f, FmPhase phase)
         fill_args(f, step, &args);
         if (!step->kernel->run(&args))
             return FALSE;
+        if (f->meter)
+            meter_add(f->meter, step->work, &since, step->flops * (double)f->n);
     }
     return TRUE;
+}
+
+static Meter *
+meter_of(const FmExec *exec, int worker)
+{
+    return exec->meter ? &exec->meter[worker] : NULL;
 }
 
 void
@@ -227,11 +283,14 @@ fm_exec_refresh(FmExec *exec)
 {
     const FmPlan *plan = exec->plan;
     const Frame f = {.exec = exec, .arena = exec->arena[0], .lane = exec->lane[0], .n = 1,
-                     .inputs = exec->inputs};
+                     .inputs = exec->inputs, .meter = meter_of(exec, 0)};
     const int before = omp_get_max_threads();
+    const gint64 begun = f.meter ? now_ns() : 0;
+    gint64 since;
 
     omp_set_num_threads(1);
     run_phase(&f, FM_PHASE_PROLOGUE);
+    since = f.meter ? now_ns() : 0;
     for (guint k = 0; k < plan->steps->len; k++) {
         const FmStep *step = fm__plan_step(plan, k);
         FmKernelArgs args;
@@ -241,8 +300,12 @@ fm_exec_refresh(FmExec *exec)
         fill_args(&f, step, &args);
         args.n = plan->tile;
         step->kernel->pack(&args, exec->fixed + step->packed_offset);
+        if (f.meter)
+            meter_add(f.meter, step->work, &since, 0.0);
     }
     omp_set_num_threads(before);
+    if (f.meter)
+        exec->wall_ns += since - begun;
 }
 
 /* ---- batches ---- */
@@ -311,12 +374,17 @@ run_tile(Batch *b, int worker, size_t tile, char *lane, gboolean accumulate)
                      .inputs = b->exec->inputs + (gsize)worker * (b->exec->plan->inputs->len + 1),
                      .arena = b->exec->arena[worker],
                      .lane = lane,
+                     .meter = meter_of(b->exec, worker),
                      .n = MIN(T, b->n - tile * T),
                      .accumulate = accumulate,
                      .key = b->key,
                      .row0 = tile * T};
 
+    gint64 since = f.meter ? now_ns() : 0;
+
     bind_inputs(b, worker, f.row0, f.n);
+    if (f.meter && b->feed)
+        meter_add(f.meter, FM_WORK_FEED, &since, 0.0);
     if (!run_phase(&f, FM_PHASE_TILE))
         atomic_store(&b->failed, TRUE);
     else
@@ -375,7 +443,9 @@ fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ct
     const FmPlan *plan = exec->plan;
     Batch b = {.exec = exec, .n = n, .in = in, .feed = feed, .ctx = ctx, .out = out, .key = key};
     const Frame end = {.exec = exec, .arena = exec->arena[0], .lane = exec->lane[0], .n = 1,
-                       .inputs = exec->inputs, .key = key};
+                       .inputs = exec->inputs, .key = key, .meter = meter_of(exec, 0)};
+    const gint64 begun = end.meter ? now_ns() : 0;
+    gint64 since;
 
     b.tiles = (n + plan->tile - 1) / plan->tile;
     if (plan->lane_size == 0) {
@@ -386,13 +456,21 @@ fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ct
         if (b.tiles == 0)
             memset(exec->lane[0], 0, plan->reduced_size);
         fm_parallel(exec->threads, b.lanes, run_lane, &b);
+        since = end.meter ? now_ns() : 0;
         sum_lanes(&b);
+        if (end.meter)
+            meter_add(end.meter, FM_WORK_LANES, &since, 0.0);
     }
     if (atomic_load(&b.failed) || !run_phase(&end, FM_PHASE_EPILOGUE)) {
         g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED, "an operation of the plan failed while it ran");
         return FALSE;
     }
+    since = end.meter ? now_ns() : 0;
     copy_outputs(&end, out, FALSE);
+    if (end.meter) {
+        meter_add(end.meter, FM_WORK_LANES, &since, 0.0);
+        exec->wall_ns += since - begun;
+    }
     return TRUE;
 }
 
@@ -401,7 +479,7 @@ fm_exec_tile(FmExec *exec, int w, size_t n, const void *const *in, void *const *
              guint64 row0)
 {
     Frame f = {.exec = exec, .inputs = in, .arena = exec->arena[w], .lane = exec->lane[w], .n = n,
-               .key = key, .row0 = row0};
+               .key = key, .row0 = row0, .meter = meter_of(exec, w)};
 
     g_return_val_if_fail(w < exec->threads && n <= exec->plan->tile, FALSE);
     if (!run_phase(&f, FM_PHASE_TILE) || !run_phase(&f, FM_PHASE_EPILOGUE))

@@ -251,11 +251,66 @@ node_flops(const FmNode *node)
     }
 }
 
+/* The operations of a composite's expansion, each counted once. */
+static double
+expansion_flops(const FmNode *node, GHashTable *seen)
+{
+    double flops = 0.0;
+
+    if (!g_hash_table_add(seen, (gpointer)node))
+        return 0.0;
+    if (node->op == FM_OP_COMPOSITE)
+        return expansion_flops(node->expansion, seen);
+    for (guint i = 0; i < node->n_in; i++)
+        flops += expansion_flops(node->in[i], seen);
+    return flops + node_flops(node);
+}
+
+static double
+step_flops(const FmNode *node)
+{
+    g_autoptr(GHashTable) seen = NULL;
+
+    if (node->op != FM_OP_COMPOSITE)
+        return node_flops(node);
+    seen = g_hash_table_new(NULL, NULL);
+    for (guint i = 0; i < node->n_in; i++)
+        g_hash_table_add(seen, node->in[i]);
+    return expansion_flops(node->expansion, seen);
+}
+
+static FmWork
+work_of(const FmNode *node)
+{
+    switch (node->op) {
+    case FM_OP_MATMUL:
+    case FM_OP_MATMUL_REDUCE:
+    case FM_OP_MATMUL_BATCH:
+        return FM_WORK_GEMM;
+    case FM_OP_CONV2D:
+    case FM_OP_CONV2D_INPUT:
+    case FM_OP_CONV2D_WEIGHT:
+        return FM_WORK_CONV;
+    case FM_OP_COMPOSITE:
+        return FM_WORK_COMPOSITE;
+    case FM_OP_EXTERNAL:
+    case FM_OP_EXTERNAL_VJP:
+    case FM_OP_EXTERNAL_JVP:
+        return FM_WORK_EXTERNAL;
+    case FM_OP_RANDOM:
+        return FM_WORK_FEED;
+    default:
+        return fm__op_elt(node->op) >= 0 ? FM_WORK_ELEMENTWISE : FM_WORK_MOVE;
+    }
+}
+
 static void
 finish_step(Compile *c, FmStep *step, const FmNode *node)
 {
+    step->work = work_of(node);
+    step->flops += step_flops(node);
     if (step->phase == FM_PHASE_TILE)
-        c->plan->flops += node_flops(node);
+        c->plan->flops += step->flops;
     g_array_append_val(c->plan->steps, *step);
     c->plan->n_steps[step->phase]++;
 }
@@ -355,7 +410,7 @@ emit_fused(Compile *c, GPtrArray *members)
         program.instr[program.n_instrs] = instr;
         made[node->id] = (guint8)(FM_MAX_INPUTS + program.n_instrs++);
         if (m + 1 < members->len)
-            c->plan->flops += node_flops(node);
+            step.flops += node_flops(node);
     }
     for (guint m = 0; m < members->len; m++) {
         FmNode *node = members->pdata[m];

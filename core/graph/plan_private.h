@@ -45,6 +45,8 @@ typedef struct FmStep {
     size_t packed; /* bytes, 0: none */
     size_t packed_offset; /* into the exec's memory */
     gboolean reduces, random;
+    FmWork work;
+    double flops; /* per batch row */
     guint32 stream;
 } FmStep;
 

@@ -107,8 +107,43 @@ gboolean fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed,
 gboolean fm_exec_tile(FmExec *exec, int w, size_t n, const void *const *in, void *const *out,
                       FmKey key, guint64 row0);
 
+/* ---- where the time goes ---- */
+
+/* Classes of work. */
+typedef enum FmWork {
+    FM_WORK_FEED, /* data, random numbers, path points: the exec's feed, and random nodes */
+    FM_WORK_COUPLING, /* pairing a whole batch; counted by the trainer */
+    FM_WORK_ELEMENTWISE,
+    FM_WORK_GEMM, /* products and their packing */
+    FM_WORK_CONV, /* convolutions and their packing */
+    FM_WORK_COMPOSITE, /* attention, normalisation and other composites with kernels */
+    FM_WORK_MOVE, /* reductions and everything that only moves elements */
+    FM_WORK_EXTERNAL, /* user functions */
+    FM_WORK_LANES, /* sums over lanes, copies of outputs */
+    FM_WORK_OPTIMIZER, /* clipping, update, moving average; counted by the trainer */
+    FM_N_WORKS
+} FmWork;
+
+typedef struct FmProfile {
+    double seconds[FM_N_WORKS]; /* of all threads together */
+    double flops[FM_N_WORKS]; /* multiply-adds counted as 2; 0 where they are not counted */
+    guint64 calls[FM_N_WORKS];
+    double wall; /* seconds inside fm_exec_run(), fm_exec_refresh() and what the trainer adds */
+    int threads;
+} FmProfile;
+
+const char *fm_work_name(FmWork work); /* "feed", "gemm", "convolution", ... */
+
+/* Count from zero from now on; costs two clock readings an operation. Without it, nothing. */
+void fm_exec_profile_start(FmExec *exec);
+/* What was counted since; counting goes on. All zero before fm_exec_profile_start(). */
+void fm_exec_profile_read(const FmExec *exec, FmProfile *profile);
+
 /* Call work(ctx, worker, i) for i = 0 .. n - 1 from up to `threads` threads, items handed out in
- * order from an atomic counter. Inside, OpenMP and BLAS are single-threaded. */
+ * order from an atomic counter; worker < threads, and no two at once are the same. Inside, OpenMP
+ * and BLAS are single-threaded. A call from inside an item, or while another thread is in a call,
+ * runs in the calling thread alone. Threads are kept, asleep, for the next call; a child of fork()
+ * starts its own. */
 void fm_parallel(int threads, size_t n, void (*work)(void *ctx, int worker, size_t i), void *ctx);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmGraph, fm_graph_free)

@@ -113,7 +113,7 @@ START_TEST(as_many_steps_as_asked)
     c->batch_size = 32;
     FmRun *run = fm_run_new(c, &error);
     ck_assert(run != NULL);
-    ck_assert(fm_run_bench_step(run, ten, &steps, &flops, &error));
+    ck_assert(fm_run_bench_step(run, ten, &steps, &flops, NULL, &error));
     ck_assert_int_eq(steps, 10);
     /* forward 2 (3 16 + 16 2), the same for the weights' gradients, 2 (16 2) for the hidden layer's */
     ck_assert_double_ge(flops, 32 * (2.0 * 2 * (48 + 32) + 2 * 32));
