@@ -1,13 +1,13 @@
 /* layer.c: layers composed of graph nodes, with PyTorch's names, layouts and initial values.
  * nn.Linear and nn.Conv2d draw weight and bias from U(-k, k), k = 1/sqrt(fan_in), which is what
  * kaiming_uniform_(a = sqrt 5) amounts to. */
-#include <fmcore/layer.h>
+#include "graph/layer_private.h"
+
 #include <math.h>
 
-/* A parameter called NAME.SUFFIX. */
-static FmNode *
-layer_param(FmGraph *graph, const char *name, const char *suffix, int ndim, const size_t *dim,
-            FmInit init)
+FmNode *
+fm__layer_param(FmGraph *graph, const char *name, const char *suffix, int ndim, const size_t *dim,
+                FmInit init)
 {
     g_autofree char *full = g_strconcat(name, suffix, NULL);
 
@@ -21,7 +21,6 @@ uniform_fan_in(size_t fan_in)
 }
 
 static const FmInit init_zeros = {.kind = FM_INIT_ZEROS};
-static const FmInit init_ones = {.kind = FM_INIT_CONSTANT, .scale = 1.0};
 
 /* ---- linear and convolution ---- */
 
@@ -44,8 +43,8 @@ linear(FmNode *x, const char *name, size_t out, gboolean zero)
     }
     in = s->dim[s->ndim - 1];
     init = zero ? init_zeros : uniform_fan_in(in);
-    w = layer_param(fm_node_graph(x), name, ".weight", 2, (size_t[]){out, in}, init);
-    b = layer_param(fm_node_graph(x), name, ".bias", 1, &out, init);
+    w = fm__layer_param(fm_node_graph(x), name, ".weight", 2, (size_t[]){out, in}, init);
+    b = fm__layer_param(fm_node_graph(x), name, ".bias", 1, &out, init);
     return fm_add(fm_matmul(x, fm_transpose(w)), b);
 }
 
@@ -80,8 +79,8 @@ conv(FmNode *x, const char *name, size_t out, size_t k, int stride, int pad, gbo
         return NULL;
     }
     init = zero ? init_zeros : uniform_fan_in(s->dim[2] * k * k);
-    w = layer_param(fm_node_graph(x), name, ".weight", 4, (size_t[]){out, s->dim[2], k, k}, init);
-    b = layer_param(fm_node_graph(x), name, ".bias", 1, &out, init);
+    w = fm__layer_param(fm_node_graph(x), name, ".weight", 4, (size_t[]){out, s->dim[2], k, k}, init);
+    b = fm__layer_param(fm_node_graph(x), name, ".bias", 1, &out, init);
     return fm_add(fm_conv2d(x, w, stride, pad), b);
 }
 
@@ -95,77 +94,6 @@ FmNode *
 fm_conv_zero(FmNode *x, const char *name, size_t out, size_t k, int stride, int pad)
 {
     return conv(x, name, out, k, stride, pad, TRUE);
-}
-
-/* ---- normalisation ---- */
-
-/* in = (x (B, ..., C), weight (C), bias (C)) */
-static FmNode *
-group_norm_expand(FmGraph *graph, FmNode *const *in, const void *attrs_)
-{
-    const FmAttrGroupNorm *attrs = attrs_;
-    const FmShape s = *fm_node_shape(in[0]);
-    const size_t C = s.dim[s.ndim - 1], G = attrs->groups;
-    const size_t split[3] = {fm_shape_size(&s) / (C * MAX(s.rows, 1)), G, C / G};
-    FmNode *x = fm_reshape(in[0], s.rows, 3, split);
-    FmNode *d = fm_sub(x, fm_mean(x, 5u, TRUE));
-    FmNode *var = fm_mean(fm_square(d), 5u, TRUE);
-    FmNode *y = fm_mul(d, fm_rsqrt(fm_affine(var, 1.0, attrs->eps)));
-
-    y = fm_reshape(y, s.rows, s.ndim, s.dim);
-    y = fm_add(fm_mul(y, in[1]), in[2]);
-    return attrs->silu ? fm_silu(y) : y;
-}
-
-static const FmComposite group_norm = {.name = "group_norm", .expand = group_norm_expand};
-
-FmNode *
-fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu)
-{
-    const FmAttrGroupNorm attrs = {.groups = (guint32)groups, .silu = silu != 0, .eps = 1e-5};
-    FmNode *in[3] = {x};
-    const FmShape *s;
-    size_t C;
-
-    if (!x)
-        return NULL;
-    s = fm_node_shape(x);
-    C = s->ndim < 1 ? 0 : s->dim[s->ndim - 1];
-    if (groups == 0 || C == 0 || C % groups != 0) {
-        fm_graph_fail(
-            fm_node_graph(x), FM_ERROR_SHAPE,
-            "group norm '%s': %zu channels were given in %zu groups, expected a number of "
-            "groups that divides the channels",
-            name, C, groups);
-        return NULL;
-    }
-    in[1] = layer_param(fm_node_graph(x), name, ".weight", 1, &C, init_ones);
-    in[2] = layer_param(fm_node_graph(x), name, ".bias", 1, &C, init_zeros);
-    return fm_composite(fm_node_graph(x), &group_norm, in, 3, &attrs, sizeof attrs);
-}
-
-FmNode *
-fm_layer_norm(FmNode *x, const char *name)
-{
-    const FmShape *s;
-    FmNode *d, *y, *w, *b;
-    unsigned last;
-
-    if (!x)
-        return NULL;
-    s = fm_node_shape(x);
-    if (s->ndim < 1) {
-        fm_graph_fail(
-            fm_node_graph(x), FM_ERROR_SHAPE,
-            "layer norm '%s': its input has no axis beside the batch, expected at least one", name);
-        return NULL;
-    }
-    last = 1u << (s->ndim - 1);
-    w = layer_param(fm_node_graph(x), name, ".weight", 1, &s->dim[s->ndim - 1], init_ones);
-    b = layer_param(fm_node_graph(x), name, ".bias", 1, &s->dim[s->ndim - 1], init_zeros);
-    d = fm_sub(x, fm_mean(x, last, TRUE));
-    y = fm_mul(d, fm_rsqrt(fm_affine(fm_mean(fm_square(d), last, TRUE), 1.0, 1e-5)));
-    return fm_add(fm_mul(y, w), b);
 }
 
 /* ---- attention ---- */
@@ -281,7 +209,7 @@ fm_embedding(FmNode *labels, const char *name, size_t classes, size_t dim)
     if (!labels)
         return NULL;
     return fm_gather(
-        layer_param(fm_node_graph(labels), name, ".weight", 2, (size_t[]){classes, dim}, init),
+        fm__layer_param(fm_node_graph(labels), name, ".weight", 2, (size_t[]){classes, dim}, init),
         labels);
 }
 

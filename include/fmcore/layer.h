@@ -32,8 +32,12 @@ FmNode *fm_conv_zero(FmNode *x, const char *name, size_t out, size_t k, int stri
 /* Group normalisation of (B, ..., C) over all axes but the batch, in groups of C / groups
  * channels; eps 1e-5, biased variance; "NAME.weight", "NAME.bias" (C). `silu`: SiLU follows. */
 FmNode *fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu);
-/* Attributes of the composite "group_norm", whose inputs are x, weight and bias. The composites
- * "softmax" (x), "attention" (q, k, v) and "softplus" (x) have none. */
+/* Attributes of the composites of group normalisation. A backend may offer kernels for the whole,
+ * "group_norm" (x, weight, bias), or for its parts, with G groups and stats = (mean, 1/sqrt(var + eps))
+ * of each: "group_norm_stats" (x) to (B, 2, G); "group_norm_apply" (x, stats, weight, bias);
+ * "group_norm_sums" (x, stats, weight, bias, cot) to (B, 2, C), the gradients of weight and bias of
+ * each row; "group_norm_dx" (x, stats, weight, bias, cot, sums), the gradient of x.
+ * The composites "softmax" (x), "attention" (q, k, v) and "softplus" (x) have none. */
 typedef struct FmAttrGroupNorm {
     guint32 groups, silu;
     double eps;

@@ -25,7 +25,7 @@ typedef struct CpuEntry {
 } CpuEntry;
 
 extern const CpuEntry cpu_eltwise_table[], cpu_move_table[], cpu_reduce_table[],
-    cpu_matmul_table[], cpu_conv_table[];
+    cpu_matmul_table[], cpu_conv_table[], cpu_norm_table[];
 
 #ifdef HAVE_ONEDNN
 extern const FmKernel cpu_dnnl_conv2d, cpu_dnnl_conv2d_input, cpu_dnnl_conv2d_weight;

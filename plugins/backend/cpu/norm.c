@@ -1,0 +1,69 @@
+/* norm.c: group normalisation in passes over the pixels: statistics, value, and its derivatives.
+ *
+ * An image of P pixels and C channels is a run of P C numbers whose coefficients repeat every C:
+ * they are laid out for a span of several pixels, so that inner loops are long whatever C is. Sums
+ * are in T over at most NORM_RUN spans, then in double. Formulas: core/graph/norm.c. */
+#include "cpu.h"
+
+#include <fmcore/layer.h>
+#include <math.h>
+#include <string.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math", "fp-contract=fast")
+#define IVDEP _Pragma("GCC ivdep")
+#else
+#define IVDEP
+#endif
+
+#define NORM_RUN 32
+
+typedef struct NormDims {
+    size_t P, C, G;
+    size_t span; /* a multiple of C */
+} NormDims;
+
+/* At least 256 numbers a span. */
+static NormDims
+norm_dims(const FmShape *x, const FmAttrGroupNorm *attrs)
+{
+    NormDims d = {.C = x->dim[x->ndim - 1], .G = attrs->groups};
+
+    d.P = cpu_size(x) / d.C;
+    d.span = d.C * MIN((256 + d.C - 1) / d.C, d.P);
+    return d;
+}
+
+/* Room for 6 spans of T, 4 of double. */
+static size_t
+norm_scratch(const FmKernelShapes *s)
+{
+    const NormDims d = norm_dims(s->in[0], s->attrs);
+
+    return 10 * cpu_align(d.span * sizeof(double));
+}
+
+#define T float
+#define NAME(x) x##_f32
+#include "math_f32.inc"
+#include "norm.inc"
+#undef T
+#undef NAME
+#define T double
+#define NAME(x) x##_f64
+#include "math_f64.inc"
+#include "norm.inc"
+#undef T
+#undef NAME
+
+#define ROW(op)                                                                                    \
+    {                                                                                              \
+#op, {.run = op##_f32, .scratch = norm_scratch },                                          \
+        {                                                                                          \
+            .run = op##_f64, .scratch = norm_scratch                                               \
+        }                                                                                          \
+    }
+
+const CpuEntry cpu_norm_table[] = {
+    ROW(group_norm_stats), ROW(group_norm_apply), ROW(group_norm_sums), ROW(group_norm_dx), {NULL},
+};
