@@ -27,7 +27,7 @@ typedef struct IntegrateWorker {
 
 typedef struct Integrate {
     const FmIntegration *p;
-    const FmVelocity *velocity;
+    const FmVelocity *velocity, *plain; /* plain: without divergence; NULL when not needed */
     size_t D, W, K, tile, size, chunks; /* chunks: passes of K unit vectors */
     double t0, t1;
     IntegrateWorker *worker;
@@ -97,31 +97,78 @@ integrate_divergence(IntegrateTile *tile, size_t n, const size_t *row)
     return TRUE;
 }
 
+/* Times and labels of the active rows. */
+static void
+integrate_conditions(const IntegrateTile *tile, size_t n, const size_t *row, const double *t)
+{
+    const Integrate *a = tile->all;
+
+    fm_convert(FM_F64, t, a->velocity->dtype, tile->own->t, n);
+    if (a->p->labels != NULL)
+        for (size_t r = 0; r < n; r++)
+            tile->own->y[r] = a->p->labels[tile->row0 + row[r]];
+}
+
+/* Columns of n rows: `width` numbers from rows of `from` to rows of `to` numbers. */
+static void
+integrate_columns(FmDtype dtype, size_t n, size_t width, size_t from, const void *in, size_t to,
+                  void *out)
+{
+    if (dtype == FM_F32) {
+        const float *x = in;
+        float *y = out;
+
+        for (size_t r = 0; r < n; r++, x += from, y += to)
+            for (size_t d = 0; d < width; d++)
+                y[d] = x[d];
+    } else {
+        const double *x = in;
+        double *y = out;
+
+        for (size_t r = 0; r < n; r++, x += from, y += to)
+            for (size_t d = 0; d < width; d++)
+                y[d] = x[d];
+    }
+}
+
 static gboolean
 integrate_eval(void *ctx, size_t n, const size_t *row, const double *t, const void *x, void *dxdt)
 {
     IntegrateTile *tile = ctx;
     Integrate *a = tile->all;
     IntegrateWorker *o = tile->own;
-    const size_t point = a->D * a->size, state = a->W * a->size;
+    const FmDtype dtype = a->velocity->dtype;
 
-    fm_convert(FM_F64, t, a->velocity->dtype, o->t, n);
-    if (a->p->labels != NULL)
-        for (size_t r = 0; r < n; r++)
-            o->y[r] = a->p->labels[tile->row0 + row[r]];
+    integrate_conditions(tile, n, row, t);
     if (a->p->how == NULL)
         return fm__velocity_eval(a->velocity, tile->worker, n, x, o->t, o->y, NULL, dxdt, NULL);
-    for (size_t r = 0; r < n; r++)
-        memcpy((char *)o->x + r * point, (const char *)x + r * state, point);
+    integrate_columns(dtype, n, a->D, a->W, x, a->D, o->x);
     if (!integrate_divergence(tile, n, row))
         return FALSE;
     const double scale = a->p->how->trace == FM_TRACE_EXACT ? -1.0 : -1.0 / (double)a->K;
-    for (size_t r = 0; r < n; r++) {
-        char *to = (char *)dxdt + r * state;
-        memcpy(to, (char *)o->v + r * point, point);
-        integrate_store(a->velocity->dtype, to, a->D,
-                        scale * integrate_load(a->velocity->dtype, o->div, r));
-    }
+    integrate_columns(dtype, n, a->D, a->D, o->v, a->W, dxdt);
+    for (size_t r = 0; r < n; r++)
+        integrate_store(dtype, dxdt, r * a->W + a->D, scale * integrate_load(dtype, o->div, r));
+    return TRUE;
+}
+
+/* The same without the divergence, for stages whose divergence counts nowhere. */
+static gboolean
+integrate_eval_part(void *ctx, size_t n, const size_t *row, const double *t, const void *x,
+                    void *dxdt)
+{
+    IntegrateTile *tile = ctx;
+    Integrate *a = tile->all;
+    IntegrateWorker *o = tile->own;
+    const FmDtype dtype = a->velocity->dtype;
+
+    integrate_conditions(tile, n, row, t);
+    integrate_columns(dtype, n, a->D, a->W, x, a->D, o->x);
+    if (!fm__velocity_eval(a->plain, tile->worker, n, o->x, o->t, o->y, NULL, o->v, NULL))
+        return FALSE;
+    integrate_columns(dtype, n, a->D, a->D, o->v, a->W, dxdt);
+    for (size_t r = 0; r < n; r++)
+        integrate_store(dtype, dxdt, r * a->W + a->D, 0.0);
     return TRUE;
 }
 
@@ -143,7 +190,8 @@ static FmSolve
 integrate_problem(const Integrate *a, size_t n)
 {
     return (FmSolve){.solver = a->p->flow->solver,
-                     .field = {.eval = integrate_eval},
+                     .field = {.eval = integrate_eval,
+                               .eval_part = a->plain != NULL ? integrate_eval_part : NULL},
                      .dtype = a->velocity->dtype,
                      .n = n,
                      .D = a->W,
@@ -218,6 +266,31 @@ integrate_whole_batch(const FmPlugin *solver)
            ((const FmAdaptiveOptions *)fm_plugin_self(solver))->stepping == 1;
 }
 
+/* Rows of one stepper. When samples finish at different times, a stepper over several tiles of the
+ * plan keeps these full; enough steppers for the threads remain. Depends on n alone. */
+static size_t
+integrate_rows(const Integrate *a, size_t n)
+{
+    enum { STEPPERS = 32, MOST = 8 };
+    const size_t tile = a->velocity->tile, tiles = (n + tile - 1) / tile;
+
+    if (integrate_whole_batch(a->p->flow->solver))
+        return MAX(n, 1);
+    return fm_solver_is_adaptive(a->p->flow->solver) ? tile * CLAMP(tiles / STEPPERS, 1, MOST) : tile;
+}
+
+/* Some stage's divergence counts nowhere. */
+static gboolean
+integrate_has_free_stage(const FmPlugin *solver)
+{
+    const FmTableau *tab = fm_solver_tableau(solver);
+
+    for (int j = 0; j < tab->stages; j++)
+        if (tab->b[j] == 0.0 && (tab->e == NULL || tab->e[j] == 0.0))
+            return TRUE;
+    return FALSE;
+}
+
 static gboolean
 integrate_setup(Integrate *a, const FmIntegration *p, GError **error)
 {
@@ -230,12 +303,15 @@ integrate_setup(Integrate *a, const FmIntegration *p, GError **error)
                       : fm__flow_velocity_probed(f, p->how->probes, error);
     if (a->velocity == NULL)
         return FALSE;
+    if (p->how != NULL && integrate_has_free_stage(f->solver) &&
+        (a->plain = fm__flow_velocity_plain(f, error)) == NULL)
+        return FALSE;
     a->D = f->run->data.D;
     a->W = p->how == NULL ? a->D : a->D + 1;
     a->K = a->velocity->K;
     a->chunks = p->how != NULL && p->how->trace == FM_TRACE_EXACT ? (a->D + a->K - 1) / a->K : 1;
     a->size = a->velocity->size;
-    a->tile = integrate_whole_batch(f->solver) ? MAX(p->n, 1) : a->velocity->tile;
+    a->tile = integrate_rows(a, p->n);
     fm_path_interval(f->run->plugin[FM_KIND_PATH], &a->t0, &a->t1);
     if (!p->forward) {
         const double swap = a->t0;

@@ -15,6 +15,20 @@ stepper_needs_end(const FmSolve *p, const FmTableau *tab)
     return p->n_out > 0 && tab->dense == NULL && !tab->fsal;
 }
 
+/* Does stage j enter the solution, its error estimate or dense output? */
+static gboolean
+stepper_counts(const FmSolve *p, const FmTableau *tab, int j)
+{
+    gboolean counts = tab->b[j] != 0.0 || (tab->e != NULL && tab->e[j] != 0.0);
+
+    if (p->n_out > 0 && tab->dense == NULL) /* Hermite takes both ends */
+        counts = counts || j == 0;
+    else if (p->n_out > 0)
+        for (int l = 0; l < tab->dense_degree; l++)
+            counts = counts || tab->dense[(size_t)j * tab->dense_degree + l] != 0.0;
+    return counts;
+}
+
 /* Buffers of k: the first step size needs two. */
 static int
 stepper_n_k(const FmSolve *p, const FmTableau *tab)
@@ -35,7 +49,7 @@ fm__stepper_work(const FmSolve *p)
     const size_t tile = stepper_round(p->n * p->D * fm_dtype_size(p->dtype));
 
     return 3 * stepper_round(p->n * 8) + stepper_round(p->n * sizeof(FmStepRow)) +
-           (size_t)(2 + n_k) * tile;
+           (size_t)(4 + n_k) * tile;
 }
 
 G_STATIC_ASSERT(sizeof(size_t) <= 8);
@@ -75,8 +89,16 @@ fm__stepper_init(FmStepper *s, const FmSolve *p, void *x, FmSolveStat *stat, voi
     s->rows = stepper_take(&w, p->n * sizeof(FmStepRow));
     s->x = stepper_take(&w, tile);
     s->y = stepper_take(&w, tile);
+    s->h = stepper_take(&w, tile);
+    s->e = stepper_take(&w, tile);
     for (int i = 0; i < n_k; i++)
         s->k[i] = stepper_take(&w, tile);
+    for (int j = 0; j < tab->stages; j++)
+        s->counts[j] = stepper_counts(p, tab, j);
+    if (s->last > 0 || s->adaptive != NULL)
+        s->counts[0] = TRUE; /* it comes from the step before, or chooses the first one */
+    if (s->last > 0)
+        s->counts[s->last] = TRUE;
     memcpy(s->x, x, tile);
     for (size_t i = 0; i < p->n; i++) {
         s->row[i] = i;
@@ -123,12 +145,21 @@ stepper_retire(FmStepper *s, size_t i, FmSolveStatus status)
 
 /* ---- stages ---- */
 
+static gboolean
+stepper_field(FmStepper *s, size_t n, const size_t *row, const void *y, void *k, gboolean counts)
+{
+    const FmField *f = &s->p->field;
+
+    return (counts || f->eval_part == NULL ? f->eval : f->eval_part)(f->ctx, n, row, s->t_stage, y,
+                                                                     k);
+}
+
 gboolean
-fm__stepper_eval(FmStepper *s, const void *y, int i)
+fm__stepper_eval(FmStepper *s, const void *y, int i, gboolean counts)
 {
     for (size_t j = 0; j < s->m; j++)
         s->stat[s->row[j]].nfe++;
-    return s->p->field.eval(s->p->field.ctx, s->m, s->row, s->t_stage, y, s->k[i]);
+    return stepper_field(s, s->m, s->row, y, s->k[i], counts);
 }
 
 /* k[0] where it is missing. Rows that keep theirs (rejected steps) are left out. */
@@ -148,7 +179,7 @@ stepper_first_stage(FmStepper *s)
             s->t_stage[i] = s->rows[i].t;
             s->rows[i].has_k1 = TRUE;
         }
-        return fm__stepper_eval(s, s->x, 0);
+        return fm__stepper_eval(s, s->x, 0, s->counts[0]);
     }
     /* y and k[1] are free now: gather, evaluate, scatter; pick turns into row numbers meanwhile */
     for (size_t j = 0; j < n; j++) {
@@ -159,7 +190,7 @@ stepper_first_stage(FmStepper *s)
         s->pick[j] = s->row[i];
         s->stat[s->row[i]].nfe++;
     }
-    if (!s->p->field.eval(s->p->field.ctx, n, s->pick, s->t_stage, s->y, s->k[1]))
+    if (!stepper_field(s, n, s->pick, s->y, s->k[1], s->counts[0]))
         return FALSE;
     for (size_t i = 0, j = 0; i < s->m; i++)
         if (!s->rows[i].has_k1) {
@@ -169,26 +200,20 @@ stepper_first_stage(FmStepper *s)
     return TRUE;
 }
 
-/* y = x + h sum_j w[j] k[j] for every row; zero weights cost nothing. */
+/* out = x + h sum_j w[j] k[j] for all active rows; zero weights cost nothing. */
 static void
-stepper_combine(FmStepper *s, int n, const double *w)
+stepper_combine(FmStepper *s, void *out, const void *x, int n, const double *w)
 {
-    const size_t each = s->uniform ? s->m : 1; /* rows per call */
+    const void *k[FM_MAX_STAGES];
+    double c[FM_MAX_STAGES];
+    int m = 0;
 
-    for (size_t i = 0; i < s->m; i += each) {
-        const double h = s->rows[i].t_new - s->rows[i].t;
-        const void *k[FM_MAX_STAGES];
-        double c[FM_MAX_STAGES];
-        int m = 0;
-
-        for (int j = 0; j < n; j++)
-            if (w[j] != 0.0) {
-                c[m] = h * w[j];
-                k[m++] = s->k[j] + i * s->row_bytes;
-            }
-        s->kernels->combine(each * s->p->D, s->y + i * s->row_bytes, s->x + i * s->row_bytes, m, c,
-                            k);
-    }
+    for (int j = 0; j < n; j++)
+        if (w[j] != 0.0) {
+            c[m] = w[j];
+            k[m++] = s->k[j];
+        }
+    s->kernels->combine(s->m * s->p->D, out, x, s->h, m, c, k);
 }
 
 /* All stages of one step and the solution at its end in y. */
@@ -199,23 +224,24 @@ stepper_try(FmStepper *s)
 
     if (!stepper_first_stage(s))
         return FALSE;
+    s->kernels->spread(s->m, s->p->D, s->h, s->rows);
     for (int j = 1; j < tab->stages; j++) {
         for (size_t i = 0; i < s->m; i++) {
             const FmStepRow *r = &s->rows[i];
 
             s->t_stage[i] = tab->c[j] == 1.0 ? r->t_new : r->t + tab->c[j] * (r->t_new - r->t);
         }
-        stepper_combine(s, j, tab->a + (size_t)j * tab->stages);
-        if (!fm__stepper_eval(s, s->y, j))
+        stepper_combine(s, s->y, s->x, j, tab->a + (size_t)j * tab->stages);
+        if (!fm__stepper_eval(s, s->y, j, s->counts[j]))
             return FALSE;
     }
     if (!tab->fsal) /* else the last stage's state is the solution */
-        stepper_combine(s, tab->stages, tab->b);
+        stepper_combine(s, s->y, s->x, tab->stages, tab->b);
     if (!s->end_stage)
         return TRUE;
     for (size_t i = 0; i < s->m; i++)
         s->t_stage[i] = s->rows[i].t_new;
-    return fm__stepper_eval(s, s->y, s->last);
+    return fm__stepper_eval(s, s->y, s->last, TRUE);
 }
 
 /* ---- a step ends ---- */
@@ -224,38 +250,27 @@ stepper_try(FmStepper *s)
 static void
 stepper_errors(FmStepper *s)
 {
-    const FmTableau *tab = s->tab;
     const FmAdaptiveOptions *o = s->adaptive;
-    double total = 0.0;
+    const size_t D = s->p->D;
+    double *sum = (double *)s->pick, total = 0.0; /* (m) scratch */
 
-    for (size_t i = 0; i < s->m; i++) {
-        const double h = s->rows[i].t_new - s->rows[i].t;
-        const size_t at = i * s->row_bytes;
-        const void *k[FM_MAX_STAGES];
-        double c[FM_MAX_STAGES], sum;
-        int m = 0;
-
-        if (o == NULL) {
-            s->rows[i].err = s->kernels->finite(s->p->D, s->y + at) ? 0.0 : NAN;
-            continue;
-        }
-        for (int j = 0; j < tab->stages; j++)
-            if (tab->e[j] != 0.0) {
-                c[m] = h * tab->e[j];
-                k[m++] = s->k[j] + at;
-            }
-        /* k[1]'s row is free unless the estimate or dense output uses it: take the user's row,
-         * which is written when the row retires */
-        sum = s->kernels->error(s->width, s->x_out + s->row[i] * s->row_bytes, s->x + at, s->y + at,
-                                o->rtol, o->atol, m, c, k);
-        if (s->width < s->p->D && !s->kernels->finite(s->p->D, s->y + at))
-            sum = NAN;
-        total += sum;
-        s->rows[i].err = sqrt(sum / s->width);
-    }
-    if (o != NULL && s->uniform)
+    if (o == NULL) {
         for (size_t i = 0; i < s->m; i++)
-            s->rows[i].err = sqrt(total / ((double)s->width * s->m));
+            s->rows[i].err = s->kernels->finite(D, s->y + i * s->row_bytes) ? 0.0 : NAN;
+        return;
+    }
+    stepper_combine(s, s->e, NULL, s->tab->stages, s->tab->e);
+    s->kernels->ratio(s->m * D, s->e, s->x, s->y, o->rtol, o->atol);
+    s->kernels->squares(s->m, D, s->width, s->e, sum);
+    for (size_t i = 0; i < s->m; i++) {
+        if (s->width < D && !s->kernels->finite(D, s->y + i * s->row_bytes))
+            sum[i] = NAN;
+        total += sum[i];
+        s->rows[i].err = sqrt(sum[i] / (double)s->width);
+    }
+    if (s->uniform)
+        for (size_t i = 0; i < s->m; i++)
+            s->rows[i].err = sqrt(total / ((double)s->width * (double)s->m));
 }
 
 /* Output times inside the step just accepted, x -> y. */
@@ -290,10 +305,9 @@ stepper_dense(FmStepper *s, size_t i)
             c[j] = 0.0;
             for (int l = tab->dense_degree - 1; l >= 0; l--)
                 c[j] = (c[j] + b[l]) * theta;
-            c[j] *= h;
             k[j] = s->k[j] + at;
         }
-        s->kernels->combine(D, out, s->x + at, tab->stages, c, k);
+        s->kernels->combine(D, out, s->x + at, s->h + at, tab->stages, c, k);
     }
 }
 

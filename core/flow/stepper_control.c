@@ -32,61 +32,55 @@ fm__step_factor(int control, int order, int k, double err, double err_prev, gboo
     return CLAMP(factor, control_min, was_rejected ? 1.0 : control_max);
 }
 
-/* Root mean squares from per-row sums of squares; batch stepping: of all rows together. */
+/* norm[i] = root mean square over the row of (v - w) / (atol + rtol |x|), w may be NULL; batch
+ * stepping: over all rows. */
 static void
-control_rms(FmStepper *s, double *sum)
+control_norm(FmStepper *s, const void *v, const void *w, double *norm)
 {
+    const FmAdaptiveOptions *o = s->adaptive;
+    const size_t D = s->p->D;
     double total = 0.0;
 
+    s->kernels->scaled(s->m * D, s->e, v, w, s->x, o->rtol, o->atol);
+    s->kernels->squares(s->m, D, s->width, s->e, norm);
     for (size_t i = 0; i < s->m; i++) {
-        total += sum[i];
-        sum[i] = sqrt(sum[i] / s->width);
+        total += norm[i];
+        norm[i] = sqrt(norm[i] / (double)s->width);
     }
     if (s->uniform)
         for (size_t i = 0; i < s->m; i++)
-            sum[i] = sqrt(total / ((double)s->width * s->m));
+            norm[i] = sqrt(total / ((double)s->width * (double)s->m));
 }
 
 gboolean
 fm__stepper_first(FmStepper *s)
 {
     const FmAdaptiveOptions *o = s->adaptive;
-    const size_t D = s->p->D;
-    const double exponent = 1.0 / s->tab->order, span = fabs(s->p->t1 - s->p->t0);
-    double *sum = (double *)s->pick; /* (n) scratch */
+    const double exponent = 1.0 / s->tab->order, span = fabs(s->p->t1 - s->p->t0), one = 1.0;
+    const void *k = s->k[0];
+    double *norm = (double *)s->pick; /* (n) scratch */
 
     /* d0 into err, d1 into err_prev, h0 into h */
+    control_norm(s, s->x, NULL, norm);
     for (size_t i = 0; i < s->m; i++)
-        sum[i] = s->kernels->norm(s->width, s->x + i * s->row_bytes, NULL, s->x + i * s->row_bytes,
-                                  o->rtol, o->atol);
-    control_rms(s, sum);
-    for (size_t i = 0; i < s->m; i++)
-        s->rows[i].err = sum[i];
-    for (size_t i = 0; i < s->m; i++)
-        sum[i] = s->kernels->norm(s->width, s->k[0] + i * s->row_bytes, NULL,
-                                  s->x + i * s->row_bytes, o->rtol, o->atol);
-    control_rms(s, sum);
+        s->rows[i].err = norm[i];
+    control_norm(s, s->k[0], NULL, norm);
     for (size_t i = 0; i < s->m; i++) {
         FmStepRow *r = &s->rows[i];
-        const void *k = s->k[0] + i * s->row_bytes;
-        double c;
 
-        r->err_prev = sum[i];
+        r->err_prev = norm[i];
         r->h = r->err < 1e-5 || r->err_prev < 1e-5 ? 1e-6 : 0.01 * r->err / r->err_prev;
         r->h = MIN(r->h, span); /* the field may not exist beyond t1 */
-        c = s->dir * r->h;
-        s->kernels->combine(D, s->y + i * s->row_bytes, s->x + i * s->row_bytes, 1, &c, &k);
-        s->t_stage[i] = r->t + c;
+        r->t_new = s->t_stage[i] = r->t + s->dir * r->h;
     }
-    if (!fm__stepper_eval(s, s->y, 1))
+    s->kernels->spread(s->m, s->p->D, s->h, s->rows);
+    s->kernels->combine(s->m * s->p->D, s->y, s->x, s->h, 1, &one, &k);
+    if (!fm__stepper_eval(s, s->y, 1, TRUE))
         return FALSE;
-    for (size_t i = 0; i < s->m; i++)
-        sum[i] = s->kernels->norm(s->width, s->k[1] + i * s->row_bytes, s->k[0] + i * s->row_bytes,
-                                  s->x + i * s->row_bytes, o->rtol, o->atol);
-    control_rms(s, sum);
+    control_norm(s, s->k[1], s->k[0], norm);
     for (size_t i = 0; i < s->m; i++) {
         FmStepRow *r = &s->rows[i];
-        const double d1 = r->err_prev, d2 = sum[i] / r->h;
+        const double d1 = r->err_prev, d2 = norm[i] / r->h;
         const double h1 =
             d1 <= 1e-15 && d2 <= 1e-15 ? MAX(1e-6, r->h * 1e-3) : pow(0.01 / MAX(d1, d2), exponent);
 

@@ -4,6 +4,13 @@
 #include <math.h>
 #include <string.h>
 
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
+#define STEPPER_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define STEPPER_CLONES
+#endif
+
 #define T float
 #define K(name) name##_f32
 #define MAGNITUDE fabsf
@@ -21,17 +28,21 @@
 #undef MAGNITUDE
 
 const FmStepKernels fm__step_kernels_f32 = {
+    .spread = spread_f32,
     .combine = combine_f32,
-    .error = error_f32,
-    .norm = norm_f32,
+    .ratio = ratio_f32,
+    .scaled = scaled_f32,
+    .squares = squares_f32,
     .finite = finite_f32,
     .hermite = hermite_f32,
 };
 
 const FmStepKernels fm__step_kernels_f64 = {
+    .spread = spread_f64,
     .combine = combine_f64,
-    .error = error_f64,
-    .norm = norm_f64,
+    .ratio = ratio_f64,
+    .scaled = scaled_f64,
+    .squares = squares_f64,
     .finite = finite_f64,
     .hermite = hermite_f64,
 };

@@ -1,28 +1,46 @@
 /* stepper_kernels.h: the stepper's arithmetic for one type; included by stepper_kernels.c with
  * T (float or double), K(name) (suffixes a name) and MAGNITUDE (fabsf or fabs) defined.
  *
- * Every loop treats the columns of a row alike and sums in an order given by D only, so the
- * result of a row does not depend on where it lies in a tile. */
-
-/* out = x + m <= 7 terms in one pass */
-#define PASS(expr) \
-    do { \
-        _Pragma("omp simd") for (size_t d = 0; d < D; d++) out[d] = x[d] + (expr); \
-    } while (0)
-#define TERM(i) c##i *k##i[d]
+ * Every loop treats all elements alike, without contraction, and sums in an order given by the
+ * width only, so the result of a row does not depend on where it lies in a tile. */
 
 static void
-K(combine_up_to_7)(size_t D, T *out, const T *x, int m, const double *c, const void *const *k)
+K(spread)(size_t m, size_t D, void *h_, const FmStepRow *rows)
 {
-    const T c0 = (T)c[0], *k0 = k[0];
-    const T c1 = m > 1 ? (T)c[1] : 0, *k1 = m > 1 ? k[1] : k0;
-    const T c2 = m > 2 ? (T)c[2] : 0, *k2 = m > 2 ? k[2] : k0;
-    const T c3 = m > 3 ? (T)c[3] : 0, *k3 = m > 3 ? k[3] : k0;
-    const T c4 = m > 4 ? (T)c[4] : 0, *k4 = m > 4 ? k[4] : k0;
-    const T c5 = m > 5 ? (T)c[5] : 0, *k5 = m > 5 ? k[5] : k0;
-    const T c6 = m > 6 ? (T)c[6] : 0, *k6 = m > 6 ? k[6] : k0;
+    T *h = h_;
 
-    switch (m) {
+    for (size_t i = 0; i < m; i++) {
+        const T step = (T)(rows[i].t_new - rows[i].t);
+
+        for (size_t d = 0; d < D; d++)
+            h[i * D + d] = step;
+    }
+}
+
+/* n_k <= 7 terms in one pass */
+#define PASS(expr) \
+    do { \
+        if (x != NULL) { \
+            _Pragma("omp simd") for (size_t i = 0; i < n; i++) out[i] = x[i] + h[i] * (expr); \
+        } else { \
+            _Pragma("omp simd") for (size_t i = 0; i < n; i++) out[i] = h[i] * (expr); \
+        } \
+    } while (0)
+#define TERM(j) w##j *k##j[i]
+
+STEPPER_CLONES static void
+K(combine_up_to_7)(size_t n, T *out, const T *x, const T *h, int n_k, const double *w,
+                   const void *const *k)
+{
+    const T w0 = (T)w[0], *k0 = k[0];
+    const T w1 = n_k > 1 ? (T)w[1] : 0, *k1 = n_k > 1 ? k[1] : k0;
+    const T w2 = n_k > 2 ? (T)w[2] : 0, *k2 = n_k > 2 ? k[2] : k0;
+    const T w3 = n_k > 3 ? (T)w[3] : 0, *k3 = n_k > 3 ? k[3] : k0;
+    const T w4 = n_k > 4 ? (T)w[4] : 0, *k4 = n_k > 4 ? k[4] : k0;
+    const T w5 = n_k > 5 ? (T)w[5] : 0, *k5 = n_k > 5 ? k[5] : k0;
+    const T w6 = n_k > 6 ? (T)w[6] : 0, *k6 = n_k > 6 ? k[6] : k0;
+
+    switch (n_k) {
     case 1: PASS(TERM(0)); break;
     case 2: PASS(TERM(0) + TERM(1)); break;
     case 3: PASS(TERM(0) + TERM(1) + TERM(2)); break;
@@ -37,57 +55,61 @@ K(combine_up_to_7)(size_t D, T *out, const T *x, int m, const double *c, const v
 #undef TERM
 
 static void
-K(combine)(size_t D, void *out, const void *x, int m, const double *c, const void *const *k)
+K(combine)(size_t n, void *out, const void *x, const void *h, int n_k, const double *w,
+           const void *const *k)
 {
-    if (m == 0) {
-        if (out != x)
-            memcpy(out, x, D * sizeof(T));
-        return;
-    }
-    for (int i = 0; i < m; i += 7)
-        K(combine_up_to_7)(D, out, i ? out : x, MIN(m - i, 7), c + i, k + i);
+    for (int j = 0; j < n_k; j += 7)
+        K(combine_up_to_7)(n, out, j > 0 ? out : x, h, MIN(n_k - j, 7), w + j, k + j);
 }
 
-static double
-K(error)(size_t D, void *scratch, const void *x0_, const void *x1_, double rtol, double atol,
-         int m, const double *c, const void *const *k)
+STEPPER_CLONES static void
+K(ratio)(size_t n, void *e_, const void *x0_, const void *x1_, double rtol, double atol)
 {
     const T *x0 = x0_, *x1 = x1_, r = (T)rtol, a = (T)atol;
-    T *e = scratch;
-    double sum = 0.0;
+    T *e = e_;
 
-    memset(e, 0, D * sizeof(T));
-    K(combine)(D, e, e, m, c, k);
-#pragma omp simd reduction(+ : sum)
-    for (size_t d = 0; d < D; d++) {
-        const T u = MAGNITUDE(x0[d]), v = MAGNITUDE(x1[d]);
-        const double ratio = e[d] / (a + r * (u > v ? u : v));
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        const T u = MAGNITUDE(x0[i]), v = MAGNITUDE(x1[i]);
 
-        sum += ratio * ratio + (double)(x1[d] - x1[d]); /* the difference: 0, or NaN */
+        e[i] = e[i] / (a + r * (u > v ? u : v)) + (x1[i] - x1[i]); /* the difference: 0, or NaN */
     }
-    return sum;
 }
 
-static double
-K(norm)(size_t D, const void *v_, const void *w_, const void *x_, double rtol, double atol)
+STEPPER_CLONES static void
+K(scaled)(size_t n, void *out_, const void *v_, const void *w_, const void *x_, double rtol,
+          double atol)
 {
     const T *v = v_, *w = w_, *x = x_, r = (T)rtol, a = (T)atol;
-    double sum = 0.0;
+    T *out = out_;
 
     if (w == NULL) {
-#pragma omp simd reduction(+ : sum)
-        for (size_t d = 0; d < D; d++) {
-            const double q = v[d] / (a + r * MAGNITUDE(x[d]));
-            sum += q * q;
-        }
+#pragma omp simd
+        for (size_t i = 0; i < n; i++)
+            out[i] = v[i] / (a + r * MAGNITUDE(x[i]));
     } else {
-#pragma omp simd reduction(+ : sum)
-        for (size_t d = 0; d < D; d++) {
-            const double q = (v[d] - w[d]) / (a + r * MAGNITUDE(x[d]));
-            sum += q * q;
-        }
+#pragma omp simd
+        for (size_t i = 0; i < n; i++)
+            out[i] = (v[i] - w[i]) / (a + r * MAGNITUDE(x[i]));
     }
-    return sum;
+}
+
+static void
+K(squares)(size_t m, size_t D, size_t width, const void *e_, double *sum)
+{
+    const T *e = e_;
+
+    for (size_t r = 0; r < m; r++, e += D) {
+        double part[4] = {0.0, 0.0, 0.0, 0.0};
+        size_t d = 0;
+
+        for (; d + 4 <= width; d += 4)
+            for (size_t l = 0; l < 4; l++)
+                part[l] += (double)e[d + l] * (double)e[d + l];
+        for (; d < width; d++)
+            part[d % 4] += (double)e[d] * (double)e[d];
+        sum[r] = (part[0] + part[1]) + (part[2] + part[3]);
+    }
 }
 
 static gboolean

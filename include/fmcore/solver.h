@@ -77,6 +77,10 @@ typedef struct FmField {
     gboolean (*eval)(void *ctx, size_t n, const size_t *row, const double *t, const void *x,
                      void *dxdt);
     void *ctx;
+    /* optional: as eval, at a stage from which only the state goes on. Columns that the field does
+     * not depend on (an integral along the way) may hold any finite value. NULL: eval serves. */
+    gboolean (*eval_part)(void *ctx, size_t n, const size_t *row, const double *t, const void *x,
+                          void *dxdt);
 } FmField;
 
 typedef enum FmSolveStatus {

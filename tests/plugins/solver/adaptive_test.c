@@ -374,6 +374,80 @@ START_TEST(error_width_leaves_columns_out)
 }
 END_TEST
 
+/* x' = -1.37 x + sin t, and its integral l' = x: the second column feeds nothing back. */
+typedef struct Quadrature {
+    size_t whole, part; /* rows evaluated */
+} Quadrature;
+
+static gboolean
+quadrature(void *ctx, size_t n, const size_t *row, const double *t, const void *x_, void *f_)
+{
+    const double *x = x_;
+    double *f = f_;
+
+    ((Quadrature *)ctx)->whole += n;
+    for (size_t i = 0; i < n; i++) {
+        f[2 * i] = -1.37 * x[2 * i] + sin(t[i]);
+        f[2 * i + 1] = x[2 * i];
+    }
+    return TRUE;
+}
+
+static gboolean
+quadrature_part(void *ctx, size_t n, const size_t *row, const double *t, const void *x_, void *f_)
+{
+    const double *x = x_;
+    double *f = f_;
+
+    ((Quadrature *)ctx)->part += n;
+    for (size_t i = 0; i < n; i++) {
+        f[2 * i] = -1.37 * x[2 * i] + sin(t[i]);
+        f[2 * i + 1] = 7.0; /* any finite value */
+    }
+    return TRUE;
+}
+
+/* Stages that count nowhere may leave the integral out: the same bits, fewer whole evaluations. */
+START_TEST(stages_that_do_not_count_are_evaluated_in_part)
+{
+    static const struct {
+        const char *spec;
+        double share; /* of the evaluations that are whole, without dense output */
+    } cases[] = {{"midpoint:step=0.02", 0.5}, {"rk4:step=0.02", 1.0}, {"dopri5", 5.0 / 6.0},
+                 {"bosh3", 1.0}, {"tsit5", 1.0}};
+    g_autoptr(FmPlugin) plugin = open_plugin(cases[_i].spec);
+    const double t_out[2] = {0.313, 0.9};
+
+    for (int dense = 0; dense < 2; dense++) {
+        Quadrature q = {0, 0}, all = {0, 0};
+        double x[6] = {0.7, 0.1, -2.3, 0.2, 1.1, -0.4}, y[6], out_x[12], out_y[12];
+        FmSolveStat stat[3];
+        FmSolve s = {.solver = plugin,
+                     .field = {quadrature, &q, quadrature_part},
+                     .dtype = FM_F64,
+                     .n = 3,
+                     .D = 2,
+                     .t0 = 0.0,
+                     .t1 = 1.0,
+                     .n_out = dense ? 2 : 0,
+                     .t_out = t_out,
+                     .out = out_x};
+
+        memcpy(y, x, sizeof y);
+        ck_assert(solve(&s, x, stat));
+        s.field = (FmField){quadrature, &all, NULL};
+        s.out = out_y;
+        ck_assert(solve(&s, y, stat));
+        ck_assert_mem_eq(x, y, sizeof x);
+        ck_assert_uint_eq(q.whole + q.part, all.whole);
+        if (dense)
+            ck_assert_mem_eq(out_x, out_y, sizeof out_x);
+        else
+            ck_assert_double_eq_tol((double)q.whole / (double)all.whole, cases[_i].share, 0.05);
+    }
+}
+END_TEST
+
 int
 main(void)
 {
@@ -390,6 +464,7 @@ main(void)
     tcase_add_test(t, a_field_that_ends);
     tcase_add_test(t, limits_are_kept);
     tcase_add_test(t, error_width_leaves_columns_out);
+    tcase_add_loop_test(t, stages_that_do_not_count_are_evaluated_in_part, 0, 5);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
