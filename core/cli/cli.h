@@ -94,6 +94,16 @@ void summary_json(JsonBuilder *b, const FmSolveSummary *s, gint64 n, double seco
 
 double cli_seconds(void); /* monotonic */
 
+/* ---- checks.c ---- */
+
+GArray *checks_new(void); /* g_array_unref() */
+/* |value - expected| <= tolerance; a value that is no number fails. */
+void checks_add(GArray *checks, const char *name, double value, double expected, double tolerance);
+void checks_add_below(GArray *checks, const char *name, double value, double most); /* value <= most */
+gboolean checks_hold(const GArray *checks);
+void checks_print(const GArray *checks);
+void checks_json(JsonBuilder *b, const GArray *checks); /* the member "checks" */
+
 /* ---- evaluate.c ---- */
 
 /* nll / bpd / kl / divergences of a flow against its data: appends to metrics. */
@@ -121,6 +131,7 @@ int cmd_density(Cli *cli, GError **error);
 int cmd_velocity(Cli *cli, GError **error);
 int cmd_measure(Cli *cli, GError **error);
 int cmd_import(Cli *cli, GError **error);
+int cmd_study(Cli *cli, GError **error);
 int cmd_selftest(Cli *cli, GError **error);
 int cmd_bench(Cli *cli, GError **error);
 int cmd_report(Cli *cli, GError **error);

@@ -4,22 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 
-typedef struct Check {
-    char name[64];
-    double value, expected, tolerance;
-    gboolean holds;
-} Check;
-
-static void
-check(GArray *checks, const char *name, double value, double expected, double tolerance)
-{
-    Check c = {.value = value, .expected = expected, .tolerance = tolerance};
-
-    g_strlcpy(c.name, name, sizeof c.name);
-    c.holds = fabs(value - expected) <= tolerance; /* FALSE for NaN */
-    g_array_append_val(checks, c);
-}
-
 /* ---- solvers, on dx/dt = x cos t, x(0) = 1: x = exp(sin t) ---- */
 
 static gboolean
@@ -77,12 +61,12 @@ check_solver(GArray *checks, const FmPluginDesc *desc, GError **error)
     if (!plain || !step_error(desc, fm_solver_is_adaptive(plain), 16, &coarse, error) ||
         !step_error(desc, fm_solver_is_adaptive(plain), 32, &fine, error))
         return FALSE;
-    check(checks, name, log2(coarse / fine), fm_solver_tableau(plain)->order, 0.3);
+    checks_add(checks, name, log2(coarse / fine), fm_solver_tableau(plain)->order, 0.3);
     if (!fm_solver_is_adaptive(plain))
         return TRUE;
     if (!(tight = fm_plugin_new(FM_KIND_SOLVER, spec, error)))
         return FALSE;
-    check(checks, accuracy, solve_error(tight, 1), 0, 1e-4);
+    checks_add(checks, accuracy, solve_error(tight, 1), 0, 1e-4);
     return TRUE;
 }
 
@@ -97,7 +81,7 @@ check_solvers(GArray *checks, FmKey key, GError **error)
     for (size_t i = 0; i < fm_registry_count(FM_KIND_SOLVER); i++)
         if (!check_solver(checks, fm_registry_nth(FM_KIND_SOLVER, i), error))
             return FALSE;
-    check(checks, "error of dopri5 at rtol 1e-9", solve_error(fine, 1), 0, 1e-7);
+    checks_add(checks, "error of dopri5 at rtol 1e-9", solve_error(fine, 1), 0, 1e-7);
     return TRUE;
 }
 
@@ -210,7 +194,7 @@ check_divergence(GArray *checks, FmKey key, GError **error)
         for (size_t i = 0; i < ROWS; i++)
             expected += (v[1][2 * i + d] - v[0][2 * i + d]) / (2 * h);
     }
-    check(checks, "divergence of a random mlp", div[0] + div[1] + div[2] + div[3], expected,
+    checks_add(checks, "divergence of a random mlp", div[0] + div[1] + div[2] + div[3], expected,
           1e-6 * MAX(1, fabs(expected)));
     return TRUE;
 }
@@ -291,7 +275,7 @@ check_gradient(GArray *checks, FmKey key, GError **error)
     for (size_t i = 0; i < n; i++)
         g_free(out[i + 1]);
     if (ok)
-        check(checks, "gradient of a random mlp", slope[0], (at[1] - at[2]) / (2 * h),
+        checks_add(checks, "gradient of a random mlp", slope[0], (at[1] - at[2]) / (2 * h),
               1e-6 * MAX(1, fabs(slope[0])));
     return ok;
 }
@@ -307,7 +291,7 @@ check_philox(GArray *checks, FmKey key, GError **error)
     fm_philox(zero, zero, out);
     for (int i = 0; i < 4; i++)
         equal += out[i] == known[i];
-    check(checks, "words of Philox 4x32-10 as published", equal, 4, 0);
+    checks_add(checks, "words of Philox 4x32-10 as published", equal, 4, 0);
     return TRUE;
 }
 
@@ -325,7 +309,7 @@ check_knn(GArray *checks, FmKey key, GError **error)
         x[i] += 0.5;
     if (!knn || !fm_divergence_estimate(knn, &p, &q, key, 1, &e, error))
         return FALSE;
-    check(checks, "knn-kl of two Gaussians", e.value, 0.25, 4 * e.se);
+    checks_add(checks, "knn-kl of two Gaussians", e.value, 0.25, 4 * e.se);
     return TRUE;
 }
 
@@ -346,30 +330,9 @@ check_entropy(GArray *checks, FmKey key, GError **error)
         mean -= log_p[i] / (double)n;
         square += log_p[i] * log_p[i] / (double)n;
     }
-    check(checks, "entropy of 8gaussians", mean, fm_dataset_entropy(data),
+    checks_add(checks, "entropy of 8gaussians", mean, fm_dataset_entropy(data),
           4 * sqrt((square - mean * mean) / (double)n));
     return TRUE;
-}
-
-static void
-print_checks(const Cli *cli, JsonBuilder *b, const GArray *checks)
-{
-    if (!cli->json)
-        printf("%-38s %14s %14s %10s\n", "name", "value", "expected", "tolerance");
-    for (guint i = 0; i < checks->len; i++) {
-        const Check *c = &g_array_index(checks, Check, i);
-
-        if (!cli->json)
-            printf("%-38s %14.8g %14.8g %10.2g  %s\n", c->name, c->value, c->expected, c->tolerance,
-                   c->holds ? "ok" : "FAILED");
-        json_builder_begin_object(b);
-        out_text(b, "name", c->name);
-        out_bool(b, "holds", c->holds);
-        out_real(b, "value", c->value);
-        out_real(b, "expected", c->expected);
-        out_real(b, "tolerance", c->tolerance);
-        json_builder_end_object(b);
-    }
 }
 
 int
@@ -378,22 +341,19 @@ cmd_selftest(Cli *cli, GError **error)
     static gboolean (*const all[])(GArray *, FmKey, GError **) = {
         check_philox, check_solvers, check_divergence, check_gradient, check_knn, check_entropy};
     const FmKey key = {.seed = (guint64)MAX(cli->config->seed, 0), .stream = FM_STREAM_USER};
-    g_autoptr(GArray) checks = g_array_new(FALSE, FALSE, sizeof(Check));
+    g_autoptr(GArray) checks = checks_new();
     g_autoptr(JsonBuilder) json = json_builder_new();
     g_autofree char *text = NULL;
-    gboolean hold = TRUE;
 
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
         if (!all[i](checks, key, error))
             return -1;
     out_header(json, cli, "ok");
-    out_array(json, "checks");
-    print_checks(cli, json, checks);
-    json_builder_end_array(json);
+    checks_json(json, checks);
     text = out_finish(json);
     if (cli->json)
         puts(text);
-    for (guint i = 0; i < checks->len; i++)
-        hold = hold && g_array_index(checks, Check, i).holds;
-    return hold ? 0 : 3;
+    else
+        checks_print(checks);
+    return checks_hold(checks) ? 0 : 3;
 }

@@ -20,6 +20,7 @@ const CliCommand cli_commands[] = {
     {"report", "RUN...", "write report.html", 0, 1, 1000, cmd_report},
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},
     {"inspect", "NAME", "everything a plugin declares", 0, 1, 1, cmd_inspect},
+    {"study", "NAME", "an experiment of the theory: rows, checks, a picture", CLI_MODEL | CLI_TRAIN | CLI_OUT, 1, 1, cmd_study},
     {"selftest", "", "prove this installation on closed forms", 0, 0, 0, cmd_selftest},
     {"bench", "[NAME [RUN]]", "how long a step, a sample, a kernel takes", RUN_GROUPS | CLI_BENCH, 0, 2, cmd_bench},
     {"new-plugin", "KIND NAME", "a folder with a plugin that builds", CLI_OUT, 2, 2, cmd_new_plugin},

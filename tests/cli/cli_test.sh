@@ -73,6 +73,11 @@ done
 expect 0 '"name" : "sample"' "$fm" bench sample "$dir/a" --samples 20 --solver euler:step=0.5 --repeat 2 --json
 expect 0 "loss=" "$fm" bench train-step --dataset moons --batch-size 16 --repeat 1 --out "$dir/step"
 [ -s "$dir/step/xt.npy" ] && [ -s "$dir/step/model.safetensors" ] || fail "bench --out wrote no step"
+expect 2 "did you mean 'tv-rate'" "$fm" study tv-rat
+expect 2 "expected bspline" "$fm" study tv-rate --dataset moons --out "$dir/tv"
+expect 0 "minimax -s/(2s+d) = -0.333 at s = 1, d = 1" "$fm" study tv-rate --steps 20 --dataset bspline:dim=1,degree=1 \
+    --net mlp:width=8,depth=1 --quiet --force --out "$dir/tv"
+[ -s "$dir/tv/tv-rate.svg" ] && [ -s "$dir/tv/result.json" ] || fail "files of a study"
 expect 2 "did you mean 'gemm'" "$fm" bench gemn
 expect 0 "" "$fm" import "$dir/a/model.safetensors" --net mlp --data-shape 2 --out "$dir/i"
 [ -s "$dir/i/model.safetensors" ] || fail "import wrote no weights"

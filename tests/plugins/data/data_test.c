@@ -125,11 +125,14 @@ START_TEST(entropies_are_the_published_ones)
 {
     g_autoptr(FmPlugin) eight = made(FM_KIND_DATASET, "8gaussians");
     g_autoptr(FmPlugin) board = made(FM_KIND_DATASET, "checkerboard");
+    g_autoptr(FmPlugin) tent = made(FM_KIND_DATASET, "bspline:degree=1,dim=3,width=2.385");
     FmDataInfo info;
 
-    ck_assert(fm_dataset_open(eight, &info, NULL) && fm_dataset_open(board, &info, NULL));
+    ck_assert(fm_dataset_open(eight, &info, NULL) && fm_dataset_open(board, &info, NULL) &&
+              fm_dataset_open(tent, &info, NULL));
     ck_assert_double_eq_tol(fm_dataset_entropy(eight), 2.8319, 5e-5);
     ck_assert_double_eq_tol(fm_dataset_entropy(board), 3.4657, 5e-5);
+    ck_assert_double_eq_tol(fm_dataset_entropy(tent), 3 * (0.5 + log(2.385)), 1e-7);
 }
 END_TEST
 
