@@ -26,7 +26,8 @@ typedef struct Bench {
 /* A new row of `b`; borrowed. */
 BenchRow *bench_row(Bench *b);
 /* Took a repetition `ms` milliseconds; TRUE: another one is wanted. The first ones are warm-up. The
- * rest go on for a second (at least 5, --repeat overrides), at most 20 seconds. An FmBenchFn. */
+ * rest go on for a second (at least 5 of them, --repeat overrides), at most 20 seconds. A repetition
+ * of several seconds needs no warm-up. An FmBenchFn. */
 gboolean bench_more(void *row, double ms);
 /* Adds "key value" to the row's description; takes over `value`. */
 void bench_detail(BenchRow *row, const char *key, char *value);

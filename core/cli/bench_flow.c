@@ -230,8 +230,30 @@ fill_pools(FmRun *run, guint64 round, size_t n, double *x0, double *x1, int *y, 
     return TRUE;
 }
 
+/* With --out: the first batch and its pairs as files, so that another program can compare. */
 static gboolean
-coupling_rounds(FmRun *run, BenchRow *row, GError **error)
+write_pairs(const Cli *cli, const FmPool *pool, const FmPairs *pairs, GError **error)
+{
+    g_autofree char *dir = cli_run_dir(cli, error);
+    g_autofree double *index = g_new(double, pairs->B);
+    gboolean ok = dir != NULL;
+
+    for (int i = 0; ok && i < 2; i++) {
+        const size_t *from = i == 0 ? pairs->i0 : pairs->i1;
+        g_autofree char *points = g_strdup_printf("%s/x%d.npy", dir, i);
+        g_autofree char *chosen = g_strdup_printf("%s/i%d.npy", dir, i);
+
+        for (size_t b = 0; b < pairs->B; b++)
+            index[b] = (double)from[b];
+        ok = cli_save_points(points, NULL, FM_F64, i == 0 ? pool->n0 : pool->n1, pool->D,
+                             i == 0 ? pool->x0 : pool->x1, error) &&
+             cli_save_points(chosen, NULL, FM_F64, pairs->B, 1, index, error);
+    }
+    return ok;
+}
+
+static gboolean
+coupling_rounds(const Cli *cli, FmRun *run, BenchRow *row, GError **error)
 {
     FmPlugin *coupling = run->plugin[FM_KIND_COUPLING];
     const size_t B = (size_t)run->config->batch_size, n = fm_coupling_pool_size(coupling, B);
@@ -258,6 +280,8 @@ coupling_rounds(FmRun *run, BenchRow *row, GError **error)
         start = cli_seconds();
         ok = fm_coupling_pair(coupling, &pool, &pairs, error);
         go = bench_more(row, (cli_seconds() - start) * 1e3);
+        if (ok && round == 0 && cli->out)
+            ok = write_pairs(cli, &pool, &pairs, error);
     }
     fm_free(x0);
     fm_free(x1);
@@ -277,7 +301,7 @@ bench_coupling(Bench *b, GError **error)
     run = fm_run_new(config, error);
     if (run)
         row = bench_row(b);
-    ok = run && coupling_rounds(run, row, error);
+    ok = run && coupling_rounds(b->cli, run, row, error);
     if (ok) {
         bench_detail(row, "coupling", fm_plugin_spec(run->plugin[FM_KIND_COUPLING]));
         bench_detail(row, "dataset", fm_plugin_spec(run->plugin[FM_KIND_DATASET]));
