@@ -271,6 +271,9 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
                                           "metrics.jsonl"};
 
     if (!trainable(run)) {
+        if (!cli->quiet)
+            fprintf(stderr, "net '%s' has no weights: training is skipped\n",
+                    fm_plugin_name(run->plugin[FM_KIND_NET]));
         g_ptr_array_add(o->files, (char *)written[0]);
         g_ptr_array_add(o->files, (char *)written[1]);
         return fm_run_save(run, error);

@@ -78,6 +78,27 @@ fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                    fm_node_shape(x));
 }
 
+FmNode *
+fm_net_log_density(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
+                   FmNode *y)
+{
+    const FmNetOps *ops = net_ops(net);
+
+    if (!x || !t || !ops->log_density)
+        return NULL;
+    const FmShape rows = {.rows = fm_node_shape(x)->rows};
+    FmNode *log_p = ops->log_density(fm_plugin_self(net), graph, info, x, t, y);
+    return log_p ? checked(net, graph, "log-density", log_p, &rows) : NULL;
+}
+
+gboolean
+fm_net_gaussian(const FmPlugin *net, const FmNetInfo *info, double t, double *mean, double *sd)
+{
+    const FmNetOps *ops = net_ops(net);
+
+    return ops->gaussian && ops->gaussian(fm_plugin_self(net), info, t, mean, sd);
+}
+
 typedef FmNode *(*NetMap)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                           FmNode **log_det);
 

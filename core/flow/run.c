@@ -110,8 +110,51 @@ run_open(FmRun *run, FmKind kind, GError **error)
 }
 
 static gboolean
+run_same_plugin(FmKind kind, const char *mine, const char *wanted)
+{
+    g_autoptr(FmPlugin) a = mine != NULL ? fm_plugin_new(kind, mine, NULL) : NULL;
+    g_autoptr(FmPlugin) b = fm_plugin_new(kind, wanted, NULL);
+
+    if (a == NULL || b == NULL)
+        return g_strcmp0(mine, wanted) == 0;
+    g_autofree char *sa = fm_plugin_spec(a), *sb = fm_plugin_spec(b);
+    return g_str_equal(sa, sb);
+}
+
+/* A net may bring the run's data set and path as options of these names. */
+static gboolean
+run_take_from_net(FmRun *run, FmKind kind, GError **error)
+{
+    const FmPlugin *net = run->plugin[FM_KIND_NET];
+    char **own = &run->config->spec[kind];
+    const FmOption *o = fm_plugin_desc(net)->options;
+
+    while (o != NULL && o->name != NULL &&
+           !(o->type == FM_OPTION_PLUGIN && g_str_equal(o->name, fm_kind_name(kind))))
+        o++;
+    const char *wanted = o == NULL || o->name == NULL
+                             ? NULL
+                             : *(char *const *)(const void *)((const char *)fm_plugin_self(net) +
+                                                              o->offset);
+    if (wanted == NULL)
+        return TRUE;
+    if (*own == NULL)
+        *own = g_strdup(wanted);
+    if (run_same_plugin(kind, *own, wanted))
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                "net '%s': its %s is '%s' and the run's is '%s', expected the same",
+                fm_plugin_name(net), fm_kind_name(kind), wanted, *own);
+    return FALSE;
+}
+
+static gboolean
 run_open_data(FmRun *run, GError **error)
 {
+    if (run->config->spec[FM_KIND_NET] != NULL &&
+        (!run_open(run, FM_KIND_NET, error) || !run_take_from_net(run, FM_KIND_DATASET, error) ||
+         !run_take_from_net(run, FM_KIND_PATH, error)))
+        return FALSE;
     fm__config_choose_dataset(run->config);
     if (!run_open(run, FM_KIND_DATASET, error) ||
         !fm_dataset_open(run->plugin[FM_KIND_DATASET], &run->data, error))
@@ -165,7 +208,9 @@ run_open_parts(FmRun *run, GError **error)
                                 .classes = c->conditional ? run->data.classes : 0,
                                 .dataset = run->plugin[FM_KIND_DATASET],
                                 .source = run->source,
-                                .path = run->plugin[FM_KIND_PATH]};
+                                .path = run->plugin[FM_KIND_PATH],
+                                .shift = run->shift,
+                                .scale = run->scale};
     return fm_path_prepare(run->plugin[FM_KIND_PATH], run->data.D, error) &&
            fm_coupling_prepare(run->plugin[FM_KIND_COUPLING], run->data.D, error) &&
            fm_net_prepare(run->plugin[FM_KIND_NET], &run->net_info, error);
@@ -222,6 +267,8 @@ run_standardise(FmRun *run, GError **error)
     const FmNetOps *net = fm_plugin_ops(run->plugin[FM_KIND_NET]);
 
     run_identity(run);
+    run->net_info.shift = run->shift;
+    run->net_info.scale = run->scale;
     if (run->source != NULL || net->data_units)
         return TRUE; /* noise and data share the data's own units */
     if (run->data.ndim != 3)
@@ -390,18 +437,6 @@ fm_run_free(FmRun *run)
 }
 
 /* ---- what may change after training began ---- */
-
-static gboolean
-run_same_plugin(FmKind kind, const char *mine, const char *wanted)
-{
-    g_autoptr(FmPlugin) a = mine != NULL ? fm_plugin_new(kind, mine, NULL) : NULL;
-    g_autoptr(FmPlugin) b = fm_plugin_new(kind, wanted, NULL);
-
-    if (a == NULL || b == NULL)
-        return g_strcmp0(mine, wanted) == 0;
-    g_autofree char *sa = fm_plugin_spec(a), *sb = fm_plugin_spec(b);
-    return g_str_equal(sa, sb);
-}
 
 static void
 run_override_free(FmRun *run, const FmConfig *c)

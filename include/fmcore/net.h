@@ -14,6 +14,7 @@ typedef struct FmNetInfo {
     size_t classes; /* labels the net is to be conditioned on; 0: none */
     const FmPlugin *dataset, *source, *path; /* NULL when not known (imported weights) */
     gboolean training; /* the graph is built for a training loss: dropout is on */
+    const double *shift, *scale; /* (D): the net's x is (data - shift) / scale; NULL: the identity */
 } FmNetInfo;
 
 /* Foreign names of weights, for `import`: pairs (theirs, ours); NULL closes. */
@@ -43,6 +44,12 @@ typedef struct FmNetOps {
     const FmWeightAlias *aliases; /* NULL: none */
     void (*clear)(void *self);
     gboolean data_units; /* TRUE: x and v are in the data's own units: the run does not standardise */
+    /* Exact log p_t(x) (B), in nats, of the flow that begins at the path's start, when it is known in
+     * closed form; NULL (without failing) when it is not. */
+    FmNode *(*log_density)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
+                           FmNode *y);
+    /* p_t = N(mean, diag(sd^2)): mean and sd (D) written; FALSE when it is no such Gaussian. */
+    gboolean (*gaussian)(const void *self, const FmNetInfo *info, double t, double *mean, double *sd);
 } FmNetOps;
 
 gboolean fm_net_prepare(FmPlugin *net, const FmNetInfo *info, GError **error);
@@ -51,6 +58,10 @@ gboolean fm_net_is_invertible(const FmPlugin *net);
 /* Build the velocity; shape-checked against x. NULL sets the graph's error. */
 FmNode *fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                         FmNode *t, FmNode *y);
+/* Exact log p_t(x) (B), or NULL: not known (no error is set) or failed (the graph's error is). */
+FmNode *fm_net_log_density(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
+                           FmNode *t, FmNode *y);
+gboolean fm_net_gaussian(const FmPlugin *net, const FmNetInfo *info, double t, double *mean, double *sd);
 FmNode *fm_net_forward(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                        FmNode **log_det);
 FmNode *fm_net_inverse(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *z,

@@ -1,0 +1,286 @@
+/* oracle_test.c: the closed-form net is exact: its flow has the data's density, its log-density
+ * has the data's score, its errors have the size that was set. */
+#include "flow/run.h"
+
+#include <check.h>
+#include <math.h>
+#include <string.h>
+
+enum { ROWS = 200 };
+
+static FmRun *
+oracle_run(const char *net, const char *dataset, const char *path, FmDtype dtype)
+{
+    g_autoptr(FmConfig) c = fm_config_new();
+    g_autoptr(GError) error = NULL;
+
+    c->spec[FM_KIND_NET] = g_strdup(net);
+    c->spec[FM_KIND_DATASET] = g_strdup(dataset);
+    c->spec[FM_KIND_PATH] = g_strdup(path);
+    c->spec[FM_KIND_SOLVER] = g_strdup("dopri5:rtol=1e-9,atol=1e-9");
+    c->dtype = dtype;
+    c->threads = 2;
+    FmRun *run = fm_run_new(c, &error);
+    ck_assert_msg(run != NULL, "%s", error ? error->message : "");
+    return run;
+}
+
+static void
+oracle_points(const FmRun *run, size_t n, double *x)
+{
+    g_autoptr(GError) error = NULL;
+
+    ck_assert(fm_run_data(run, "all", 0, n, x, NULL, &error));
+}
+
+/* Paths that reach N(0, I) and the data exactly, or nearly (vp). */
+static const struct {
+    const char *dataset, *path;
+    double tolerance;
+} exact_cases[] = {{"8gaussians", "ot", 1e-6},
+                   {"8gaussians", "cosine", 1e-6},
+                   {"8gaussians", "poly:n=3", 1e-6},
+                   {"mixture:k=5,dim=6,radius=2,sd=0.7", "ot", 1e-6},
+                   {"gaussian:dim=3,mean=0.7,sd=1.9", "cosine", 1e-6},
+                   {"8gaussians", "vp", 2e-2}};
+
+START_TEST(its_flow_has_the_density_of_the_data)
+{
+    FmRun *run = oracle_run("oracle", exact_cases[_i].dataset, exact_cases[_i].path, FM_F64);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, &error);
+    g_autofree double *x = g_new(double, ROWS *run->data.D), *got = g_new(double, ROWS),
+                      *want = g_new(double, ROWS);
+
+    oracle_points(run, ROWS, x);
+    ck_assert_msg(fm_flow_log_density(flow, ROWS, x, NULL, NULL, got, NULL, NULL, &error), "%s",
+                  error ? error->message : "");
+    fm_dataset_log_density(run->plugin[FM_KIND_DATASET], ROWS, x, want);
+    for (int i = 0; i < ROWS; i++)
+        ck_assert_double_eq_tol(got[i], want[i], exact_cases[_i].tolerance);
+    g_clear_pointer(&flow, fm_flow_free);
+    fm_run_free(run);
+}
+END_TEST
+
+/* Velocity (n, D), log p_t (n) and its gradient (n, D) at one time, in double or single. */
+static void
+oracle_at(FmRun *run, size_t n, const double *x, double t, double *v, double *log_p, double *score)
+{
+    const size_t D = run->data.D, size = fm_dtype_size(run->config->dtype);
+    const FmPlanOptions options = {.dtype = run->config->dtype};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FmGraph) graph = fm_graph_new();
+    FmNode *xn = fm_input(graph, "x", 1, 1, &D), *tn = fm_input(graph, "t", 1, 0, NULL);
+    FmNode *out[3] = {
+        fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, xn, tn, NULL),
+        fm_net_log_density(run->plugin[FM_KIND_NET], graph, &run->net_info, xn, tn, NULL), NULL};
+
+    ck_assert_ptr_nonnull(out[1]);
+    ck_assert(fm_vjp(out[1], fm_scalar(graph, 1.0), &xn, 1, &out[2]));
+    g_autoptr(FmPlan) plan = fm_plan_new(graph, out, 3, &options, &error);
+    ck_assert_msg(plan != NULL, "%s", error ? error->message : "");
+    g_autoptr(FmExec) exec = fm_exec_new(plan, NULL, 1, &error);
+    void *typed[5];
+    for (int i = 0; i < 5; i++)
+        typed[i] = fm_alloc(n * D * size);
+    fm_convert(FM_F64, x, run->config->dtype, typed[0], n * D);
+    for (size_t r = 0; r < n; r++)
+        fm_convert(FM_F64, &t, run->config->dtype, (char *)typed[1] + r * size, 1);
+    const void *in[2];
+    in[fm_plan_input_find(plan, "x")] = typed[0];
+    in[fm_plan_input_find(plan, "t")] = typed[1];
+    ck_assert(fm_exec_run(exec, n, in, NULL, NULL, typed + 2, (FmKey){0}, &error));
+    fm_convert(run->config->dtype, typed[2], FM_F64, v, n * D);
+    fm_convert(run->config->dtype, typed[3], FM_F64, log_p, n);
+    fm_convert(run->config->dtype, typed[4], FM_F64, score, n * D);
+    for (int i = 0; i < 5; i++)
+        fm_free(typed[i]);
+    g_clear_pointer(&exec, fm_exec_free);
+}
+
+/* At t = 1 of the straight path p_t is the data. */
+START_TEST(its_log_density_has_the_score_of_the_data)
+{
+    FmRun *run = oracle_run("oracle", "8gaussians", "ot", _i == 0 ? FM_F64 : FM_F32);
+    const double tolerance = _i == 0 ? 1e-11 : 2e-4;
+    double x[2 * ROWS], v[2 * ROWS], log_p[ROWS], score[2 * ROWS], want[2 * ROWS], want_log[ROWS];
+
+    oracle_points(run, ROWS, x);
+    oracle_at(run, ROWS, x, 1.0, v, log_p, score);
+    fm_dataset_score(run->plugin[FM_KIND_DATASET], ROWS, x, want);
+    fm_dataset_log_density(run->plugin[FM_KIND_DATASET], ROWS, x, want_log);
+    for (int i = 0; i < 2 * ROWS; i++)
+        ck_assert_double_eq_tol(score[i], want[i], tolerance * (1.0 + fabs(want[i])));
+    for (int i = 0; i < ROWS; i++)
+        ck_assert_double_eq_tol(log_p[i], want_log[i], tolerance * (1.0 + fabs(want_log[i])));
+    fm_run_free(run);
+}
+END_TEST
+
+/* A net's units are those of a standardised run: the field there is the affine image. */
+START_TEST(it_follows_the_runs_units)
+{
+    const double shift[2] = {0.3, -0.8}, scale[2] = {1.7, 0.6};
+    FmRun *run = oracle_run("oracle", "8gaussians", "ot", FM_F64);
+    double data[2 * ROWS], x[2 * ROWS], v[2 * ROWS], log_p[ROWS], score[2 * ROWS], want[ROWS];
+
+    oracle_points(run, ROWS, data);
+    run->net_info.shift = shift;
+    run->net_info.scale = scale;
+    for (int i = 0; i < 2 * ROWS; i++)
+        x[i] = (data[i] - shift[i % 2]) / scale[i % 2];
+    oracle_at(run, ROWS, x, 1.0, v, log_p, score);
+    fm_dataset_log_density(run->plugin[FM_KIND_DATASET], ROWS, data, want);
+    for (int i = 0; i < ROWS; i++)
+        ck_assert_double_eq_tol(log_p[i], want[i] + log(scale[0] * scale[1]), 1e-11);
+    fm_run_free(run);
+}
+END_TEST
+
+static const struct {
+    const char *net;
+    double factor, exponent; /* a(0.3) and the integral of a over [0, 0.3] */
+} linear_cases[] = {{"oracle:field=linear,a=a1", 0.809016994374947, 0.1312120294260629},
+                    {"oracle:field=linear,a=a2,beta=0.1", 0.585316954888546, 0.1525009575738206},
+                    {"oracle:field=linear,a=a3", -0.2, -0.105},
+                    {"oracle:field=linear,a=-0.37", -0.37, -0.111}};
+
+START_TEST(linear_fields_are_closed)
+{
+    FmRun *run = oracle_run(linear_cases[_i].net, "gaussian:dim=3", "ot", FM_F64);
+    const double A = linear_cases[_i].exponent;
+    const double x[3] = {0.4, -1.3, 2.385}, square = 0.16 + 1.69 + 2.385 * 2.385;
+    double v[3], log_p, score[3], mean[3], sd[3];
+
+    oracle_at(run, 1, x, 0.3, v, &log_p, score);
+    ck_assert_double_eq_tol(log_p, -0.5 * square * exp(-2 * A) - 3 * A - 1.5 * log(2 * G_PI), 1e-12);
+    for (int d = 0; d < 3; d++) {
+        ck_assert_double_eq_tol(v[d], linear_cases[_i].factor * x[d], 1e-12);
+        ck_assert_double_eq_tol(score[d], -x[d] * exp(-2 * A), 1e-12);
+    }
+    ck_assert(fm_net_gaussian(run->plugin[FM_KIND_NET], &run->net_info, 0.3, mean, sd));
+    ck_assert_double_eq_tol(sd[1], exp(A), 1e-12);
+    ck_assert_double_eq(mean[1], 0.0);
+    fm_run_free(run);
+}
+END_TEST
+
+/* The same function as text gives the same field; without the library a sentence says so. */
+START_TEST(expressions_equal_names)
+{
+    g_autoptr(FmConfig) c = fm_config_new();
+    g_autoptr(GError) error = NULL;
+
+    c->spec[FM_KIND_NET] = g_strdup("oracle:field=linear,a=0.3*sin(2*pi*t)+0.2,beta=0.1");
+    c->spec[FM_KIND_DATASET] = g_strdup("gaussian:dim=1");
+    c->dtype = FM_F64;
+    FmRun *run = fm_run_new(c, &error);
+    if (run == NULL) {
+        ck_assert_msg(strstr(error->message, "libmatheval") != NULL, "%s", error->message);
+        return;
+    }
+    double x = 1.5, v, log_p, score;
+    oracle_at(run, 1, &x, 0.3, &v, &log_p, &score);
+    ck_assert_double_eq_tol(v, linear_cases[1].factor * x, 1e-12);
+    ck_assert_double_eq_tol(score, -x * exp(-2 * linear_cases[1].exponent), 1e-12);
+    fm_run_free(run);
+}
+END_TEST
+
+/* |w - v|^2 of shift and noise is D times their square at every point. */
+static const struct {
+    const char *options;
+    double square;
+    size_t dim;
+} error_cases[] = {{"shift=0.2", 0.04, 2}, {"noise=0.3", 0.09, 2}, {"noise=0.3", 0.09, 5},
+                   {"shift=a3", 0.01, 3}};
+
+START_TEST(errors_have_the_size_that_was_set)
+{
+    const size_t D = error_cases[_i].dim;
+    g_autofree char *data = g_strdup_printf("mixture:dim=%zu", D);
+    g_autofree char *net = g_strdup_printf("oracle:%s", error_cases[_i].options);
+    FmRun *run[2] = {oracle_run("oracle", data, "ot", FM_F64), oracle_run(net, data, "ot", FM_F64)};
+    g_autofree double *x = g_new(double, ROWS *D), *v = g_new(double, 2 * ROWS * D);
+    g_autoptr(GError) error = NULL;
+
+    oracle_points(run[0], ROWS, x);
+    for (int k = 0; k < 2; k++) {
+        g_autoptr(FmFlow) flow = fm_flow_from_run(run[k], &error);
+        ck_assert(fm_flow_velocity(flow, ROWS, x, 0.4, NULL, v + (size_t)k * ROWS * D, NULL, &error));
+    }
+    for (size_t r = 0; r < ROWS; r++) {
+        double square = 0;
+        for (size_t d = 0; d < D; d++)
+            square += pow(v[r * D + d] - v[(ROWS + r) * D + d], 2);
+        ck_assert_double_eq_tol(square, (double)D * error_cases[_i].square, 1e-10);
+    }
+    for (int k = 0; k < 2; k++)
+        fm_run_free(run[k]);
+}
+END_TEST
+
+START_TEST(scale_and_rotation_act_on_the_velocity)
+{
+    FmRun *plain = oracle_run("oracle", "8gaussians", "ot", FM_F64);
+    FmRun *turned = oracle_run("oracle:scale=1.1,rotate=0.3", "8gaussians", "ot", FM_F64);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FmFlow) a = fm_flow_from_run(plain, &error), b = fm_flow_from_run(turned, &error);
+    const double x[2] = {0.7, -1.2};
+    double v[2], w[2];
+
+    ck_assert(fm_flow_velocity(a, 1, x, 0.6, NULL, v, NULL, &error));
+    ck_assert(fm_flow_velocity(b, 1, x, 0.6, NULL, w, NULL, &error));
+    ck_assert_double_eq_tol(w[0], 1.1 * (cos(0.3) * v[0] - sin(0.3) * v[1]), 1e-12);
+    ck_assert_double_eq_tol(w[1], 1.1 * (sin(0.3) * v[0] + cos(0.3) * v[1]), 1e-12);
+    g_clear_pointer(&a, fm_flow_free);
+    g_clear_pointer(&b, fm_flow_free);
+    fm_run_free(plain);
+    fm_run_free(turned);
+}
+END_TEST
+
+static const struct {
+    const char *net, *dataset, *says;
+} refused[] = {{"oracle", "moons", "closed form"},
+               {"oracle:field=linear,a=sqrt(t-1)", "gaussian", "net 'oracle': option 'a'"},
+               {"oracle:scale=b+1", "8gaussians", "option 'scale'"},
+               {"oracle:rotate=0.1", "gaussian:dim=1", "rotate"},
+               {"oracle:dataset=gaussian", "8gaussians", "expected the same"}};
+
+START_TEST(what_it_cannot_do_is_refused_in_a_sentence)
+{
+    g_autoptr(FmConfig) c = fm_config_new();
+    g_autoptr(GError) error = NULL;
+
+    c->spec[FM_KIND_NET] = g_strdup(refused[_i].net);
+    c->spec[FM_KIND_DATASET] = g_strdup(refused[_i].dataset);
+    ck_assert_ptr_null(fm_run_new(c, &error));
+    ck_assert_ptr_nonnull(error);
+    ck_assert_msg(strstr(error->message, refused[_i].says) != NULL, "%s", error->message);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *s = suite_create("oracle");
+    TCase *c = tcase_create("oracle");
+
+    tcase_set_timeout(c, 120);
+    tcase_add_loop_test(c, its_flow_has_the_density_of_the_data, 0, G_N_ELEMENTS(exact_cases));
+    tcase_add_loop_test(c, its_log_density_has_the_score_of_the_data, 0, 2);
+    tcase_add_test(c, it_follows_the_runs_units);
+    tcase_add_loop_test(c, linear_fields_are_closed, 0, G_N_ELEMENTS(linear_cases));
+    tcase_add_test(c, expressions_equal_names);
+    tcase_add_loop_test(c, errors_have_the_size_that_was_set, 0, G_N_ELEMENTS(error_cases));
+    tcase_add_test(c, scale_and_rotation_act_on_the_velocity);
+    tcase_add_loop_test(c, what_it_cannot_do_is_refused_in_a_sentence, 0, G_N_ELEMENTS(refused));
+    suite_add_tcase(s, c);
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
