@@ -4,7 +4,8 @@
     python3 torchdiffeq_fields.py > ../plugins/solver/torchdiffeq_fields.h
 
 Fields, each over a batch of 4 rows (the header holds the initial states; `x1` is the
-solution of the batch, `alone` of each row by itself, `exact` that of dopri8 at 1e-12):
+solution of the batch, `alone` of each row by itself, `exact` that of dopri8 at 1e-12;
+`within` and `within_alone` are the dense output at t0 + 0.37 (t1 - t0) of the two):
   0 rotation       dx/dt = A x, A = [[-0.3, 2.1], [-2.1, -0.2]], t 0 -> 1.7
   1 Van der Pol    x' = y, y' = 1.3 (1 - x^2) y - x,             t 0 -> 2
   2 tanh network   dx/dt = W2 tanh(W1 x + b1 t + c1) + c2,       t 1 -> 0 (backwards)
@@ -37,7 +38,7 @@ def network(t, x):
 
 
 FIELDS = [("rotation", rotation, 2, 0.0, 1.7), ("van-der-pol", van_der_pol, 2, 0.0, 2.0), ("network", network, 3, 1.0, 0.0)]
-CASES = [("dopri5", 1e-3), ("dopri5", 1e-5), ("dopri5", 1e-7), ("bosh3", 1e-3), ("bosh3", 1e-5)]
+CASES = [("dopri5", 1e-3), ("dopri5", 1e-5), ("dopri5", 1e-7), ("bosh3", 1e-3), ("bosh3", 1e-5), ("dopri8", 1e-5), ("dopri8", 1e-8)]
 
 
 class Counter(torch.nn.Module):
@@ -52,16 +53,20 @@ class Counter(torch.nn.Module):
 
 print("/* torchdiffeq_fields.h: made by tests/references/torchdiffeq_fields.py with torchdiffeq %s. */" % torchdiffeq.__version__)
 print("typedef struct TorchdiffeqCase {\n    int field;\n    const char *solver;\n    double tol, t0, t1;\n    int nfe, D;\n"
-      "    double x0[12], x1[12], alone[12], exact[12];\n} TorchdiffeqCase;\n")
+      "    double x0[12], x1[12], alone[12], exact[12], within[12], within_alone[12];\n} TorchdiffeqCase;\n")
 print("static const TorchdiffeqCase torchdiffeq_case[] = {")
 for i, (name, f, D, t0, t1) in enumerate(FIELDS):
     x0 = mat(4, D, 2.2 + i) * 1.3
     t = torch.tensor([t0, t1])
+    t3 = torch.tensor([t0, t0 + 0.37 * (t1 - t0), t1])
     exact = torchdiffeq.odeint(f, x0, t, rtol=1e-12, atol=1e-12, method="dopri8")[-1]
     for method, tol in CASES:
         c = Counter(f)
         x1 = torchdiffeq.odeint(c, x0, t, rtol=tol, atol=tol, method=method)[-1]
+        within = torchdiffeq.odeint(f, x0, t3, rtol=tol, atol=tol, method=method)[1]
+        within_alone = torch.cat([torchdiffeq.odeint(f, x0[r:r + 1], t3, rtol=tol, atol=tol, method=method)[1] for r in range(4)])
         alone = torch.cat([torchdiffeq.odeint(f, x0[r:r + 1], t, rtol=tol, atol=tol, method=method)[-1] for r in range(4)])
         row = lambda x: "{" + ", ".join("%.17g" % v for v in x.flatten().tolist()) + "}"
-        print('    {%d, "%s", %g, %g, %g, %d, %d,\n     %s,\n     %s,\n     %s,\n     %s},' % (i, method, tol, t0, t1, c.n, D, row(x0), row(x1), row(alone), row(exact)))
+        print('    {%d, "%s", %g, %g, %g, %d, %d,\n     %s,\n     %s,\n     %s,\n     %s,\n     %s,\n     %s},' % (i, method, tol, t0, t1, c.n, D, row(x0), row(x1), row(alone), row(exact),
+                 row(within), row(within_alone)))
 print("};")

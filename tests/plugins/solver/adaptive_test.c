@@ -105,13 +105,18 @@ START_TEST(agrees_with_torchdiffeq)
             g_strdup_printf("%s:rtol=%g,atol=%g%s", c->solver, c->tol, c->tol, mode[m]);
         g_autoptr(FmPlugin) plugin = open_plugin(spec);
         const int per_step = fm_solver_tableau(plugin)->stages - 1;
+        const double at = c->t0 + 0.37 * (c->t1 - c->t0);
+        double out[12];
         FmSolve s = {.solver = plugin,
                      .field = {field_eval, &field},
                      .dtype = FM_F64,
                      .n = 4,
                      .D = (size_t)c->D,
                      .t0 = c->t0,
-                     .t1 = c->t1};
+                     .t1 = c->t1,
+                     .n_out = 1,
+                     .t_out = &at,
+                     .out = out};
         double x[12];
         FmSolveStat stat[4];
 
@@ -121,13 +126,21 @@ START_TEST(agrees_with_torchdiffeq)
             const double peer = m == 0 ? c->x1[i] : c->alone[i];
             const double scale = c->tol * (1.0 + fabs(peer));
             /* torchdiffeq's own error belongs to the allowance where the controller differs, and
-             * for bosh3, whose state at t1 it interpolates at second order */
+             * for bosh3 and dopri8, whose state at t1 it interpolates at low order */
             const double own = strcmp(c->solver, "dopri5") == 0 && (m == 0 || m == 2)
                                    ? 0.0
                                    : fabs(peer - c->exact[i]);
 
             ck_assert_msg(fabs(x[i] - peer) < 10.0 * scale + 2.0 * own,
                           "%s field %d: %.9g, torchdiffeq %.9g", spec, c->field, x[i], peer);
+            /* dense output of the others is of higher order here than there */
+            if (strcmp(c->solver, "dopri5") == 0 && (m == 0 || m == 2)) {
+                const double within = m == 0 ? c->within[i] : c->within_alone[i];
+
+                ck_assert_msg(fabs(out[i] - within) < 10.0 * c->tol * (1.0 + fabs(within)),
+                              "%s field %d within: %.9g, torchdiffeq %.9g", spec, c->field, out[i],
+                              within);
+            }
         }
         if (m == 0)
             ck_assert_msg(abs((int)stat[0].nfe - c->nfe) <= per_step, "%s field %d: nfe %u, %d",
@@ -140,7 +153,8 @@ END_TEST
 /* Every row of a tile gives the numbers that it gives alone and in another order. */
 START_TEST(rows_do_not_depend_on_each_other)
 {
-    const char *const specs[] = {"dopri5", "tsit5:rtol=1e-7", "bosh3:control=i", "rk4:step=0.03"};
+    const char *const specs[] = {"dopri5", "tsit5:rtol=1e-7", "bosh3:control=i", "rk4:step=0.03",
+                                 "dopri8", "heun3:step=0.07"};
     Field field = {.f = field_network, .D = 3};
     g_autoptr(FmPlugin) plugin = open_plugin(specs[_i]);
     const double t_out[3] = {0.1, 0.64, 1.2};
@@ -186,8 +200,8 @@ END_TEST
 
 START_TEST(error_follows_the_tolerance)
 {
-    const char *const names[] = {"bosh3", "dopri5", "tsit5"};
-    const TorchdiffeqCase *c = &torchdiffeq_case[5]; /* Van der Pol */
+    const char *const names[] = {"bosh3", "dopri5", "tsit5", "dopri8"};
+    const TorchdiffeqCase *c = &torchdiffeq_case[7]; /* Van der Pol */
     Field field = {.f = field_van_der_pol, .D = 2};
     double last = 1.0, first = 0.0;
     guint32 nfe = 0;
@@ -448,6 +462,114 @@ START_TEST(stages_that_do_not_count_are_evaluated_in_part)
 }
 END_TEST
 
+/* ---- network rows: a step size per sample against one for all ---- */
+
+enum { MANY = 1000 };
+
+/* Row r turns with angular speed w[r] and decays. */
+typedef struct Spin {
+    double w[MANY];
+    size_t rows; /* evaluated */
+} Spin;
+
+static gboolean
+spin(void *ctx, size_t n, const size_t *row, const double *t, const void *x_, void *f_)
+{
+    Spin *s = ctx;
+    const double *x = x_;
+    double *f = f_;
+
+    s->rows += n;
+    for (size_t i = 0; i < n; i++) {
+        const double w = s->w[row[i]] * (1.0 + 0.5 * sin(3.0 * t[i]));
+
+        f[2 * i] = -0.3 * x[2 * i] - w * x[2 * i + 1];
+        f[2 * i + 1] = w * x[2 * i] - 0.3 * x[2 * i + 1];
+    }
+    return TRUE;
+}
+
+/* Rows evaluated by `solver`, and the root mean square of the error at t = 1 in *rms. */
+static size_t
+spin_rows(const char *name, double tol, const char *stepping, Spin *s, double *rms)
+{
+    g_autofree char *spec =
+        g_strdup_printf("%s:rtol=%.6g,atol=%.6g,stepping=%s", name, tol, tol, stepping);
+    g_autoptr(FmPlugin) plugin = open_plugin(spec);
+    g_autofree double *x = g_new(double, 2 * MANY);
+    g_autofree FmSolveStat *stat = g_new(FmSolveStat, MANY);
+    FmSolve p = {.solver = plugin, .field = {spin, s}, .dtype = FM_F64, .n = MANY, .D = 2,
+                 .t0 = 0.0, .t1 = 1.0};
+    double sum = 0.0;
+
+    for (size_t r = 0; r < MANY; r++) {
+        x[2 * r] = 1.0 + 0.1 * mat((int)r, 0, 0.3);
+        x[2 * r + 1] = mat((int)r, 1, 0.2);
+    }
+    s->rows = 0;
+    ck_assert(solve(&p, x, stat));
+    for (size_t r = 0; r < MANY; r++) {
+        const double u = 1.0 + 0.1 * mat((int)r, 0, 0.3), v = mat((int)r, 1, 0.2);
+        const double a = s->w[r] * (1.0 + 0.5 * (1.0 - cos(3.0)) / 3.0), e = exp(-0.3);
+
+        sum += pow(x[2 * r] - e * (u * cos(a) - v * sin(a)), 2.0) +
+               pow(x[2 * r + 1] - e * (u * sin(a) + v * cos(a)), 2.0);
+    }
+    *rms = sqrt(sum / (2.0 * MANY));
+    return s->rows;
+}
+
+/* Rows that one step size for all needs for the error `rms`: from the curve of log rows over log
+ * error at the two tolerances around it. */
+static double
+batch_rows_at(const char *name, double rms, Spin *s)
+{
+    double last = 0.0, last_rms = INFINITY;
+
+    for (double tol = 1e-3; tol > 1e-11; tol /= 4.0) {
+        double here;
+        const double rows = (double)spin_rows(name, tol, "batch", s, &here);
+
+        if (here <= rms && last > 0.0) {
+            const double part = log(rms / last_rms) / log(here / last_rms);
+
+            return last * pow(rows / last, part);
+        }
+        ck_assert_msg(here > rms, "the first tolerance is too tight for this test");
+        last = rows;
+        last_rms = here;
+    }
+    ck_abort_msg("%s: no tolerance reaches the error %g", name, rms);
+    return 0.0;
+}
+
+/* Speeds of one kind: at most as many rows at the same error. A few fast rows among slow ones: at
+ * most half. */
+START_TEST(a_step_per_sample_needs_fewer_rows)
+{
+    const char *const names[] = {"dopri5", "tsit5", "bosh3"};
+    static const struct {
+        double slow, fast, gain;
+        size_t few;
+    } cases[] = {{4.0, 4.0, 1.0, 0}, {2.0, 120.0, 2.0, 20}};
+    Spin s;
+
+    for (size_t c = 0; c < G_N_ELEMENTS(cases); c++) {
+        double rms, batch;
+        size_t rows;
+
+        for (size_t r = 0; r < MANY; r++)
+            s.w[r] = (r % 50 == 7 && cases[c].few ? cases[c].fast : cases[c].slow) *
+                     (1.0 + 0.3 * sin((double)r));
+        rows = spin_rows(names[_i], 1e-5, "sample", &s, &rms);
+        batch = batch_rows_at(names[_i], rms, &s);
+        ck_assert_msg((double)rows * cases[c].gain <= batch,
+                      "%s: %zu rows with a step per sample, %g with one for all, error %g",
+                      names[_i], rows, batch, rms);
+    }
+}
+END_TEST
+
 int
 main(void)
 {
@@ -458,12 +580,13 @@ main(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, agrees_with_torchdiffeq, 0, (int)G_N_ELEMENTS(torchdiffeq_case));
-    tcase_add_loop_test(t, rows_do_not_depend_on_each_other, 0, 4);
-    tcase_add_loop_test(t, error_follows_the_tolerance, 0, 3);
+    tcase_add_loop_test(t, rows_do_not_depend_on_each_other, 0, 6);
+    tcase_add_loop_test(t, error_follows_the_tolerance, 0, 4);
     tcase_add_loop_test(t, a_row_that_blows_up_is_a_status, 0, 5);
     tcase_add_test(t, a_field_that_ends);
     tcase_add_test(t, limits_are_kept);
     tcase_add_test(t, error_width_leaves_columns_out);
+    tcase_add_loop_test(t, a_step_per_sample_needs_fewer_rows, 0, 3);
     tcase_add_loop_test(t, stages_that_do_not_count_are_evaluated_in_part, 0, 5);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
