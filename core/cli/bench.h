@@ -14,6 +14,10 @@ typedef struct BenchRow {
     size_t warm;       /* repetitions of the warm-up */
     double warm_ms, total_ms;
     gboolean warming;
+    gboolean profiled; /* `profile` is filled, over `profile_n` repetitions */
+    FmProfile profile;
+    guint64 profile_n;
+    double gemm_peak; /* 1e9 operations a second, all threads; measured when there is a profile */
 } BenchRow;
 
 typedef struct Bench {
@@ -23,6 +27,9 @@ typedef struct Bench {
 
 /* ---- cmd_bench.c ---- */
 
+GPtrArray *bench_rows_new(void); /* of BenchRow *, owned */
+/* Sorts the times, sets best and median. */
+void bench_row_finish(BenchRow *row);
 /* A new row of `b`; borrowed. */
 BenchRow *bench_row(Bench *b);
 /* Took a repetition `ms` milliseconds; TRUE: another one is wanted. The first ones are warm-up. The
@@ -32,9 +39,12 @@ gboolean bench_more(void *row, double ms);
 /* Adds "key value" to the row's description; takes over `value`. */
 void bench_detail(BenchRow *row, const char *key, char *value);
 
+/* ---- the benchmarks ---- */
+
 typedef struct Benchmark {
     const char *name, *summary;
     gboolean (*run)(Bench *b, GError **error);
+    gboolean profiles; /* knows --profile */
 } Benchmark;
 
 /* ---- bench_flow.c: with the parts of a run ---- */
@@ -48,6 +58,9 @@ gboolean bench_divergence(Bench *b, GError **error);
 /* ---- bench_kernel.c: single kernels, through plans; the program's start ---- */
 
 gboolean bench_gemm(Bench *b, GError **error);
+/* The highest rate of the matrix products of `bench gemm`, all threads, 1e9 operations a second; 0
+ * when they cannot run. Takes a few seconds. */
+double bench_gemm_peak(Bench *b);
 gboolean bench_conv(Bench *b, GError **error);
 gboolean bench_startup(Bench *b, GError **error);
 

@@ -72,9 +72,14 @@ bench_train_step(Bench *b, GError **error)
 {
     FmRun *run = open_run(b, error);
     BenchRow *row = run ? bench_row(b) : NULL;
+    FmProfile *profile = b->cli->profile && row ? &row->profile : NULL;
     const gboolean ok = run && write_step(b, run, row, error) &&
-                        fm_run_bench_step(run, bench_more, row, &row->flops, NULL, error);
+                        fm_run_bench_step(run, bench_more, row, &row->flops, profile, error);
 
+    if (ok && profile) {
+        row->profiled = TRUE;
+        row->profile_n = profile->calls[FM_WORK_OPTIMIZER];
+    }
     if (ok) {
         describe_run(row, run);
         bench_detail(row, "batch_size",
@@ -92,6 +97,26 @@ velocity_flops(const FmVelocity *velocity)
     return velocity ? fm_plan_flops(velocity->plan) : 0.0;
 }
 
+/* The plan's parts; what the solver does around it is the rest. Begins before the first repetition,
+ * and ends after the last, warm-up included. */
+static void
+profile_begin(const Bench *b, const FmVelocity *velocity)
+{
+    if (b->cli->profile && velocity)
+        fm_exec_profile_start(velocity->exec);
+}
+
+static void
+profile_end(const Bench *b, const FmVelocity *velocity, BenchRow *row)
+{
+    if (!b->cli->profile || !velocity)
+        return;
+    fm_exec_profile_read(velocity->exec, &row->profile);
+    row->profile.wall = (row->warm_ms + row->total_ms) * 1e-3;
+    row->profile_n = row->warm + row->ms->len;
+    row->profiled = TRUE;
+}
+
 static void
 describe_solve(BenchRow *row, FmFlow *flow, const FmSolveSummary *s)
 {
@@ -104,14 +129,17 @@ describe_solve(BenchRow *row, FmFlow *flow, const FmSolveSummary *s)
 }
 
 static gboolean
-sample_rounds(FmRun *run, FmFlow *flow, BenchRow *row, GError **error)
+sample_rounds(Bench *b, FmRun *run, FmFlow *flow, BenchRow *row, GError **error)
 {
     const size_t n = (size_t)run->config->samples;
     g_autofree int *labels = run->net_info.classes > 0 ? g_new(int, n) : NULL;
-    double *x = need("bench sample", n, run->data.D, error);
+    const gboolean solves = !fm__flow_is_map(flow);
+    const FmVelocity *velocity = solves ? fm__flow_velocity_plain(flow, error) : NULL;
+    double *x = !solves || velocity ? need("bench sample", n, run->data.D, error) : NULL;
     FmSolveSummary s = {0};
     gboolean ok = x != NULL;
 
+    profile_begin(b, velocity);
     for (size_t i = 0; ok && labels && i < n; i++)
         labels[i] = (int)(i % run->net_info.classes);
     for (gboolean go = TRUE; ok && go;) {
@@ -124,8 +152,8 @@ sample_rounds(FmRun *run, FmFlow *flow, BenchRow *row, GError **error)
     if (ok) {
         bench_detail(row, "samples", g_strdup_printf("%zu", n));
         describe_solve(row, flow, &s);
-        if (!fm__flow_is_map(flow))
-            row->flops = (double)s.nfe_total * velocity_flops(fm__flow_velocity_plain(flow, NULL));
+        row->flops = (double)s.nfe_total * velocity_flops(velocity);
+        profile_end(b, velocity, row);
     }
     fm_free(x);
     return ok;
@@ -137,7 +165,7 @@ bench_sample(Bench *b, GError **error)
     FmRun *run = open_run(b, error);
     FmFlow *flow = run ? fm_flow_from_run(run, error) : NULL;
     BenchRow *row = flow ? bench_row(b) : NULL;
-    const gboolean ok = flow && sample_rounds(run, flow, row, error);
+    const gboolean ok = flow && sample_rounds(b, run, flow, row, error);
 
     if (ok)
         describe_run(row, run);
@@ -146,13 +174,20 @@ bench_sample(Bench *b, GError **error)
     return ok;
 }
 
+/* Velocity and divergence; NULL and no error for a map. */
+static const FmVelocity *
+trace_velocity(FmFlow *flow, const FmLikelihood *how, GError **error)
+{
+    if (fm__flow_is_map(flow))
+        return NULL;
+    return how->trace == FM_TRACE_EXACT ? fm__flow_velocity_exact(flow, error)
+                                        : fm__flow_velocity_probed(flow, how->probes, error);
+}
+
 /* Of one evaluation of velocity and divergence, a row. */
 static double
-trace_flops(FmFlow *flow, const FmLikelihood *how)
+trace_flops(const FmVelocity *v, const FmLikelihood *how)
 {
-    const FmVelocity *v = how->trace == FM_TRACE_EXACT
-                              ? fm__flow_velocity_exact(flow, NULL)
-                              : fm__flow_velocity_probed(flow, how->probes, NULL);
     const size_t passes =
         v && how->trace == FM_TRACE_EXACT && v->K > 0 ? (v->D + v->K - 1) / v->K : 1;
 
@@ -160,15 +195,18 @@ trace_flops(FmFlow *flow, const FmLikelihood *how)
 }
 
 static gboolean
-likelihood_rounds(FmRun *run, FmFlow *flow, const FmLikelihood *how, BenchRow *row, GError **error)
+likelihood_rounds(Bench *b, FmRun *run, FmFlow *flow, const FmLikelihood *how, BenchRow *row,
+                  GError **error)
 {
     const size_t n = (size_t)run->config->eval_samples;
     g_autofree int *labels = run->net_info.classes > 0 ? g_new0(int, n) : NULL;
-    double *x = need("bench likelihood", n, run->data.D, error);
+    const FmVelocity *velocity = trace_velocity(flow, how, error);
+    double *x = velocity || fm__flow_is_map(flow) ? need("bench likelihood", n, run->data.D, error) : NULL;
     double *log_q = x ? need("bench likelihood", n, 1, error) : NULL;
     FmSolveSummary s = {0};
     gboolean ok = log_q && read_rows(run, "test", 0, n, x, labels, error);
 
+    profile_begin(b, velocity);
     for (gboolean go = TRUE; ok && go;) {
         const double start = cli_seconds();
 
@@ -179,8 +217,8 @@ likelihood_rounds(FmRun *run, FmFlow *flow, const FmLikelihood *how, BenchRow *r
         bench_detail(row, "points", g_strdup_printf("%zu", n));
         bench_detail(row, "likelihood", g_strdup(run->config->likelihood));
         describe_solve(row, flow, &s);
-        if (!fm__flow_is_map(flow))
-            row->flops = (double)s.nfe_total * trace_flops(flow, how);
+        row->flops = (double)s.nfe_total * trace_flops(velocity, how);
+        profile_end(b, velocity, row);
     }
     fm_free(x);
     fm_free(log_q);
@@ -199,7 +237,7 @@ bench_likelihood(Bench *b, GError **error)
 
     if (ok) {
         row = bench_row(b);
-        ok = likelihood_rounds(run, flow, &how, row, error);
+        ok = likelihood_rounds(b, run, flow, &how, row, error);
     }
     if (ok)
         describe_run(row, run);

@@ -170,20 +170,42 @@ gemm_row(Bench *b, GemmForm form, size_t rows, size_t width, int threads, GError
     return ok;
 }
 
+static const size_t gemm_size[][2] = {{64, 64},   {64, 128},  {64, 256},
+                                      {128, 512}, {256, 512}, {256, 1024}};
+
 gboolean
 bench_gemm(Bench *b, GError **error)
 {
-    static const size_t size[][2] = {{64, 64},   {64, 128},  {64, 256},
-                                     {128, 512}, {256, 512}, {256, 1024}};
     const int threads = all_threads(b);
     gboolean ok = TRUE;
 
-    for (size_t i = 0; ok && i < G_N_ELEMENTS(size); i++)
+    for (size_t i = 0; ok && i < G_N_ELEMENTS(gemm_size); i++)
         for (int t = 1; ok && t <= threads; t += MAX(threads - 1, 1)) {
-            ok = gemm_row(b, GEMM_VALUE, size[i][0], size[i][1], t, error) &&
-                 gemm_row(b, GEMM_WEIGHTS, size[i][0], size[i][1], t, error);
+            const size_t rows = gemm_size[i][0], width = gemm_size[i][1];
+
+            ok = gemm_row(b, GEMM_VALUE, rows, width, t, error) &&
+                 gemm_row(b, GEMM_WEIGHTS, rows, width, t, error);
         }
     return ok;
+}
+
+double
+bench_gemm_peak(Bench *b)
+{
+    Bench own = {.cli = b->cli, .rows = bench_rows_new()};
+    double peak = 0.0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(gemm_size); i++)
+        if (!gemm_row(&own, GEMM_VALUE, gemm_size[i][0], gemm_size[i][1], all_threads(b), NULL))
+            break;
+    for (guint i = 0; i < own.rows->len; i++) {
+        BenchRow *row = own.rows->pdata[i];
+
+        bench_row_finish(row);
+        peak = MAX(peak, row->flops / row->median * 1e-6);
+    }
+    g_ptr_array_unref(own.rows);
+    return peak;
 }
 
 /* ---- conv ---- */

@@ -5,13 +5,14 @@
 #include "flow/run.h"
 
 #include <json-glib/json-glib.h>
+#include <stdio.h>
 
 /* A parsed command line. Strings owned; NULL or negative: not given. */
 typedef struct Cli {
     const struct CliCommand *command;
     FmConfig *config; /* --config, then options on top */
     GPtrArray *args; /* positional arguments: char *, owned by argv */
-    gboolean json, quiet, verbose, force, log_density, help;
+    gboolean json, quiet, verbose, force, log_density, profile, help;
     char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape;
     gint64 trajectory;
     double time;
@@ -93,6 +94,12 @@ void metrics_print(GArray *metrics);
 void summary_json(JsonBuilder *b, const FmSolveSummary *s, gint64 n, double seconds);
 
 double cli_seconds(void); /* monotonic */
+
+/* ---- profile.c: where time went: per part, of n repetitions; peak: GEMM's rate in 1e9 operations a
+ * second, 0: not measured ---- */
+
+void profile_print(FILE *to, const FmProfile *profile, guint64 n, double peak);
+void profile_json(JsonBuilder *b, const FmProfile *profile, guint64 n, double peak); /* "profile" */
 
 /* ---- checks.c ---- */
 

@@ -7,14 +7,14 @@
 #include <string.h>
 
 static const Benchmark benchmarks[] = {
-    {"train-step", "a whole step: batch, coupling, path, forward, backward, clip, optimizer, EMA", bench_train_step},
-    {"sample", "--samples rows from noise to data", bench_sample},
-    {"likelihood", "log-densities of --eval-samples points of the data", bench_likelihood},
-    {"coupling", "pairs of one batch (--coupling, else ot)", bench_coupling},
-    {"divergence", "each --divergence (else knn-kl) between --eval-samples and --samples points", bench_divergence},
-    {"gemm", "matrix products at several shapes, one thread and all", bench_gemm},
-    {"conv", "convolution and its two adjoints at several shapes", bench_conv},
-    {"startup", "the program's start, up to a list of its plugins", bench_startup},
+    {"train-step", "a whole step: batch, coupling, path, forward, backward, clip, optimizer, EMA", bench_train_step, TRUE},
+    {"sample", "--samples rows from noise to data", bench_sample, TRUE},
+    {"likelihood", "log-densities of --eval-samples points of the data", bench_likelihood, TRUE},
+    {"coupling", "pairs of one batch (--coupling, else ot)", bench_coupling, FALSE},
+    {"divergence", "each --divergence (else knn-kl) between --eval-samples and --samples points", bench_divergence, FALSE},
+    {"gemm", "matrix products at several shapes, one thread and all", bench_gemm, FALSE},
+    {"conv", "convolution and its two adjoints at several shapes", bench_conv, FALSE},
+    {"startup", "the program's start, up to a list of its plugins", bench_startup, FALSE},
 };
 
 /* Milliseconds: warm-up at least, a repetition that needs none, a benchmark at least and at most. */
@@ -46,6 +46,12 @@ bench_row_free(void *row_)
     g_free(row);
 }
 
+GPtrArray *
+bench_rows_new(void)
+{
+    return g_ptr_array_new_with_free_func(bench_row_free);
+}
+
 BenchRow *
 bench_row(Bench *b)
 {
@@ -66,6 +72,7 @@ bench_more(void *row_, double ms)
     BenchRow *row = row_;
 
     if (row->warming && ms < BENCH_NO_WARM) {
+        row->warm++;
         row->warm_ms += ms;
         row->warming = row->warm_ms < BENCH_WARM;
         return TRUE;
@@ -93,7 +100,7 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void
+void
 bench_row_finish(BenchRow *row)
 {
     const double *ms = (const double *)(const void *)row->ms->data;
@@ -139,6 +146,8 @@ bench_json(JsonBuilder *json, const char *name, const BenchRow *row)
     out_int(json, "peak_memory_bytes", (gint64)peak_memory());
     if (row->flops > 0)
         out_real(json, "gflops", bench_rate(row));
+    if (row->profiled)
+        profile_json(json, &row->profile, row->profile_n, row->gemm_peak);
     json_builder_end_object(json);
 }
 
@@ -151,19 +160,27 @@ bench_print(const char *name, const BenchRow *row)
     for (guint i = 0; i + 1 < row->detail->len; i += 2)
         printf(" %s=%s", (char *)row->detail->pdata[i], (char *)row->detail->pdata[i + 1]);
     putchar('\n');
+    if (row->profiled)
+        profile_print(stdout, &row->profile, row->profile_n, row->gemm_peak);
 }
 
 /* ---- the command ---- */
 
 static gboolean
-check_name(const char *name, GError **error)
+check_name(const char *name, gboolean profile, GError **error)
 {
     const char *names[G_N_ELEMENTS(benchmarks) + 1] = {NULL};
     g_autofree char *all = NULL;
     const char *near;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(benchmarks); i++)
+    for (size_t i = 0; i < G_N_ELEMENTS(benchmarks); i++) {
         names[i] = benchmarks[i].name;
+        if (profile && name && strcmp(name, names[i]) == 0 && !benchmarks[i].profiles) {
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                        "option --profile does not apply to 'bench %s', only to train-step, sample and likelihood", name);
+            return FALSE;
+        }
+    }
     if (!name || g_strv_contains(names, name))
         return TRUE;
     near = fm_error_suggest(name, names);
@@ -183,6 +200,8 @@ bench_one(Bench *b, const Benchmark *which, JsonBuilder *json, GError **error)
         BenchRow *row = b->rows->pdata[i];
 
         bench_row_finish(row);
+        if (row->profiled)
+            row->gemm_peak = bench_gemm_peak(b);
         if (b->cli->json)
             bench_json(json, which->name, row);
         else
@@ -201,13 +220,13 @@ cmd_bench(Cli *cli, GError **error)
     Bench b = {.cli = cli};
     gboolean ok = TRUE;
 
-    if (!check_name(name, error))
+    if (!check_name(name, cli->profile, error))
         return -1;
     out_header(json, cli, "ok");
     out_array(json, "bench");
     if (!cli->json)
         printf("%-12s %10s %10s %7s %9s  (ms)\n", "name", "best", "median", "n", "gflops");
-    b.rows = g_ptr_array_new_with_free_func(bench_row_free);
+    b.rows = bench_rows_new();
     for (size_t i = 0; ok && i < G_N_ELEMENTS(benchmarks); i++)
         if (!name || strcmp(name, benchmarks[i].name) == 0)
             ok = bench_one(&b, &benchmarks[i], json, error);

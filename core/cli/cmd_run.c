@@ -65,6 +65,8 @@ result_json(Cli *cli, FmRun *run, Outcome *o, const char *status)
         out_int(b, "peak_memory_bytes", (gint64)peak_memory());
         json_builder_end_object(b);
     }
+    if (run->profile && o->trained)
+        profile_json(b, &o->train.profile, o->train.profile.calls[FM_WORK_OPTIMIZER], 0);
     if (o->sampled)
         summary_json(b, &o->summary, (gint64)o->n_samples, o->sample_seconds);
     metrics_json(b, o->metrics);
@@ -197,6 +199,8 @@ print_outcome(FmRun *run, Outcome *o)
         printf("trained %llu steps of %llu rows in %.1f s (%.3g ms a step), loss %.4f to %.4f\n",
                (unsigned long long)o->train.steps, (unsigned long long)o->train.batch_size,
                o->train.seconds, o->train.ms_per_step, o->train.loss_first, o->train.loss_last);
+    if (run->profile && o->trained)
+        profile_print(stdout, &o->train.profile, o->train.profile.calls[FM_WORK_OPTIMIZER], 0);
     if (o->train.skipped_steps > 0)
         printf("skipped %llu steps whose loss or gradient was not finite\n",
                (unsigned long long)o->train.skipped_steps);
@@ -278,6 +282,7 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
         g_ptr_array_add(o->files, (char *)written[1]);
         return fm_run_save(run, error);
     }
+    run->profile = cli->profile;
     if (!fm_run_train(run, progress_step, progress, &o->train, error))
         return FALSE;
     o->trained = TRUE;

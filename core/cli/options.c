@@ -67,6 +67,7 @@ static const Opt opts[] = {
     {"time", "T", "time in [0, 1]", CLI_VELOCITY, OPT_REAL, CLI(time), 0, 1},
     {"data-shape", "H,W,C", "shape of a point", CLI_IMPORT, OPT_TEXT, CLI(data_shape)},
     {"repeat", "N", "repetitions", CLI_BENCH, OPT_INT, CLI(repeat), 1, 1e7},
+    {"profile", NULL, "print where the time goes, part by part", CLI_TRAIN | CLI_BENCH, OPT_FLAG, CLI(profile)},
     {"out", "PATH", "run directory, or file to write", CLI_OUT, OPT_TEXT, CLI(out)},
     {"force", NULL, "write into a directory that is not empty", CLI_OUT, OPT_FLAG, CLI(force)},
     {"config", "FILE", "read options from a key file; the command line wins", CLI_TRAIN, OPT_TEXT, CLI(config_file)},

@@ -78,6 +78,10 @@ expect 2 "expected bspline" "$fm" study tv-rate --dataset moons --out "$dir/tv"
 expect 0 "minimax -s/(2s+d) = -0.333 at s = 1, d = 1" "$fm" study tv-rate --steps 20 --dataset bspline:dim=1,degree=1 \
     --net mlp:width=8,depth=1 --quiet --force --out "$dir/tv"
 [ -s "$dir/tv/tv-rate.svg" ] && [ -s "$dir/tv/result.json" ] || fail "files of a study"
+expect 0 "optimizer" "$fm" bench train-step --dataset moons --batch-size 16 --repeat 2 --profile
+expect 0 "of the GEMM peak" "$fm" bench sample --dataset moons --samples 16 --repeat 1 --profile
+expect 2 "does not apply" "$fm" bench coupling --dataset moons --repeat 1 --profile
+expect 0 '"name" : "optimizer"' "$fm" train --dataset moons --steps 5 --profile --json --out "$dir/profiled"
 expect 2 "did you mean 'gemm'" "$fm" bench gemn
 expect 0 "" "$fm" import "$dir/a/model.safetensors" --net mlp --data-shape 2 --out "$dir/i"
 [ -s "$dir/i/model.safetensors" ] || fail "import wrote no weights"
