@@ -5,6 +5,7 @@
 #include "flow/loss.h"
 #include "flow/state.h"
 #include "flow/velocity.h"
+#include "graph/node.h"
 
 #include <math.h>
 #include <string.h>
@@ -296,13 +297,39 @@ fm__run_loss(const FmRun *run, FmGraph **graph, GError **error)
     return NULL;
 }
 
+/* A file that holds at most `most` weights must not make a net of any size. */
 static gboolean
-run_init_weights(FmRun *run, GError **error)
+run_weights_fit(const FmGraph *graph, size_t most, GError **error)
+{
+    size_t want = 0;
+
+    for (guint i = 0; i < graph->nodes->len; i++) {
+        const FmNode *node = g_ptr_array_index(graph->nodes, i);
+        if (node->op == FM_OP_PARAM)
+            want += fm_shape_size(&node->shape);
+    }
+    if (want <= most)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
+                "the net has %" G_GSIZE_FORMAT " weights, the file with them holds at most %"
+                G_GSIZE_FORMAT, want, most);
+    return FALSE;
+}
+
+/* `weights`: the file that they will be loaded from, or NULL. */
+static gboolean
+run_init_weights(FmRun *run, const char *weights, GError **error)
 {
     FmGraph *graph = NULL;
+    size_t most = G_MAXSIZE;
 
-    if (fm__run_loss(run, &graph, error) == NULL)
+    if ((weights != NULL && !fm__model_room(weights, &most, error)) ||
+        fm__run_loss(run, &graph, error) == NULL)
         return FALSE;
+    if (!run_weights_fit(graph, most, error)) {
+        fm_graph_free(graph);
+        return FALSE;
+    }
     run->params = fm_params_new(graph, run->config->dtype, (guint64)run->config->seed, error);
     fm_graph_free(graph);
     return run->params != NULL;
@@ -345,7 +372,7 @@ fm_run_new(const FmConfig *config, GError **error)
     if (run->config->seed < 0)
         run->config->seed = 0;
     if (run_open_data(run, error) && run_open_source(run, error) && run_open_parts(run, error) &&
-        run_standardise(run, error) && run_init_weights(run, error) && run_calibrate(run, error))
+        run_standardise(run, error) && run_init_weights(run, NULL, error) && run_calibrate(run, error))
         return run;
     fm_run_free(run);
     return NULL;
@@ -377,16 +404,18 @@ fm_run_load(const char *dir, GError **error)
         if (!run_open_data(run, NULL)) {
             g_clear_pointer(&run->plugin[FM_KIND_DATASET], fm_plugin_free);
             run->data = saved;
-        } else if (run->data.D != saved.D) {
+        } else if (run->data.ndim != saved.ndim ||
+                   memcmp(run->data.dim, saved.dim, (size_t)saved.ndim * sizeof *saved.dim) != 0) {
             g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                        "dataset '%s' has %" G_GSIZE_FORMAT " dimensions now, the run '%s' was "
-                        "trained with %" G_GSIZE_FORMAT, run->config->spec[FM_KIND_DATASET],
-                        run->data.D, dir, saved.D);
+                        "dataset '%s' has points of %" G_GSIZE_FORMAT " values in %d axes now, the run "
+                        "'%s' was trained with %" G_GSIZE_FORMAT " in %d",
+                        run->config->spec[FM_KIND_DATASET], run->data.D, run->data.ndim, dir, saved.D,
+                        saved.ndim);
             goto fail;
         }
     }
-    if (run_open_source(run, error) && run_open_parts(run, error) && run_init_weights(run, error) &&
-        fm__model_load_weights(run, model, FALSE, error))
+    if (run_open_source(run, error) && run_open_parts(run, error) &&
+        run_init_weights(run, model, error) && fm__model_load_weights(run, model, FALSE, error))
         return run;
 fail:
     fm_run_free(run);
@@ -402,8 +431,8 @@ fm_run_import(const FmConfig *config, const FmDataInfo *data, const char *weight
     if (run->config->seed < 0)
         run->config->seed = 0;
     run_identity(run);
-    if (run_open_source(run, error) && run_open_parts(run, error) && run_init_weights(run, error) &&
-        fm__model_load_weights(run, weights, TRUE, error))
+    if (run_open_source(run, error) && run_open_parts(run, error) &&
+        run_init_weights(run, weights, error) && fm__model_load_weights(run, weights, TRUE, error))
         return run;
     fm_run_free(run);
     return NULL;

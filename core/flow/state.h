@@ -36,6 +36,8 @@ gboolean fm__checkpoint_load(FmRun *run, FmTrainState *state, GError **error);
 gboolean fm__model_save(const FmRun *run, GError **error);
 /* What the metadata of dir/model.safetensors say about data and standardisation. */
 gboolean fm__model_load_info(FmRun *run, GError **error);
+/* The most weights that a file can hold. */
+gboolean fm__model_room(const char *file, size_t *weights, GError **error);
 gboolean fm__model_load_weights(FmRun *run, const char *file, gboolean foreign, GError **error);
 
 #endif
