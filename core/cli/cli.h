@@ -13,7 +13,7 @@ typedef struct Cli {
     FmConfig *config; /* --config, then options on top */
     GPtrArray *args; /* positional arguments: char *, owned by argv */
     gboolean json, quiet, verbose, force, log_density, profile, help;
-    char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape;
+    char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score;
     gint64 trajectory;
     double time;
     gint64 repeat;

@@ -45,7 +45,7 @@ points_open(Points *p, Cli *cli, GError **error)
 }
 
 static int
-finish(Cli *cli, const char *file, size_t n, const FmSolveSummary *s)
+finish(Cli *cli, const char *file, const char *second, size_t n, const FmSolveSummary *s)
 {
     if (cli->json) {
         g_autoptr(JsonBuilder) b = json_builder_new();
@@ -58,11 +58,13 @@ finish(Cli *cli, const char *file, size_t n, const FmSolveSummary *s)
             out_real(b, "nfe_mean", s->nfe_mean);
         out_array(b, "files");
         json_builder_add_string_value(b, file);
+        if (second)
+            json_builder_add_string_value(b, second);
         json_builder_end_array(b);
         text = out_finish(b);
         puts(text);
     } else if (!g_str_equal(file, "-")) {
-        printf("%zu rows in %s\n", n, file);
+        printf("%zu rows in %s%s%s\n", n, file, second ? " and " : "", second ? second : "");
     }
     return 0;
 }
@@ -72,7 +74,7 @@ int
 cmd_density(Cli *cli, GError **error)
 {
     g_auto(Points) p = {0};
-    g_autoptr(FmArray) log_q = NULL;
+    g_autoptr(FmArray) log_q = NULL, score = NULL;
     const char *out = cli->out ? cli->out : "log_density.npy";
     FmLikelihood how = {0};
     const FmLikelihood *method = NULL;
@@ -86,12 +88,19 @@ cmd_density(Cli *cli, GError **error)
         method = &how;
     }
     log_q = fm_array_new(FM_F64, 1, &p.n, error);
-    if (!log_q ||
-        !fm_flow_log_density(p.flow, p.n, p.x->data, p.labels, method, log_q->data, NULL, &summary,
-                             error) ||
-        !cli_save_points(out, NULL, FM_F64, p.n, 1, log_q->data, error))
+    score = cli->score ? fm_array_new(FM_F64, 2, (const size_t[]){p.n, p.D}, error) : NULL;
+    if (!log_q || (cli->score && !score) ||
+        (score && !fm_flow_score(p.flow, p.n, p.x->data, p.labels, log_q->data, score->data, &summary,
+                                 error)))
         return -1;
-    return finish(cli, out, p.n, &summary);
+    /* The score comes with the exact log-density; another estimate takes its own way. */
+    if ((!score || method) && !fm_flow_log_density(p.flow, p.n, p.x->data, p.labels, method,
+                                                   log_q->data, NULL, &summary, error))
+        return -1;
+    if (!cli_save_points(out, NULL, FM_F64, p.n, 1, log_q->data, error) ||
+        (score && !cli_save_points(cli->score, &p.run->data, FM_F64, p.n, p.D, score->data, error)))
+        return -1;
+    return finish(cli, out, cli->score, p.n, &summary);
 }
 
 int
@@ -116,5 +125,5 @@ cmd_velocity(Cli *cli, GError **error)
         !cli_save_points(out, &p.run->data, FM_F64, p.n, p.D, v->data, error) ||
         (div && !cli_save_points(cli->div, NULL, FM_F64, p.n, 1, div->data, error)))
         return -1;
-    return finish(cli, out, p.n, NULL);
+    return finish(cli, out, cli->div, p.n, NULL);
 }

@@ -62,6 +62,7 @@ static const Opt opts[] = {
     {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_INT, CONFIG(eval_samples), 2, 1e9},
     {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N] or none", CLI_EVAL | CLI_DENSITY, OPT_TEXT, CONFIG(likelihood)},
     {"dequant", "K", "dequantisation draws an image", CLI_EVAL, OPT_INT, CONFIG(dequant), 1, 1e5},
+    {"score", "FILE", "also write grad log q_1", CLI_DENSITY, OPT_TEXT, CLI(score)},
     {"split", "NAME", "train, valid, test or all", CLI_SPLIT, OPT_TEXT, CLI(split)},
     {"div", "FILE", "also write the exact divergence", CLI_VELOCITY, OPT_TEXT, CLI(div)},
     {"time", "T", "time in [0, 1]", CLI_VELOCITY, OPT_REAL, CLI(time), 0, 1},
@@ -102,7 +103,7 @@ void
 cli_free(Cli *cli)
 {
     char **texts[] = {&cli->out, &cli->resume, &cli->config_file, &cli->init, &cli->labels,
-                      &cli->div, &cli->split, &cli->data_shape};
+                      &cli->div, &cli->split, &cli->data_shape, &cli->score};
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(*texts[i]);

@@ -58,6 +58,12 @@ gboolean fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int 
                              const FmLikelihood *how, double *log_q, double *z,
                              FmSolveSummary *summary, GError **error);
 
+/* grad log q_1 (n, D) at x (n, D), data units, and log q_1 (n) when not NULL: exact divergence, in
+ * double whatever the run's dtype; accurate as the solver's tolerance. NaN for rows that the solver
+ * could not bring back. Cost per row: D tangents, forward and in reverse. */
+gboolean fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double *log_q,
+                       double *score, FmSolveSummary *summary, GError **error);
+
 /* nll (n) in nats of quantised data, -log mean_k q(x_k) + D log(levels), by K draws of uniform
  * dequantisation noise: x_k = (x (levels - 1) + u) / levels. Bits per dimension: nll / (D log 2).
  * FM_ERROR_UNSUPPORTED for continuous data. */
