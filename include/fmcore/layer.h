@@ -37,7 +37,7 @@ FmNode *fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu)
  * of each: "group_norm_stats" (x) to (B, 2, G); "group_norm_apply" (x, stats, weight, bias);
  * "group_norm_sums" (x, stats, weight, bias, cot) to (B, 2, C), the gradients of weight and bias of
  * each row; "group_norm_dx" (x, stats, weight, bias, cot, sums), the gradient of x.
- * The composites "softmax" (x), "attention" (q, k, v) and "softplus" (x) have none. */
+ * The composites "softmax" (x) and "softplus" (x) have no attributes. */
 typedef struct FmAttrGroupNorm {
     guint32 groups, silu;
     double eps;
@@ -47,6 +47,13 @@ FmNode *fm_layer_norm(FmNode *x, const char *name);
 
 /* softmax(q k^T / sqrt(d)) v for (B, heads, tokens, d). */
 FmNode *fm_attention(FmNode *q, FmNode *k, FmNode *v);
+/* The same of qkv (B, tokens, 3 C) with C = heads d, to (B, tokens, C): channels are (heads, 3, d),
+ * or (3, heads, d) when `split`. Nothing of tokens x tokens is kept for the gradient. */
+FmNode *fm_attention_qkv(FmNode *qkv, size_t heads, gboolean split);
+/* Attributes of the composites "attention" (qkv) and "attention_vjp" (qkv, cot), the gradient. */
+typedef struct FmAttrAttention {
+    guint32 heads, split;
+} FmAttrAttention;
 
 /* Sinusoidal features of t (B): (B, dim). freq_i = max_period^(-i/half): [cos | sin] as in ADM's
  * timestep_embedding. t is multiplied by `scale` first. */

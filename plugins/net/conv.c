@@ -130,23 +130,6 @@ conv_tokens(FmNode *x, const char *name, const char *part, size_t out, gboolean 
     return fm_add(fm_matmul(x, fm_transpose(w)), c);
 }
 
-/* Part i (q, k, v) of qkv (B, T, 3 C) as (B, heads, T, C / heads). */
-static FmNode *
-conv_split(const Conv *self, FmNode *qkv, size_t T, size_t C, size_t heads, size_t i)
-{
-    const size_t rows = qkv ? fm_node_shape(qkv)->rows : 1, d = C / heads;
-    FmNode *part;
-
-    if (self->new_attention_order) {
-        part = fm_slice(qkv, 1, i * C, C);
-        part = fm_reshape(part, rows, 3, (size_t[]){T, heads, d});
-    } else {
-        part = fm_reshape(qkv, rows, 4, (size_t[]){T, heads, 3, d});
-        part = fm_reshape(fm_slice(part, 2, i, 1), rows, 3, (size_t[]){T, heads, d});
-    }
-    return fm_permute(part, (int[]){1, 0, 2});
-}
-
 /* AttentionBlock: x + proj_out(attention(qkv(norm x))) over the T = H W pixels. */
 static FmNode *
 conv_attention(ConvBuild *b, FmNode *x)
@@ -173,9 +156,7 @@ conv_attention(ConvBuild *b, FmNode *x)
     }
     h = fm_reshape(conv_norm(b, x, name, ".norm", FALSE), s.rows, 2, (size_t[]){T, C});
     qkv = conv_tokens(h, name, ".qkv", 3 * C, FALSE);
-    h = fm_attention(conv_split(self, qkv, T, C, heads, 0), conv_split(self, qkv, T, C, heads, 1),
-                     conv_split(self, qkv, T, C, heads, 2));
-    h = fm_reshape(fm_permute(h, (int[]){1, 0, 2}), s.rows, 2, (size_t[]){T, C});
+    h = fm_attention_qkv(qkv, heads, self->new_attention_order);
     h = conv_tokens(h, name, ".proj_out", C, TRUE);
     return fm_add(x, fm_reshape(h, s.rows, 3, s.dim));
 }

@@ -43,6 +43,27 @@ build_softmax(FmNode *x, const Subject *s)
     return fm_softmax(x);
 }
 
+/* x (1, T, 3 C) */
+static FmNode *
+build_attention(FmNode *x, const Subject *s)
+{
+    x = fm_reshape(x, 1, 2, s->dim + 1);
+    return fm_attention_qkv(x, s->parts, s->flag);
+}
+
+/* x (3 heads, T, d) */
+static FmNode *
+build_attention_apart(FmNode *x, const Subject *s)
+{
+    FmNode *part[3];
+
+    for (size_t i = 0; i < 3; i++)
+        part[i] = fm_slice(x, 0, i * s->parts, s->parts);
+    if (s->flag) /* fewer queries than keys */
+        part[0] = fm_slice(part[0], 1, 0, s->dim[1] - 1);
+    return fm_attention(part[0], part[1], part[2]);
+}
+
 static const Subject subjects[] = {
     {"one number", build_group_norm, {1, 1, 1}, 1, FALSE},
     {"one number, silu", build_group_norm, {1, 1, 1}, 1, TRUE},
@@ -55,6 +76,13 @@ static const Subject subjects[] = {
     {"layer norm of 5", build_layer_norm, {3, 7, 5}, 1, FALSE},
     {"layer norm of 33", build_layer_norm, {1, 3, 33}, 1, FALSE},
     {"softmax of 31", build_softmax, {2, 3, 31}, 1, FALSE},
+    {"attention, 1 token", build_attention, {1, 1, 3}, 1, FALSE},
+    {"attention, 7 tokens", build_attention, {1, 7, 18}, 2, FALSE},
+    {"attention, 7 tokens, split", build_attention, {1, 7, 18}, 3, TRUE},
+    {"attention, 33 tokens", build_attention, {1, 33, 24}, 1, FALSE},
+    {"attention, 131 tokens", build_attention, {1, 131, 30}, 2, TRUE},
+    {"attention, q, k and v apart", build_attention_apart, {6, 7, 5}, 2, FALSE},
+    {"attention, fewer queries", build_attention_apart, {6, 7, 5}, 2, TRUE},
     {"softmax of 1", build_softmax, {1, 7, 1}, 1, FALSE},
 };
 

@@ -42,17 +42,24 @@ dnnl_single_end(int threads)
 }
 
 gboolean
-cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-               const float *b, float beta, float *c)
+cpu_dnnl_sgemm_steps(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
+                     const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
+                     size_t ldc)
 {
     const int threads = dnnl_single_begin();
     const dnnl_status_t status =
         dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n, (dnnl_dim_t)k,
-                   alpha, a, (dnnl_dim_t)(ta ? m : k), b, (dnnl_dim_t)(tb ? k : n), beta, c,
-                   (dnnl_dim_t)n);
+                   alpha, a, (dnnl_dim_t)lda, b, (dnnl_dim_t)ldb, beta, c, (dnnl_dim_t)ldc);
 
     dnnl_single_end(threads);
     return status == dnnl_success;
+}
+
+gboolean
+cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+               const float *b, float beta, float *c)
+{
+    return cpu_dnnl_sgemm_steps(ta, tb, m, n, k, alpha, a, ta ? m : k, b, tb ? k : n, beta, c, n);
 }
 
 /* ---- descriptors: 2.x has structs, 3.x handles ---- */

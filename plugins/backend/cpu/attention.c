@@ -1,0 +1,129 @@
+/* attention.c: softmax, and self-attention by blocks of query rows.
+ *
+ * A block's scores S (R, T) = q k^T / sqrt(d) stay in the second-level cache: E = exp(S - max) with
+ * its row sums Z gives out = E v / Z. The gradient makes E again; with P = E / Z and c = d out:
+ *   dP = c v^T    D = rowsum(P dP)    dS = P (dP - D) / sqrt(d)
+ *   dq = dS k     dk = dS^T q         dv = P^T c
+ * Formulas: core/graph/attention.c. */
+#include "cpu.h"
+
+#include <cblas.h>
+#include <fmcore/layer.h>
+#include <math.h>
+#include <string.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math", "fp-contract=fast")
+#define IVDEP _Pragma("GCC ivdep")
+#else
+#define IVDEP
+#endif
+
+#define ATTENTION_BLOCK 64 /* query rows */
+
+/* One head of one row of the batch: where its first token lies, and from token to token. */
+typedef struct Head {
+    size_t T, d;
+    size_t q, k, v, step; /* in qkv */
+    size_t out, out_step; /* in (B, T, C) */
+} Head;
+
+static Head
+head_of(const FmShape *qkv, const FmAttrAttention *attrs, size_t i)
+{
+    const size_t C = qkv->dim[1] / 3, d = C / attrs->heads;
+    Head h = {.T = qkv->dim[0], .d = d, .step = 3 * C, .out = i * d, .out_step = C};
+
+    h.q = attrs->split ? i * d : 3 * i * d;
+    h.k = attrs->split ? C + i * d : (3 * i + 1) * d;
+    h.v = attrs->split ? 2 * C + i * d : (3 * i + 2) * d;
+    return h;
+}
+
+/* E and, for the gradient, dP; then row sums and c / Z. */
+static size_t
+attention_scratch(const FmKernelShapes *s)
+{
+    const Head h = head_of(s->in[0], s->attrs, 0);
+    const size_t R = MIN(h.T, ATTENTION_BLOCK), size = sizeof(double);
+
+    return 2 * cpu_align(R * h.T * size) + cpu_align(R * size) + cpu_align(R * h.d * size);
+}
+
+/* c (m, n) = alpha a b + beta c, each with its own step between rows. */
+CPU_INLINE gboolean
+gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+         size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc)
+{
+#ifdef HAVE_ONEDNN
+    return cpu_dnnl_sgemm_steps(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+#else
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
+                (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+    return TRUE;
+#endif
+}
+
+CPU_INLINE gboolean
+gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+         size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc)
+{
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
+                (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+    return TRUE;
+}
+
+/* e^x for x <= 0, not below e^-87: fewer operations than the general function. */
+#include "math_f32.inc"
+#include "math_f64.inc"
+
+CPU_INLINE float
+exp_down_f32(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
+    float n, r, p;
+    guint32 k;
+
+    x = x < -87.0f ? -87.0f : x;
+    n = x * 1.44269504088896341f + magic;
+    k = bits_f32(n) - 0x4B400000u + 127u;
+    n -= magic;
+    r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    return p * float_of_f32(k << 23);
+}
+
+#define exp_down_f64 m_exp_f64
+
+#define T_ float
+#define NAME(x) x##_f32
+#include "attention.inc"
+#undef T_
+#undef NAME
+#define T_ double
+#define NAME(x) x##_f64
+#include "attention.inc"
+#undef T_
+#undef NAME
+
+#define ROW(op)                                                                                    \
+    {                                                                                              \
+#op, {.run = op##_f32, .scratch = attention_scratch },                                     \
+        {                                                                                          \
+            .run = op##_f64, .scratch = attention_scratch                                          \
+        }                                                                                          \
+    }
+
+const CpuEntry cpu_attention_table[] = {
+    ROW(attention),
+    ROW(attention_vjp),
+    {"softmax", {.run = softmax_f32}, {.run = softmax_f64}},
+    {NULL},
+};
