@@ -13,7 +13,7 @@ typedef struct Cli {
     FmConfig *config; /* --config, then options on top */
     GPtrArray *args; /* positional arguments: char *, owned by argv */
     gboolean json, quiet, verbose, force, log_density, profile, help;
-    char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score;
+    char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score, *plugin_path;
     gint64 trajectory;
     double time;
     gint64 repeat;
@@ -30,7 +30,7 @@ typedef struct CliCommand {
 } CliCommand;
 
 enum { /* groups of options */
-       CLI_COMMON = 1, /* --json --quiet --verbose --threads --seed --plugin-path --backend */
+       CLI_COMMON = 1, /* --json --quiet --plugin-path --help: of every command */
        CLI_MODEL = 2, /* --dataset, --net, --dtype, ... */
        CLI_TRAIN = 4, /* --steps, --lr, ... */
        CLI_SAMPLE = 8, /* --solver, --samples, --init, ... */
@@ -44,7 +44,12 @@ enum { /* groups of options */
        CLI_SPLIT = 2048, /* --split */
        CLI_MEASURE = 4096, /* --divergence */
        CLI_DENSITY = 8192, /* --likelihood at given points */
-       CLI_VELOCITY = 16384 /* --time, --div */
+       CLI_VELOCITY = 16384, /* --time, --div */
+       CLI_SEED = 32768, /* --seed */
+       CLI_THREADS = 1 << 18, /* --threads */
+       CLI_COMPUTE = CLI_SEED | CLI_THREADS,
+       CLI_KERNELS = 65536, /* --backend */
+       CLI_DATA = 131072 /* --dataset of another than the run's own */
 };
 
 extern const CliCommand cli_commands[]; /* name NULL closes */
@@ -118,7 +123,22 @@ gboolean cli_likelihood(const char *text, guint64 seed, FmLikelihood *how, GErro
 gboolean evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples,
                   size_t n_samples, GArray *metrics, GError **error);
 
+/* -log q of n points as the metric "nll". */
+void evaluate_nll(const double *log_q, size_t n, const FmLikelihood *how, const FmSolveSummary *s,
+                  double seconds, GArray *metrics);
+/* What evaluate() would need but cannot have: to be asked before hours of training. */
+gboolean evaluate_check(const FmRun *run, const char *split, GError **error);
+
 /* ---- files ---- */
+
+/* A run and its flow with the solver, threads and backend of the command line; *run is owned by the
+ * caller and outlives the flow. */
+FmFlow *cli_open_flow(const Cli *cli, const char *dir, FmRun **run, GError **error);
+
+/* May `file` be written as an array? Asked before the work that fills it. */
+gboolean cli_check_out(const Cli *cli, const char *file, GError **error);
+/* Do n rows of `bytes` each fit in the memory that is free? */
+gboolean cli_check_memory(const char *what, double n, double bytes, GError **error);
 
 /* An array as (n, D) doubles, finite; D = 0: any. */
 FmArray *cli_load_points(const char *file, size_t D, GError **error);

@@ -1,5 +1,6 @@
 /* cmd_density.c: `density` and `velocity` at the points of a file. */
 #include "cli/cli.h"
+#include "flow/integrate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,27 +26,22 @@ points_clear(Points *p)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Points, points_clear)
 
 static gboolean
-points_open(Points *p, Cli *cli, GError **error)
+points_open(Points *p, Cli *cli, const char *out, GError **error)
 {
-    p->run = fm_run_load(cli->args->pdata[0], error);
-    p->flow = p->run ? fm_flow_from_run(p->run, error) : NULL;
-    if (!p->flow)
-        return FALSE;
-    if (cli_given(cli, "threads"))
-        fm_flow_set_threads(p->flow, cli->config->threads);
-    if (cli_given(cli, "solver") &&
-        !fm_flow_set_solver(p->flow, cli->config->spec[FM_KIND_SOLVER], error))
+    p->flow = cli_open_flow(cli, cli->args->pdata[0], &p->run, error);
+    if (!p->flow || !cli_check_out(cli, out, error))
         return FALSE;
     p->D = fm_flow_dim(p->flow);
     p->x = cli_load_points(cli->args->pdata[1], p->D, error);
     if (!p->x)
         return FALSE;
     p->n = fm_array_rows(p->x);
-    return cli_parse_labels(cli->labels, p->n, p->run->data.classes, &p->labels, error);
+    return cli_parse_labels(cli->labels, p->n, p->run->net_info.classes, &p->labels, error);
 }
 
+/* files: NULL-terminated; metrics NULL: none */
 static int
-finish(Cli *cli, const char *file, const char *second, size_t n, const FmSolveSummary *s)
+finish(Cli *cli, const char *const *files, size_t n, const FmSolveSummary *s, GArray *metrics)
 {
     if (cli->json) {
         g_autoptr(JsonBuilder) b = json_builder_new();
@@ -56,17 +52,43 @@ finish(Cli *cli, const char *file, const char *second, size_t n, const FmSolveSu
         out_int(b, "n", (gint64)n);
         if (s)
             out_real(b, "nfe_mean", s->nfe_mean);
+        if (metrics)
+            metrics_json(b, metrics);
         out_array(b, "files");
-        json_builder_add_string_value(b, file);
-        if (second)
-            json_builder_add_string_value(b, second);
+        for (size_t i = 0; files[i]; i++)
+            json_builder_add_string_value(b, files[i]);
         json_builder_end_array(b);
         text = out_finish(b);
         puts(text);
-    } else if (!g_str_equal(file, "-")) {
-        printf("%zu rows in %s%s%s\n", n, file, second ? " and " : "", second ? second : "");
+    } else if (!g_str_equal(files[0], "-") && !(files[1] && g_str_equal(files[1], "-"))) {
+        printf("%zu rows in %s%s%s\n", n, files[0], files[1] ? " and " : "", files[1] ? files[1] : "");
+        if (metrics)
+            metrics_print(metrics);
     }
     return 0;
+}
+
+/* Two outputs: both may be written, and not both to standard output. */
+static gboolean
+check_second(const Cli *cli, const char *option, const char *file, const char *out, GError **error)
+{
+    if (file && g_str_equal(file, "-") && g_str_equal(out, "-")) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "--out and --%s cannot both be '-': standard output holds one array", option);
+        return FALSE;
+    }
+    return !file || cli_check_out(cli, file, error);
+}
+
+/* The score comes with the exact log-density; another estimate takes its own way. */
+static gboolean
+density(Points *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s,
+        GError **error)
+{
+    if (score && !fm_flow_score(p->flow, p->n, p->x->data, p->labels, log_q, score, s, error))
+        return FALSE;
+    return (score && how->trace == FM_TRACE_EXACT) ||
+           fm_flow_log_density(p->flow, p->n, p->x->data, p->labels, how, log_q, NULL, s, error);
 }
 
 /* Mean and standard error on stdout, values in --out. */
@@ -75,32 +97,29 @@ cmd_density(Cli *cli, GError **error)
 {
     g_auto(Points) p = {0};
     g_autoptr(FmArray) log_q = NULL, score = NULL;
+    g_autoptr(GArray) metrics = metrics_new();
     const char *out = cli->out ? cli->out : "log_density.npy";
+    const guint64 seed = (guint64)MAX(cli->config->seed, 0);
+    const double start = cli_seconds();
     FmLikelihood how = {0};
-    const FmLikelihood *method = NULL;
     FmSolveSummary summary = {0};
 
-    if (!points_open(&p, cli, error))
+    if ((cli->config->likelihood && !cli_likelihood(cli->config->likelihood, seed, &how, error)) ||
+        !check_second(cli, "score", cli->score, out, error) || !points_open(&p, cli, out, error))
         return -1;
-    if (cli->config->likelihood) {
-        if (!cli_likelihood(cli->config->likelihood, (guint64)MAX(cli->config->seed, 0), &how, error))
-            return -1;
-        method = &how;
+    if (!cli->config->likelihood) {
+        how = fm__default_likelihood(p.flow);
+        how.key.seed = cli_given(cli, "seed") ? seed : how.key.seed;
     }
     log_q = fm_array_new(FM_F64, 1, &p.n, error);
     score = cli->score ? fm_array_new(FM_F64, 2, (const size_t[]){p.n, p.D}, error) : NULL;
     if (!log_q || (cli->score && !score) ||
-        (score && !fm_flow_score(p.flow, p.n, p.x->data, p.labels, log_q->data, score->data, &summary,
-                                 error)))
-        return -1;
-    /* The score comes with the exact log-density; another estimate takes its own way. */
-    if ((!score || method) && !fm_flow_log_density(p.flow, p.n, p.x->data, p.labels, method,
-                                                   log_q->data, NULL, &summary, error))
-        return -1;
-    if (!cli_save_points(out, NULL, FM_F64, p.n, 1, log_q->data, error) ||
+        !density(&p, &how, log_q->data, score ? score->data : NULL, &summary, error) ||
+        !fm_array_save(log_q, out, error) ||
         (score && !cli_save_points(cli->score, &p.run->data, FM_F64, p.n, p.D, score->data, error)))
         return -1;
-    return finish(cli, out, cli->score, p.n, &summary);
+    evaluate_nll(log_q->data, p.n, &how, &summary, cli_seconds() - start, metrics);
+    return finish(cli, (const char *const[]){out, cli->score, NULL}, p.n, &summary, metrics);
 }
 
 int
@@ -115,7 +134,7 @@ cmd_velocity(Cli *cli, GError **error)
                     "'velocity' needs --time T, a number from 0 (noise) to 1 (data)");
         return -1;
     }
-    if (!points_open(&p, cli, error))
+    if (!check_second(cli, "div", cli->div, out, error) || !points_open(&p, cli, out, error))
         return -1;
     v = fm_array_new(FM_F64, 2, (const size_t[]){p.n, p.D}, error);
     div = cli->div ? fm_array_new(FM_F64, 1, &p.n, error) : NULL;
@@ -123,7 +142,7 @@ cmd_velocity(Cli *cli, GError **error)
         !fm_flow_velocity(p.flow, p.n, p.x->data, cli->time, p.labels, v->data,
                           div ? div->data : NULL, error) ||
         !cli_save_points(out, &p.run->data, FM_F64, p.n, p.D, v->data, error) ||
-        (div && !cli_save_points(cli->div, NULL, FM_F64, p.n, 1, div->data, error)))
+        (div && !fm_array_save(div, cli->div, error)))
         return -1;
-    return finish(cli, out, cli->div, p.n, NULL);
+    return finish(cli, (const char *const[]){out, cli->div, NULL}, p.n, NULL, NULL);
 }

@@ -160,14 +160,14 @@ draw_samples(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
     return TRUE;
 }
 
+/* Samples of the flow; a conditional one gets its classes in turn. */
 static gboolean
-draw_and_save(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
+draw(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
 {
     const size_t D = run->data.D;
-    g_autofree char *file = g_build_filename(run->dir, "samples.npy", NULL);
     g_autofree int *labels = NULL;
     size_t bytes;
-    double start;
+    const double start = cli_seconds();
 
     o->n_samples = (size_t)run->config->samples;
     if (!fm_size_mul(o->n_samples, D, sizeof(double), &bytes) || !(o->samples = fm_alloc(bytes))) {
@@ -180,13 +180,22 @@ draw_and_save(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
         for (size_t i = 0; i < o->n_samples; i++)
             labels[i] = (int)(i % run->net_info.classes);
     }
-    start = cli_seconds();
     if (!fm_flow_sample(flow, o->n_samples, (guint64)run->config->seed, NULL, labels, o->samples, NULL,
                         NULL, &o->summary, error))
         return FALSE;
     o->sample_seconds = cli_seconds() - start;
     o->sampled = TRUE;
-    if (!cli_save_points(file, &run->data, run->config->dtype, o->n_samples, D, o->samples, error))
+    return TRUE;
+}
+
+static gboolean
+draw_and_save(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
+{
+    g_autofree char *file = g_build_filename(run->dir, "samples.npy", NULL);
+
+    if (!draw(run, flow, o, error) ||
+        !cli_save_points(file, &run->data, run->config->dtype, o->n_samples, run->data.D, o->samples,
+                         error))
         return FALSE;
     g_ptr_array_add(o->files, (char *)"samples.npy");
     return draw_samples(run, flow, o, error);
@@ -195,7 +204,10 @@ draw_and_save(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
 static void
 print_outcome(FmRun *run, Outcome *o)
 {
-    if (o->trained)
+    if (o->trained && o->train.ms_per_step <= 0)
+        printf("step %llu was the last: nothing was left to train\n",
+               (unsigned long long)o->train.steps);
+    else if (o->trained)
         printf("trained %llu steps of %llu rows in %.1f s (%.3g ms a step), loss %.4f to %.4f\n",
                (unsigned long long)o->train.steps, (unsigned long long)o->train.batch_size,
                o->train.seconds, o->train.ms_per_step, o->train.loss_first, o->train.loss_last);
@@ -237,26 +249,37 @@ trainable(const FmRun *run)
     return fm_params_number(run->params) > 0;
 }
 
-/* A fresh run in its directory, or the one to resume. */
+static const char *
+test_split(const FmRun *run)
+{
+    return run->data.rows > 0 ? "test" : "all";
+}
+
+/* A fresh run in its directory, or the one to resume. What would fail after training is asked
+ * for before. */
 static FmRun *
-open_run(Cli *cli, GError **error)
+open_run(Cli *cli, gboolean evaluated, GError **error)
 {
     FmRun *run;
 
-    if (cli->resume) {
-        run = fm_run_load(cli->resume, error);
-        if (run && !(fm_run_override(run, cli->config, cli->force, error) && fm_run_resume(run, error)))
-            g_clear_pointer(&run, fm_run_free);
-        return run;
+    if (cli->resume && cli->out) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --out does not go with --resume, which goes on in '%s'", cli->resume);
+        return NULL;
     }
-    run = fm_run_new(cli->config, error);
-    if (run && !trainable(run) && strcmp(cli->command->name, "train") == 0) {
+    run = cli->resume ? fm_run_load(cli->resume, error) : fm_run_new(cli->config, error);
+    if (run && cli->resume &&
+        !(fm_run_override(run, cli->config, cli->force, error) && fm_run_resume(run, error)))
+        g_clear_pointer(&run, fm_run_free);
+    if (run && !evaluated && !trainable(run)) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "net '%s' has no weights to train; 'fmcore run' samples and evaluates it as it is",
                     fm_plugin_name(run->plugin[FM_KIND_NET]));
         g_clear_pointer(&run, fm_run_free);
     }
-    if (run && !(run->dir = cli_run_dir(cli, error)))
+    if (run && evaluated && !evaluate_check(run, test_split(run), error))
+        g_clear_pointer(&run, fm_run_free);
+    if (run && !cli->resume && !(run->dir = cli_run_dir(cli, error)))
         g_clear_pointer(&run, fm_run_free);
     return run;
 }
@@ -303,6 +326,9 @@ add_loss(Outcome *o)
 {
     FmEstimate e = {.value = o->train.loss_last, .se = NAN, .n = o->train.batch_size, .unit = ""};
 
+    if (o->train.ms_per_step <= 0)
+        return; /* nothing was left to train */
+
     fm_estimate_text(&e, "of", "mean over the last steps");
     metrics_add(o->metrics, "loss", &e, o->train.seconds);
 }
@@ -310,7 +336,7 @@ add_loss(Outcome *o)
 int
 cmd_run(Cli *cli, GError **error)
 {
-    FmRun *run = open_run(cli, error);
+    FmRun *run = open_run(cli, TRUE, error);
     g_auto(Outcome) o = {0};
     FmFlow *flow = NULL;
     int status = -1;
@@ -326,7 +352,7 @@ cmd_run(Cli *cli, GError **error)
     }
     flow = fm_flow_from_run(run, error);
     if (!flow || !draw_and_save(run, flow, &o, error) ||
-        !evaluate(run, flow, run->data.rows > 0 ? "test" : "all", o.samples, o.n_samples,
+        !evaluate(run, flow, test_split(run), o.samples, o.n_samples,
                   o.metrics, error))
         goto done;
     status = conclude(cli, run, &o, error);
@@ -341,7 +367,7 @@ done:
 int
 cmd_train(Cli *cli, GError **error)
 {
-    FmRun *run = open_run(cli, error);
+    FmRun *run = open_run(cli, FALSE, error);
     g_auto(Outcome) o = {0};
     int status = -1;
 
@@ -354,28 +380,42 @@ cmd_train(Cli *cli, GError **error)
     return status;
 }
 
-int
-cmd_eval(Cli *cli, GError **error)
+/* The run of `eval`: its seed, data set and evaluation may be others than in training. */
+static FmRun *
+open_eval(Cli *cli, const char *split, GError **error)
 {
-    FmRun *run = fm_run_load(cli->args->pdata[0], error);
-    g_auto(Outcome) o = {0};
-    FmFlow *flow = NULL;
-    const char *split = cli->split ? cli->split : "test";
     static const char *const splits[] = {"train", "valid", "test", "all", NULL};
-    int status = -1;
+    FmRun *run;
 
-    outcome_init(&o);
     if (!g_strv_contains(splits, split)) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     "option --split is '%s', expected train, valid, test or all", split);
-        goto done;
+        return NULL;
     }
-    if (!run || !fm_run_override(run, cli->config, TRUE, error) ||
-        !(flow = fm_flow_from_run(run, error)))
-        goto done;
-    if (run->config->divergences->len > 0 && !draw_and_save(run, flow, &o, error))
-        goto done;
-    if (!evaluate(run, flow, split, o.samples, o.n_samples, o.metrics, error))
+    run = fm_run_load(cli->args->pdata[0], error);
+    if (!run)
+        return NULL;
+    if (cli_given(cli, "seed"))
+        run->config->seed = cli->config->seed;
+    if ((cli_given(cli, "dataset") &&
+         !fm_run_set_dataset(run, cli->config->spec[FM_KIND_DATASET], error)) ||
+        !fm_run_override(run, cli->config, TRUE, error) || !evaluate_check(run, split, error))
+        g_clear_pointer(&run, fm_run_free);
+    return run;
+}
+
+int
+cmd_eval(Cli *cli, GError **error)
+{
+    const char *split = cli->split ? cli->split : "test";
+    FmRun *run = open_eval(cli, split, error);
+    FmFlow *flow = run ? fm_flow_from_run(run, error) : NULL;
+    g_auto(Outcome) o = {0};
+    int status = -1;
+
+    outcome_init(&o);
+    if (!flow || (run->config->divergences->len > 0 && !draw(run, flow, &o, error)) ||
+        !evaluate(run, flow, split, o.samples, o.n_samples, o.metrics, error))
         goto done;
     if (cli->json) {
         g_autofree char *text = result_json(cli, run, &o, "ok");

@@ -6,26 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A run's flow with the solver, seed and threads of the command line. */
-static FmFlow *
-open_flow(Cli *cli, FmRun **run, GError **error)
-{
-    FmFlow *flow;
-
-    *run = fm_run_load(cli->args->pdata[0], error);
-    if (!*run)
-        return NULL;
-    flow = fm_flow_from_run(*run, error);
-    if (!flow)
-        return NULL;
-    if (cli_given(cli, "threads"))
-        fm_flow_set_threads(flow, cli->config->threads);
-    if (cli_given(cli, "solver") &&
-        !fm_flow_set_solver(flow, cli->config->spec[FM_KIND_SOLVER], error))
-        g_clear_pointer(&flow, fm_flow_free);
-    return flow;
-}
-
 /* "samples.npy" and "log_density": "samples.log_density.npy". */
 static char *
 beside(const char *file, const char *what)
@@ -36,26 +16,31 @@ beside(const char *file, const char *what)
     return g_strdup_printf("%s.%s.npy", stem, what);
 }
 
+/* (n, k, D), or (n, k, H, W, C) for images. */
 static gboolean
 sample_trajectory(Cli *cli, FmFlow *flow, size_t n, const double *x0, const int *labels,
-                  const char *out, GError **error)
+                  const char *file, GError **error)
 {
-    const size_t k = (size_t)cli->trajectory, D = fm_flow_dim(flow);
-    const size_t dim[3] = {n, k, D};
-    g_autoptr(FmArray) states = fm_array_new(FM_F64, 3, dim, error);
+    const FmDataInfo *info = fm_flow_data_info(flow);
+    const size_t k = (size_t)cli->trajectory;
+    size_t dim[5] = {n, k, info->D};
+    g_autoptr(FmArray) states = NULL;
     g_autofree double *t = g_new(double, k);
-    g_autofree char *file = beside(out, "trajectory");
 
+    if (info->ndim > 1)
+        memcpy(dim + 2, info->dim, (size_t)info->ndim * sizeof dim[0]);
+    states = fm_array_new(FM_F64, 2 + info->ndim, dim, error);
     for (size_t i = 0; i < k; i++)
         t[i] = (double)i / (double)(k - 1);
     return states &&
            fm_flow_trajectory(flow, n, (guint64)MAX(cli->config->seed, 0), x0, labels, k, t,
                               states->data, error) &&
-           cli_save_points(file, NULL, FM_F64, n * k, D, states->data, error);
+           fm_array_save(states, file, error);
 }
 
+/* files: NULL-terminated */
 static void
-sample_report(Cli *cli, const char *out, size_t n, const FmSolveSummary *s, double seconds)
+sample_report(Cli *cli, const char *what, const char *const *files, size_t n, const FmSolveSummary *s, double seconds)
 {
     if (cli->json) {
         g_autoptr(JsonBuilder) b = json_builder_new();
@@ -66,91 +51,138 @@ sample_report(Cli *cli, const char *out, size_t n, const FmSolveSummary *s, doub
         out_int(b, "seed", MAX(cli->config->seed, 0));
         summary_json(b, s, (gint64)n, seconds);
         out_array(b, "files");
-        json_builder_add_string_value(b, out);
+        for (size_t i = 0; files[i]; i++)
+            json_builder_add_string_value(b, files[i]);
         json_builder_end_array(b);
         text = out_finish(b);
         puts(text);
-    } else if (strcmp(out, "-") != 0) {
-        printf("%zu samples in %s: %.2f s, NFE %.1f mean, %llu max, %zu failed\n", n, out, seconds,
-               s->nfe_mean, (unsigned long long)s->nfe_max, s->failed);
+    } else if (strcmp(files[0], "-") != 0) {
+        printf("%zu %s in %s: %.2f s, NFE %.1f mean, %llu max, %zu failed\n", n, what, files[0],
+               seconds, s->nfe_mean, (unsigned long long)s->nfe_max, s->failed);
     }
+}
+
+typedef struct Draw {
+    FmRun *run;
+    FmFlow *flow;
+    FmArray *init, *x, *log_q;
+    int *labels;
+    char *out;
+    size_t n;
+} Draw;
+
+static void
+draw_clear(Draw *d)
+{
+    fm_flow_free(d->flow);
+    fm_run_free(d->run);
+    fm_array_free(d->init);
+    fm_array_free(d->x);
+    fm_array_free(d->log_q);
+    g_free(d->labels);
+    g_free(d->out);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Draw, draw_clear)
+
+static gboolean
+sample_usage(const Cli *cli, const Draw *d, GError **error)
+{
+    if (cli->init && cli_given(cli, "samples")) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --samples does not go with --init, which holds one start for each sample");
+        return FALSE;
+    }
+    if (strcmp(d->out, "-") == 0 && (cli->log_density || cli->trajectory > 0)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "--log-density and --trajectory write files beside the samples, so --out cannot be '-'");
+        return FALSE;
+    }
+    return cli_check_out(cli, d->out, error);
+}
+
+/* Everything that can be wrong is found before the first sample is drawn. */
+static gboolean
+sample_open(Cli *cli, Draw *d, GError **error)
+{
+    const char *dir = cli->args->pdata[0];
+    size_t D, values;
+
+    d->out = cli->out ? g_strdup(cli->out) : g_build_filename(dir, "samples.npy", NULL);
+    d->flow = cli_open_flow(cli, dir, &d->run, error);
+    if (!d->flow || !sample_usage(cli, d, error))
+        return FALSE;
+    D = fm_flow_dim(d->flow);
+    if (cli->init && !(d->init = cli_load_points(cli->init, D, error)))
+        return FALSE;
+    d->n = d->init                      ? fm_array_rows(d->init)
+           : cli_given(cli, "samples") ? (size_t)cli->config->samples
+                                        : 64;
+    values = D * (cli->trajectory > 0 ? (size_t)cli->trajectory + 3 : 3) + 2;
+    if (!cli_check_memory("samples", (double)d->n, (double)values * sizeof(double), error) ||
+        !cli_parse_labels(cli->labels, d->n, d->run->net_info.classes, &d->labels, error))
+        return FALSE;
+    d->x = fm_array_new(FM_F64, 2, (const size_t[]){d->n, D}, error);
+    d->log_q = cli->log_density ? fm_array_new(FM_F64, 1, &d->n, error) : NULL;
+    return d->x && (d->log_q || !cli->log_density);
 }
 
 int
 cmd_sample(Cli *cli, GError **error)
 {
-    FmRun *run = NULL;
-    g_autoptr(FmFlow) flow = open_flow(cli, &run, error);
-    g_autoptr(FmArray) init = NULL, x = NULL, log_q = NULL;
-    g_autofree int *labels = NULL;
-    g_autofree char *out = NULL;
+    g_auto(Draw) d = {0};
     FmSolveSummary summary = {0};
-    size_t n, D;
-    double start;
-    int status = -1;
+    g_autofree char *log_file = NULL, *path_file = NULL;
+    const char *files[4] = {NULL};
+    const double start = cli_seconds();
+    const double *x0;
+    size_t n_files = 1;
 
-    if (!flow)
-        goto done;
-    D = fm_flow_dim(flow);
-    if (cli->init && !(init = cli_load_points(cli->init, D, error)))
-        goto done;
-    n = init ? fm_array_rows(init) : (size_t)(cli_given(cli, "samples") ? cli->config->samples : 64);
-    if (!cli_parse_labels(cli->labels, n, run->data.classes, &labels, error))
-        goto done;
-    x = fm_array_new(FM_F64, 2, (const size_t[]){n, D}, error);
-    log_q = cli->log_density ? fm_array_new(FM_F64, 1, &n, error) : NULL;
-    if (!x || (cli->log_density && !log_q))
-        goto done;
-    out = cli->out ? g_strdup(cli->out) : g_build_filename(cli->args->pdata[0], "samples.npy", NULL);
-    start = cli_seconds();
-    if (!fm_flow_sample(flow, n, (guint64)MAX(cli->config->seed, 0), init ? init->data : NULL, labels,
-                        x->data, log_q ? log_q->data : NULL, NULL, &summary, error) ||
-        !cli_save_points(out, &run->data, run->config->dtype, n, D, x->data, error))
-        goto done;
-    if (log_q) {
-        g_autofree char *file = beside(out, "log_density");
-
-        if (!cli_save_points(file, NULL, FM_F64, n, 1, log_q->data, error))
-            goto done;
-    }
-    if (cli->trajectory > 0 &&
-        !sample_trajectory(cli, flow, n, init ? init->data : NULL, labels, out, error))
-        goto done;
-    sample_report(cli, out, n, &summary, cli_seconds() - start);
-    status = 0;
-done:
-    g_clear_pointer(&flow, fm_flow_free);
-    fm_run_free(run);
-    return status;
+    if (!sample_open(cli, &d, error))
+        return -1;
+    x0 = d.init ? d.init->data : NULL;
+    files[0] = d.out;
+    log_file = beside(d.out, "log_density");
+    path_file = beside(d.out, "trajectory");
+    if (!fm_flow_sample(d.flow, d.n, (guint64)MAX(cli->config->seed, 0), x0, d.labels, d.x->data,
+                        d.log_q ? d.log_q->data : NULL, NULL, &summary, error) ||
+        !cli_save_points(d.out, &d.run->data, d.run->config->dtype, d.n, fm_flow_dim(d.flow), d.x->data,
+                         error))
+        return -1;
+    if (d.log_q && !fm_array_save(d.log_q, files[n_files++] = log_file, error))
+        return -1;
+    if (cli->trajectory > 0 && !sample_trajectory(cli, d.flow, d.n, x0, d.labels,
+                                                  files[n_files++] = path_file, error))
+        return -1;
+    sample_report(cli, "samples", files, d.n, &summary, cli_seconds() - start);
+    return 0;
 }
 
 int
 cmd_encode(Cli *cli, GError **error)
 {
-    FmRun *run = NULL;
-    g_autoptr(FmFlow) flow = open_flow(cli, &run, error);
-    g_autoptr(FmArray) x = NULL, z = NULL, log_q = NULL;
-    g_autofree int *labels = NULL;
-    size_t n;
-    int status = -1;
+    g_auto(Draw) d = {0};
+    g_autoptr(FmArray) z = NULL;
+    FmSolveSummary summary = {0};
+    const double start = cli_seconds();
+    size_t D;
 
-    if (!flow)
-        goto done;
-    x = cli_load_points(cli->args->pdata[1], fm_flow_dim(flow), error);
-    if (!x)
-        goto done;
-    n = fm_array_rows(x);
-    z = fm_array_new(FM_F64, 2, (const size_t[]){n, fm_flow_dim(flow)}, error);
-    log_q = fm_array_new(FM_F64, 1, &n, error);
-    if (z && log_q && cli_parse_labels(cli->labels, n, run->data.classes, &labels, error) &&
-        fm_flow_log_density(flow, n, x->data, labels, NULL, log_q->data, z->data, NULL, error) &&
-        cli_save_points(cli->out ? cli->out : "z.npy", &run->data, FM_F64, n, fm_flow_dim(flow),
-                        z->data, error)) {
-        printf("%zu rows in %s\n", n, cli->out ? cli->out : "z.npy");
-        status = 0;
-    }
-done:
-    g_clear_pointer(&flow, fm_flow_free);
-    fm_run_free(run);
-    return status;
+    d.out = g_strdup(cli->out ? cli->out : "z.npy");
+    d.flow = cli_open_flow(cli, cli->args->pdata[0], &d.run, error);
+    if (!d.flow || !cli_check_out(cli, d.out, error))
+        return -1;
+    D = fm_flow_dim(d.flow);
+    d.x = cli_load_points(cli->args->pdata[1], D, error);
+    if (!d.x)
+        return -1;
+    d.n = fm_array_rows(d.x);
+    z = fm_array_new(FM_F64, 2, (const size_t[]){d.n, D}, error);
+    d.log_q = fm_array_new(FM_F64, 1, &d.n, error);
+    if (!z || !d.log_q || !cli_parse_labels(cli->labels, d.n, d.run->net_info.classes, &d.labels, error) ||
+        !fm_flow_log_density(d.flow, d.n, d.x->data, d.labels, NULL, d.log_q->data, z->data, &summary,
+                             error) ||
+        !cli_save_points(d.out, &d.run->data, FM_F64, d.n, D, z->data, error))
+        return -1;
+    sample_report(cli, "rows", (const char *const[]){d.out, NULL}, d.n, &summary, cli_seconds() - start);
+    return 0;
 }

@@ -117,6 +117,20 @@ describe_method(FmEstimate *e, const FmLikelihood *how, const FmSolveSummary *s)
         fm_estimate_number(e, "failed", (double)s->failed);
 }
 
+void
+evaluate_nll(const double *log_q, size_t n, const FmLikelihood *how, const FmSolveSummary *s,
+             double seconds, GArray *metrics)
+{
+    g_autofree double *v = g_new(double, n + 1);
+    FmEstimate e;
+
+    for (size_t i = 0; i < n; i++)
+        v[i] = -log_q[i];
+    e = mean_of(v, n, "nats");
+    describe_method(&e, how, s);
+    metrics_add(metrics, "nll", &e, seconds);
+}
+
 /* -log q of continuous points, and KL(P||Q) where log p is known, on the same points. */
 static gboolean
 measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, GArray *metrics,
@@ -130,11 +144,7 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
 
     if (!fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, NULL, &s, error))
         return FALSE;
-    for (size_t i = 0; i < p->n; i++)
-        v[i] = -log_q[i];
-    e = mean_of(v, p->n, "nats");
-    describe_method(&e, how, &s);
-    metrics_add(metrics, "nll", &e, cli_seconds() - start);
+    evaluate_nll(log_q, p->n, how, &s, cli_seconds() - start, metrics);
     if (!fm_dataset_has_density(run->plugin[FM_KIND_DATASET]))
         return TRUE;
     fm_dataset_log_density(run->plugin[FM_KIND_DATASET], p->n, p->x, v);
@@ -199,6 +209,32 @@ measure_distances(FmRun *run, const char *split, const double *samples, size_t n
         metrics_add(metrics, fm_plugin_name(d), &e, cli_seconds() - start);
     }
     return TRUE;
+}
+
+gboolean
+evaluate_check(const FmRun *run, const char *split, GError **error)
+{
+    const FmConfig *c = run->config;
+    const gboolean likelihood = strcmp(c->likelihood, "none") != 0;
+    FmLikelihood how;
+
+    if (likelihood && !cli_likelihood(c->likelihood, 0, &how, error))
+        return FALSE;
+    for (guint i = 0; i < c->divergences->len; i++) {
+        g_autoptr(FmPlugin) d = fm_plugin_new(FM_KIND_DIVERGENCE, c->divergences->pdata[i], error);
+
+        if (!d)
+            return FALSE;
+    }
+    if ((likelihood || c->divergences->len > 0) && run->data.rows > 0 && fm_run_split_rows(run, split) == 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                    "the data set has %zu rows, too few for a split '%s' to evaluate on (20 give one); "
+                    "--likelihood none without --divergence goes without",
+                    run->data.rows, split);
+        return FALSE;
+    }
+    return cli_check_memory("samples", (double)c->samples, (double)run->data.D * 3 * sizeof(double),
+                            error);
 }
 
 gboolean

@@ -1,9 +1,93 @@
-/* files.c: points in and out, and the run's directory. */
+/* files.c: runs opened, points in and out, what does not fit, and the run's directory. */
 #include "cli/cli.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+FmFlow *
+cli_open_flow(const Cli *cli, const char *dir, FmRun **run, GError **error)
+{
+    FmPlugin *backend = NULL;
+    FmFlow *flow;
+
+    *run = fm_run_load(dir, error);
+    if (!*run)
+        return NULL;
+    if (cli_given(cli, "backend")) {
+        backend = fm_plugin_new(FM_KIND_BACKEND, cli->config->spec[FM_KIND_BACKEND], error);
+        if (!backend)
+            return NULL;
+        fm_plugin_free((*run)->plugin[FM_KIND_BACKEND]);
+        (*run)->plugin[FM_KIND_BACKEND] = backend;
+    }
+    flow = fm_flow_from_run(*run, error);
+    if (!flow)
+        return NULL;
+    if (cli_given(cli, "threads"))
+        fm_flow_set_threads(flow, cli->config->threads);
+    if (cli_given(cli, "solver") && !fm_flow_set_solver(flow, cli->config->spec[FM_KIND_SOLVER], error))
+        g_clear_pointer(&flow, fm_flow_free);
+    return flow;
+}
+
+/* ---- what does not fit ---- */
+
+gboolean
+cli_check_out(const Cli *cli, const char *file, GError **error)
+{
+    static const char *const endings[] = {".npy", ".npz", ".csv"};
+    g_autofree char *dir = g_path_get_dirname(file);
+    gboolean known = strcmp(file, "-") == 0;
+
+    if (known && cli->json) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "standard output cannot hold both an array and --json; give a file instead of '-'");
+        return FALSE;
+    }
+    if (known)
+        return TRUE;
+    for (size_t i = 0; i < G_N_ELEMENTS(endings); i++)
+        known = known || g_str_has_suffix(file, endings[i]);
+    if (!known) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "'%s': arrays are written to .npy, .npz or .csv files, or to '-'", file);
+        return FALSE;
+    }
+    if (g_file_test(file, G_FILE_TEST_IS_DIR))
+        errno = EISDIR;
+    else if (g_access(dir, W_OK | X_OK) == 0)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", file, g_strerror(errno));
+    return FALSE;
+}
+
+/* Bytes that the system would still give; infinite where it does not say. */
+static double
+free_memory(void)
+{
+    g_autofree char *text = NULL;
+    const char *at;
+
+    if (!g_file_get_contents("/proc/meminfo", &text, NULL, NULL))
+        return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    at = strstr(text, "MemAvailable:");
+    return at ? g_ascii_strtod(at + strlen("MemAvailable:"), NULL) * 1024.0 : HUGE_VAL;
+}
+
+gboolean
+cli_check_memory(const char *what, double n, double bytes, GError **error)
+{
+    const double have = free_memory();
+
+    if (n * bytes <= have)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%.0f %s need %.3g GB, and %.3g GB of memory are free",
+                n, what, n * bytes * 1e-9, have * 1e-9);
+    return FALSE;
+}
 
 FmArray *
 cli_load_points(const char *file, size_t D, GError **error)
@@ -68,16 +152,22 @@ cli_parse_labels(const char *text, size_t n, size_t classes, int **labels, GErro
     *labels = NULL;
     if (!text)
         return TRUE;
+    if (classes == 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --labels was given, and the run's net was trained without labels "
+                    "(--conditional yes trains one with them)");
+        return FALSE;
+    }
     part = g_strsplit(text, ",", -1);
     count = g_strv_length(part);
-    *labels = g_new(int, n);
+    *labels = g_new(int, n + 1);
     for (size_t i = 0; i < n; i++) {
         guint64 label = 0;
 
-        if (!g_ascii_string_to_unsigned(part[i % count], 10, 0, MAX(classes, 1) - 1, &label, NULL)) {
+        if (!g_ascii_string_to_unsigned(part[i % count], 10, 0, classes - 1, &label, NULL)) {
             g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                         "option --labels holds '%s', expected class numbers from 0 to %zu",
-                        part[i % count], MAX(classes, 1) - 1);
+                        part[i % count], classes - 1);
             g_clear_pointer(labels, g_free);
             return FALSE;
         }

@@ -5,23 +5,24 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RUN_GROUPS (CLI_MODEL | CLI_TRAIN | CLI_SAMPLE | CLI_EVAL | CLI_OUT)
+#define NET_GROUPS (CLI_COMPUTE | CLI_KERNELS)
+#define RUN_GROUPS (NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_SAMPLE | CLI_EVAL | CLI_OUT)
 
 const CliCommand cli_commands[] = {
     {"run", "", "train, sample, evaluate, report (the default)", RUN_GROUPS | CLI_RESUME, 0, 0, cmd_run},
-    {"train", "", "train only; --resume RUN goes on", CLI_MODEL | CLI_TRAIN | CLI_RESUME | CLI_OUT, 0, 0, cmd_train},
-    {"sample", "RUN", "draw samples", CLI_SAMPLE | CLI_DRAW | CLI_OUT, 1, 1, cmd_sample},
-    {"density", "RUN POINTS", "log q_1 at given points", CLI_POINTS | CLI_DENSITY | CLI_OUT, 2, 2, cmd_density},
-    {"velocity", "RUN POINTS", "the learned field at one time", CLI_POINTS | CLI_VELOCITY | CLI_OUT, 2, 2, cmd_velocity},
-    {"encode", "RUN POINTS", "data to noise", CLI_POINTS | CLI_OUT, 2, 2, cmd_encode},
-    {"eval", "RUN", "likelihood and divergences of a run", CLI_EVAL | CLI_SPLIT | CLI_SAMPLE, 1, 1, cmd_eval},
-    {"measure", "P.npy Q.npy", "compare two sample files", CLI_MEASURE, 2, 2, cmd_measure},
-    {"import", "WEIGHTS.safetensors", "another tool's weights become a run", CLI_MODEL | CLI_IMPORT | CLI_OUT, 1, 1, cmd_import},
+    {"train", "", "train only; --resume RUN goes on", NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_RESUME | CLI_OUT, 0, 0, cmd_train},
+    {"sample", "RUN", "draw samples", NET_GROUPS | CLI_SAMPLE | CLI_DRAW | CLI_OUT, 1, 1, cmd_sample},
+    {"density", "RUN POINTS", "log q_1 at given points", NET_GROUPS | CLI_POINTS | CLI_DENSITY | CLI_OUT, 2, 2, cmd_density},
+    {"velocity", "RUN POINTS", "the learned field at one time", NET_GROUPS | CLI_POINTS | CLI_VELOCITY | CLI_OUT, 2, 2, cmd_velocity},
+    {"encode", "RUN POINTS", "data to noise", NET_GROUPS | CLI_POINTS | CLI_OUT, 2, 2, cmd_encode},
+    {"eval", "RUN", "likelihood and divergences of a run", NET_GROUPS | CLI_EVAL | CLI_SPLIT | CLI_SAMPLE | CLI_DATA, 1, 1, cmd_eval},
+    {"measure", "P.npy Q.npy", "compare two sample files", CLI_COMPUTE | CLI_MEASURE, 2, 2, cmd_measure},
+    {"import", "WEIGHTS.safetensors", "another tool's weights become a run", NET_GROUPS | CLI_MODEL | CLI_IMPORT | CLI_OUT, 1, 1, cmd_import},
     {"report", "RUN...", "write report.html", 0, 1, 1000, cmd_report},
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},
     {"inspect", "NAME", "everything a plugin declares", 0, 1, 1, cmd_inspect},
-    {"study", "NAME", "an experiment of the theory: rows, checks, a picture", CLI_MODEL | CLI_TRAIN | CLI_OUT, 1, 1, cmd_study},
-    {"selftest", "", "prove this installation on closed forms", 0, 0, 0, cmd_selftest},
+    {"study", "NAME", "an experiment of the theory: rows, checks, a picture", NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_OUT, 1, 1, cmd_study},
+    {"selftest", "", "prove this installation on closed forms", CLI_SEED, 0, 0, cmd_selftest},
     {"bench", "[NAME [RUN]]", "how long a step, a sample, a kernel takes", RUN_GROUPS | CLI_BENCH, 0, 2, cmd_bench},
     {"new-plugin", "KIND NAME", "a folder with a plugin that builds", CLI_OUT, 2, 2, cmd_new_plugin},
     {NULL, NULL, NULL, 0, 0, 0, NULL},

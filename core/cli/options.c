@@ -5,63 +5,61 @@
 #include <math.h>
 #include <string.h>
 
-typedef enum OptType { OPT_SPEC, OPT_INT, OPT_REAL, OPT_CHOICE, OPT_TEXT, OPT_FLAG, OPT_LIST } OptType;
+typedef enum OptType {
+    OPT_CONFIG, /* a field of the configuration's own table, which knows its range */
+    OPT_SPEC, /* a plugin with options */
+    OPT_LIST, /* the same, repeated */
+    OPT_TEXT, OPT_FLAG, OPT_INT, OPT_REAL /* of Cli */
+} OptType;
 
-static const char *const schedules[] = {"constant", "cosine", "linear", NULL};
-static const char *const samplings[] = {"uniform", "stratified", "logit-normal", NULL};
-static const char *const dtypes[] = {"f32", "f64", NULL};
-
-/* One option. `in_config`: offset is within FmConfig, else within Cli. */
+/* One option; offset is within FmConfig for OPT_SPEC and OPT_LIST, else within Cli. */
 typedef struct Opt {
     const char *name, *value, *help;
     unsigned groups;
     OptType type;
-    gboolean in_config;
     size_t offset;
     double min, max;
-    const char *const *choices;
 } Opt;
 
-#define CONFIG(field) TRUE, offsetof(FmConfig, field)
-#define CLI(field) FALSE, offsetof(Cli, field)
-#define KIND(K) CONFIG(spec[FM_KIND_##K])
-#define BIG 1e15
+#define CLI(field) offsetof(Cli, field)
+#define KIND(K) offsetof(FmConfig, spec[FM_KIND_##K])
 
 static const Opt opts[] = {
-    {"dataset", "NAME[:...]", "data to learn", CLI_MODEL, OPT_SPEC, KIND(DATASET)},
-    {"source", "NAME[:...]", "distribution at t = 0 (default: N(0, I))", CLI_MODEL, OPT_SPEC, CONFIG(source)},
+    {"dataset", "NAME[:...]", "data to learn", CLI_MODEL | CLI_DATA, OPT_SPEC, KIND(DATASET)},
+    {"source", "NAME[:...]", "distribution at t = 0 (default: N(0, I))", CLI_MODEL, OPT_SPEC, offsetof(FmConfig, source)},
     {"coupling", "NAME[:...]", "pairing of noise and data", CLI_MODEL, OPT_SPEC, KIND(COUPLING)},
     {"path", "NAME[:...]", "probability path", CLI_MODEL, OPT_SPEC, KIND(PATH)},
     {"net", "NAME[:...]", "velocity network", CLI_MODEL, OPT_SPEC, KIND(NET)},
     {"objective", "NAME[:...]", "training loss", CLI_MODEL, OPT_SPEC, KIND(OBJECTIVE)},
     {"optimizer", "NAME[:...]", "optimizer", CLI_MODEL, OPT_SPEC, KIND(OPTIMIZER)},
-    {"dtype", "f32|f64", "precision of weights and states", CLI_MODEL, OPT_CHOICE, CONFIG(dtype), 0, 0, dtypes},
-    {"steps", "N", "training steps, the horizon of the schedule", CLI_TRAIN, OPT_INT, CONFIG(steps), 1, BIG},
-    {"batch-size", "N", "rows a step", CLI_TRAIN, OPT_INT, CONFIG(batch_size), 1, 1e7},
-    {"lr", "R", "peak learning rate", CLI_TRAIN, OPT_REAL, CONFIG(lr), 1e-12, 1e3},
-    {"warmup", "N", "steps of linear warm-up", CLI_TRAIN, OPT_INT, CONFIG(warmup), 0, BIG},
-    {"schedule", "NAME", "constant, cosine or linear", CLI_TRAIN, OPT_CHOICE, CONFIG(schedule), 0, 0, schedules},
-    {"weight-decay", "R", "weight decay", CLI_TRAIN, OPT_REAL, CONFIG(weight_decay), 0, 1e3},
-    {"grad-clip", "R", "largest global norm of the gradient (0: none)", CLI_TRAIN, OPT_REAL, CONFIG(grad_clip), 0, 1e9},
-    {"ema-decay", "R", "decay of the weights' average (0: none)", CLI_TRAIN, OPT_REAL, CONFIG(ema_decay), 0, 0.9999999},
-    {"max-seconds", "S", "stop training after so many seconds", CLI_TRAIN, OPT_REAL, CONFIG(max_seconds), 1e-3, 1e9},
-    {"scale", "R", "standard deviation of the data in the model's units", CLI_TRAIN, OPT_REAL, CONFIG(scale), 1e-6, 1e6},
-    {"log-every", "N", "steps between lines of metrics.jsonl", CLI_TRAIN, OPT_INT, CONFIG(log_every), 1, BIG},
-    {"save-every", "N", "steps between checkpoints", CLI_TRAIN, OPT_INT, CONFIG(save_every), 1, BIG},
-    {"patience", "N", "non-finite steps in a row before training stops", CLI_TRAIN, OPT_INT, CONFIG(patience), 1, BIG},
-    {"stop-after", "N", "stop at this step, keeping the schedule's horizon", CLI_TRAIN, OPT_INT, CONFIG(stop_after), 1, BIG},
-    {"time-sampling", "NAME", "uniform, stratified or logit-normal", CLI_TRAIN, OPT_CHOICE, CONFIG(time_sampling), 0, 0, samplings},
+    {"dtype", "f32|f64", "precision of weights and states", CLI_MODEL, OPT_CONFIG},
+    {"steps", "N", "training steps, the horizon of the schedule", CLI_TRAIN, OPT_CONFIG},
+    {"batch-size", "N", "rows a step", CLI_TRAIN, OPT_CONFIG},
+    {"lr", "R", "peak learning rate", CLI_TRAIN, OPT_CONFIG},
+    {"warmup", "N", "steps of linear warm-up", CLI_TRAIN, OPT_CONFIG},
+    {"schedule", "NAME", "constant, cosine or linear", CLI_TRAIN, OPT_CONFIG},
+    {"weight-decay", "R", "weight decay", CLI_TRAIN, OPT_CONFIG},
+    {"grad-clip", "R", "largest global norm of the gradient (0: none)", CLI_TRAIN, OPT_CONFIG},
+    {"ema-decay", "R", "decay of the weights' average (0: none)", CLI_TRAIN, OPT_CONFIG},
+    {"max-seconds", "S", "stop training after so many seconds", CLI_TRAIN, OPT_CONFIG},
+    {"scale", "R", "standard deviation of the data in the model's units", CLI_TRAIN, OPT_CONFIG},
+    {"conditional", "yes|no", "give the data's labels to the net", CLI_TRAIN, OPT_CONFIG},
+    {"log-every", "N", "steps between lines of metrics.jsonl", CLI_TRAIN, OPT_CONFIG},
+    {"save-every", "N", "steps between checkpoints", CLI_TRAIN, OPT_CONFIG},
+    {"patience", "N", "non-finite steps in a row before training stops", CLI_TRAIN, OPT_CONFIG},
+    {"stop-after", "N", "stop at this step, keeping the schedule's horizon", CLI_TRAIN, OPT_CONFIG},
+    {"time-sampling", "NAME", "uniform, stratified or logit-normal", CLI_TRAIN, OPT_CONFIG},
     {"resume", "RUN", "go on from a run's checkpoint", CLI_RESUME, OPT_TEXT, CLI(resume)},
-    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_POINTS | CLI_EVAL, OPT_SPEC, KIND(SOLVER)},
-    {"samples", "N", "samples to draw", CLI_SAMPLE, OPT_INT, CONFIG(samples), 1, 1e9},
+    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_POINTS | CLI_EVAL | CLI_IMPORT, OPT_SPEC, KIND(SOLVER)},
+    {"samples", "N", "samples to draw", CLI_SAMPLE, OPT_CONFIG},
     {"init", "X0.npy", "noise to start from", CLI_DRAW, OPT_TEXT, CLI(init)},
     {"log-density", NULL, "also write the samples' log-densities", CLI_DRAW, OPT_FLAG, CLI(log_density)},
     {"trajectory", "K", "write the states at K times from 0 to 1", CLI_DRAW, OPT_INT, CLI(trajectory), 2, 1e5},
     {"labels", "3,3,7", "class labels, repeated as needed", CLI_DRAW | CLI_POINTS, OPT_TEXT, CLI(labels)},
-    {"divergence", "NAME[:...]", "compare samples with data; may be repeated", CLI_EVAL | CLI_MEASURE, OPT_LIST, CONFIG(divergences)},
-    {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_INT, CONFIG(eval_samples), 2, 1e9},
-    {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N] or none", CLI_EVAL | CLI_DENSITY, OPT_TEXT, CONFIG(likelihood)},
-    {"dequant", "K", "dequantisation draws an image", CLI_EVAL, OPT_INT, CONFIG(dequant), 1, 1e5},
+    {"divergence", "NAME[:...]", "compare samples with data; may be repeated", CLI_EVAL | CLI_MEASURE, OPT_LIST, offsetof(FmConfig, divergences)},
+    {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_CONFIG},
+    {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N] or none", CLI_EVAL | CLI_DENSITY, OPT_CONFIG},
+    {"dequant", "K", "dequantisation draws an image", CLI_EVAL, OPT_CONFIG},
     {"score", "FILE", "also write grad log q_1", CLI_DENSITY, OPT_TEXT, CLI(score)},
     {"split", "NAME", "train, valid, test or all", CLI_SPLIT, OPT_TEXT, CLI(split)},
     {"div", "FILE", "also write the exact divergence", CLI_VELOCITY, OPT_TEXT, CLI(div)},
@@ -72,10 +70,10 @@ static const Opt opts[] = {
     {"out", "PATH", "run directory, or file to write", CLI_OUT, OPT_TEXT, CLI(out)},
     {"force", NULL, "write into a directory that is not empty", CLI_OUT, OPT_FLAG, CLI(force)},
     {"config", "FILE", "read options from a key file; the command line wins", CLI_TRAIN, OPT_TEXT, CLI(config_file)},
-    {"seed", "N", "seed of all random numbers (default 0)", CLI_COMMON, OPT_INT, CONFIG(seed), 0, 9007199254740992.0},
-    {"threads", "N", "threads (default: the machine's cores)", CLI_COMMON, OPT_INT, CONFIG(threads), 1, 1024},
-    {"backend", "NAME", "kernels: cpu or reference", CLI_COMMON, OPT_SPEC, KIND(BACKEND)},
-    {"plugin-path", "DIR[:DIR]", "directories of further plugins", CLI_COMMON, OPT_TEXT, FALSE, 0},
+    {"seed", "N", "seed of all random numbers (default 0)", CLI_SEED, OPT_CONFIG},
+    {"threads", "N", "threads (default: the machine's cores)", CLI_THREADS, OPT_CONFIG},
+    {"backend", "NAME", "kernels: cpu or reference", CLI_KERNELS, OPT_SPEC, KIND(BACKEND)},
+    {"plugin-path", "DIR[:DIR]", "directories of further plugins", CLI_COMMON, OPT_TEXT, CLI(plugin_path)},
     {"json", NULL, "print the result as JSON", CLI_COMMON, OPT_FLAG, CLI(json)},
     {"quiet", NULL, "no progress", CLI_COMMON, OPT_FLAG, CLI(quiet)},
     {"verbose", NULL, "print the resolved configuration", CLI_TRAIN, OPT_FLAG, CLI(verbose)},
@@ -103,7 +101,7 @@ void
 cli_free(Cli *cli)
 {
     char **texts[] = {&cli->out, &cli->resume, &cli->config_file, &cli->init, &cli->labels,
-                      &cli->div, &cli->split, &cli->data_shape, &cli->score};
+                      &cli->div, &cli->split, &cli->data_shape, &cli->score, &cli->plugin_path};
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(*texts[i]);
@@ -162,62 +160,55 @@ set_number(const Opt *o, const char *text, void *at, GError **error)
     }
     if (o->type == OPT_REAL)
         *(double *)at = v;
-    else if (o->in_config && o->offset == offsetof(FmConfig, threads))
-        *(int *)at = (int)v;
     else
         *(gint64 *)at = (gint64)v;
     return TRUE;
 }
 
 static gboolean
-set_choice(const Opt *o, const char *text, void *at, GError **error)
+set_config(Cli *cli, const Opt *o, const char *text, GError **error)
 {
-    g_autofree char *all = NULL;
+    g_autofree char *key = g_strdelimit(g_strdup(o->name), "-", '_');
+    g_autofree char *what = g_strdup_printf("option --%s", o->name);
 
-    for (int i = 0; o->choices[i]; i++)
-        if (strcmp(o->choices[i], text) == 0) {
-            *(int *)at = i;
-            return TRUE;
-        }
-    all = g_strjoinv(", ", (char **)o->choices);
-    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is '%s', expected one of %s", o->name,
-                text, all);
-    return FALSE;
+    return fm_config_set(cli->config, key, text, what, error);
+}
+
+static gboolean
+set_text(const Opt *o, const char *text, char **at, GError **error)
+{
+    if (*text == '\0') {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is empty, expected %s", o->name,
+                    o->value);
+        return FALSE;
+    }
+    g_free(*at);
+    *at = g_strdup(text);
+    return TRUE;
 }
 
 static gboolean
 opt_apply(Cli *cli, const Opt *o, const char *text, GError **error)
 {
-    char *at = (o->in_config ? (char *)cli->config : (char *)cli) + o->offset;
+    const gboolean config = o->type == OPT_SPEC || o->type == OPT_LIST;
+    void *at = (config ? (char *)cli->config : (char *)cli) + o->offset;
 
-    if (strcmp(o->name, "plugin-path") == 0)
-        return TRUE; /* was done before anything else */
     switch (o->type) {
+    case OPT_CONFIG:
+        return set_config(cli, o, text, error);
     case OPT_FLAG:
-        *(gboolean *)(void *)at = TRUE;
+        *(gboolean *)at = TRUE;
         return TRUE;
     case OPT_INT:
     case OPT_REAL:
         return set_number(o, text, at, error);
-    case OPT_CHOICE:
-        return set_choice(o, text, at, error);
-    case OPT_LIST: {
-        GPtrArray **list = (GPtrArray **)(void *)at;
-
+    case OPT_LIST:
         if (!cli_given(cli, o->name))
-            g_ptr_array_set_size(*list, 0);
-        g_ptr_array_add(*list, g_strdup(text));
+            g_ptr_array_set_size(*(GPtrArray **)at, 0);
+        g_ptr_array_add(*(GPtrArray **)at, g_strdup(text));
         return TRUE;
-    }
     default:
-        if (*text == '\0') {
-            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is empty, expected %s",
-                        o->name, o->value);
-            return FALSE;
-        }
-        g_free(*(char **)(void *)at);
-        *(char **)(void *)at = g_strdup(text);
-        return TRUE;
+        return set_text(o, text, at, error);
     }
 }
 
@@ -367,7 +358,7 @@ cli_help(const CliCommand *command)
         g_string_append_printf(s, "    %-26s %s\n", left, c->summary);
     }
     g_string_append(s, "\nOptions of every command\n");
-    help_options(s, CLI_COMMON, 0);
+    help_options(s, CLI_COMMON | CLI_COMPUTE, 0);
     g_string_append(s, "\nCOMMAND --help lists its options; 'list' and 'inspect NAME' the plugins.\n");
     return g_string_free(s, FALSE);
 }

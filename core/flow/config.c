@@ -48,12 +48,16 @@ enum { CONFIG_PATIENCE = 10, CONFIG_EXACT_DIM = 32, CONFIG_DEQUANT = 1 };
 
 typedef enum ConfigType { CONFIG_INT64, CONFIG_INT, CONFIG_REAL, CONFIG_STRING, CONFIG_ENUM } ConfigType;
 
+/* May a resumed run set it to something else? */
+typedef enum ConfigResume { RESUME_FREE, RESUME_FORCED, RESUME_NEVER } ConfigResume;
+
 typedef struct ConfigField {
     const char *section, *key;
     ConfigType type;
     size_t offset;
-    double min; /* numbers below it are refused; "not set" is written as nothing */
+    double min, max; /* of numbers; "not set" is negative and written as nothing */
     const char *const *choices; /* ENUM */
+    ConfigResume resume;
 } ConfigField;
 
 static const char *const config_schedules[] = {"constant", "cosine", "linear", NULL};
@@ -61,35 +65,42 @@ static const char *const config_times[] = {"uniform", "stratified", "logit-norma
 static const char *const config_bools[] = {"no", "yes", NULL};
 static const char *const config_dtypes[] = {"f32", "f64", NULL};
 
-#define CONFIG_FIELD(section, field, type, min) {section, #field, type, offsetof(FmConfig, field), min, NULL}
-#define CONFIG_CHOICE(section, field, choices) \
-    {section, #field, CONFIG_ENUM, offsetof(FmConfig, field), 0, choices}
+#define CONFIG_FIELD(section, field, type, min, max, resume) \
+    {section, #field, type, offsetof(FmConfig, field), min, max, NULL, resume}
+#define CONFIG_CHOICE(section, field, choices, resume) \
+    {section, #field, CONFIG_ENUM, offsetof(FmConfig, field), 0, 0, choices, resume}
+
+enum { CONFIG_THREADS = 1024 };
+#define CONFIG_MANY 1e15
+#define CONFIG_ROWS 1e9
 
 static const ConfigField config_fields[] = {
-    CONFIG_FIELD("train", steps, CONFIG_INT64, 1),
-    CONFIG_FIELD("train", batch_size, CONFIG_INT64, 1),
-    CONFIG_FIELD("train", lr, CONFIG_REAL, 0),
-    CONFIG_FIELD("train", warmup, CONFIG_INT64, 0),
-    CONFIG_CHOICE("train", schedule, config_schedules),
-    CONFIG_CHOICE("train", time_sampling, config_times),
-    CONFIG_CHOICE("train", conditional, config_bools),
-    CONFIG_FIELD("train", weight_decay, CONFIG_REAL, 0),
-    CONFIG_FIELD("train", grad_clip, CONFIG_REAL, 0),
-    CONFIG_FIELD("train", ema_decay, CONFIG_REAL, 0),
-    CONFIG_FIELD("train", max_seconds, CONFIG_REAL, 0),
-    CONFIG_FIELD("train", scale, CONFIG_REAL, 1e-6),
-    CONFIG_FIELD("train", log_every, CONFIG_INT64, 1),
-    CONFIG_FIELD("train", save_every, CONFIG_INT64, 1),
-    CONFIG_FIELD("train", patience, CONFIG_INT64, 1),
-    CONFIG_FIELD("train", stop_after, CONFIG_INT64, 1),
-    CONFIG_FIELD("eval", samples, CONFIG_INT64, 1),
-    CONFIG_FIELD("eval", eval_samples, CONFIG_INT64, 1),
-    CONFIG_FIELD("eval", likelihood, CONFIG_STRING, 0),
-    CONFIG_FIELD("eval", dequant, CONFIG_INT64, 1),
-    CONFIG_FIELD("run", seed, CONFIG_INT64, 0),
-    CONFIG_FIELD("run", threads, CONFIG_INT, 1),
-    CONFIG_CHOICE("run", dtype, config_dtypes),
+    CONFIG_FIELD("train", steps, CONFIG_INT64, 1, CONFIG_MANY, RESUME_FORCED),
+    CONFIG_FIELD("train", batch_size, CONFIG_INT64, 1, 1e7, RESUME_NEVER),
+    CONFIG_FIELD("train", lr, CONFIG_REAL, 1e-12, 1e3, RESUME_FORCED),
+    CONFIG_FIELD("train", warmup, CONFIG_INT64, 0, CONFIG_MANY, RESUME_FORCED),
+    CONFIG_CHOICE("train", schedule, config_schedules, RESUME_FORCED),
+    CONFIG_CHOICE("train", time_sampling, config_times, RESUME_FORCED),
+    CONFIG_CHOICE("train", conditional, config_bools, RESUME_NEVER),
+    CONFIG_FIELD("train", weight_decay, CONFIG_REAL, 0, 1e3, RESUME_FORCED),
+    CONFIG_FIELD("train", grad_clip, CONFIG_REAL, 0, 1e9, RESUME_FORCED),
+    CONFIG_FIELD("train", ema_decay, CONFIG_REAL, 0, 0.9999999, RESUME_FORCED),
+    CONFIG_FIELD("train", max_seconds, CONFIG_REAL, 1e-3, 1e9, RESUME_FREE),
+    CONFIG_FIELD("train", scale, CONFIG_REAL, 1e-6, 1e6, RESUME_NEVER),
+    CONFIG_FIELD("train", log_every, CONFIG_INT64, 1, CONFIG_MANY, RESUME_FREE),
+    CONFIG_FIELD("train", save_every, CONFIG_INT64, 1, CONFIG_MANY, RESUME_FREE),
+    CONFIG_FIELD("train", patience, CONFIG_INT64, 1, CONFIG_MANY, RESUME_FREE),
+    CONFIG_FIELD("train", stop_after, CONFIG_INT64, 1, CONFIG_MANY, RESUME_FREE),
+    CONFIG_FIELD("eval", samples, CONFIG_INT64, 1, CONFIG_ROWS, RESUME_FREE),
+    CONFIG_FIELD("eval", eval_samples, CONFIG_INT64, 2, CONFIG_ROWS, RESUME_FREE),
+    CONFIG_FIELD("eval", likelihood, CONFIG_STRING, 0, 0, RESUME_FREE),
+    CONFIG_FIELD("eval", dequant, CONFIG_INT64, 1, 1e5, RESUME_FREE),
+    CONFIG_FIELD("run", seed, CONFIG_INT64, 0, 9007199254740992.0, RESUME_NEVER),
+    CONFIG_FIELD("run", threads, CONFIG_INT, 1, CONFIG_THREADS, RESUME_FREE),
+    CONFIG_CHOICE("run", dtype, config_dtypes, RESUME_NEVER),
 };
+
+G_STATIC_ASSERT(G_N_ELEMENTS(config_fields) <= 64); /* bits of FmConfig.given */
 
 FmConfig *
 fm_config_new(void)
@@ -198,7 +209,7 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
                                                       : "hutchinson:probe=rademacher,probes=1");
     CONFIG_DEFAULT(seed, 0);
     if (config->threads < 1)
-        config->threads = (int)g_get_num_processors();
+        config->threads = (int)CLAMP(g_get_num_processors(), 1, CONFIG_THREADS);
     CONFIG_DEFAULT(steps, d->steps);
     CONFIG_DEFAULT(batch_size, d->batch_size);
     CONFIG_DEFAULT(warmup, MIN(d->warmup, config->steps / 10));
@@ -319,53 +330,109 @@ fm_config_format(const FmConfig *config)
 }
 
 static gboolean
-config_parse_number(const ConfigField *f, const char *text, const char *who, double *value,
-                    GError **error)
+config_set_number(void *at, const ConfigField *f, const char *text, const char *what, GError **error)
 {
     char *end = NULL;
     const gboolean whole = f->type != CONFIG_REAL;
+    const double value = g_ascii_strtod(text, &end);
 
-    *value = whole ? (double)g_ascii_strtoll(text, &end, 10) : g_ascii_strtod(text, &end);
-    if (end == text || *end != 0 || !isfinite(*value) || *value < f->min) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: [%s] %s is '%s', expected %s >= %g", who,
-                    f->section, f->key, text, whole ? "a whole number" : "a number", f->min);
+    if (end == text || *end != 0 || !(value >= f->min && value <= f->max) ||
+        (whole && value != floor(value))) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s is '%s', expected %s from %.15g to %.15g",
+                    what, text, whole ? "a whole number" : "a number", f->min, f->max);
         return FALSE;
     }
+    if (f->type == CONFIG_REAL)
+        *(double *)at = value;
+    else if (f->type == CONFIG_INT)
+        *(int *)at = (int)value;
+    else
+        *(gint64 *)at = (gint64)value;
     return TRUE;
 }
 
 static gboolean
-config_parse_field(FmConfig *config, const ConfigField *f, const char *text, const char *who,
-                   GError **error)
+config_set_choice(void *at, const ConfigField *f, const char *text, const char *what, GError **error)
 {
-    char *at = (char *)config + f->offset;
-    double number = 0;
+    for (int i = 0; f->choices[i] != NULL; i++)
+        if (g_str_equal(f->choices[i], text)) {
+            *(int *)at = i;
+            return TRUE;
+        }
+    g_autofree char *all = g_strjoinv(", ", (char **)f->choices);
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s is '%s', expected one of %s", what, text, all);
+    return FALSE;
+}
 
+static const ConfigField *
+config_find(const char *section, const char *key)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(config_fields); i++)
+        if ((section == NULL || g_str_equal(config_fields[i].section, section)) &&
+            g_str_equal(config_fields[i].key, key))
+            return &config_fields[i];
+    return NULL;
+}
+
+gboolean
+fm_config_set(FmConfig *config, const char *key, const char *text, const char *what, GError **error)
+{
+    const ConfigField *f = config_find(NULL, key);
+
+    g_return_val_if_fail(f != NULL, FALSE);
+    void *at = (char *)config + f->offset;
     if (f->type == CONFIG_STRING) {
-        char **slot = (char **)(void *)at;
-        g_free(*slot);
-        *slot = g_strdup(text);
-        return TRUE;
-    }
-    if (f->type == CONFIG_ENUM) {
-        for (int i = 0; f->choices[i] != NULL; i++)
-            if (g_str_equal(f->choices[i], text)) {
-                *(int *)(void *)at = i;
-                return TRUE;
-            }
-        g_autofree char *all = g_strjoinv(", ", (char **)f->choices);
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: [%s] %s is '%s', expected one of %s", who,
-                    f->section, f->key, text, all);
+        if (*text == 0) {
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s is empty", what);
+            return FALSE;
+        }
+        g_free(*(char **)at);
+        *(char **)at = g_strdup(text);
+    } else if (!(f->type == CONFIG_ENUM ? config_set_choice : config_set_number)(at, f, text, what,
+                                                                                error)) {
         return FALSE;
     }
-    if (!config_parse_number(f, text, who, &number, error))
-        return FALSE;
-    if (f->type == CONFIG_REAL)
-        *(double *)(void *)at = number;
-    else if (f->type == CONFIG_INT)
-        *(int *)(void *)at = (int)MIN(number, G_MAXINT);
-    else
-        *(gint64 *)(void *)at = g_ascii_strtoll(text, NULL, 10);
+    config->given |= (guint64)1 << (f - config_fields);
+    return TRUE;
+}
+
+const char *const *
+fm_config_choices(const char *key)
+{
+    const ConfigField *f = config_find(NULL, key);
+
+    return f != NULL ? f->choices : NULL;
+}
+
+gboolean
+fm_config_given(const FmConfig *config, const char *key)
+{
+    const ConfigField *f = config_find(NULL, key);
+
+    return f != NULL && (config->given >> (f - config_fields) & 1) != 0;
+}
+
+gboolean
+fm__config_override(FmConfig *own, const FmConfig *wanted, gboolean force, GError **error)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(config_fields); i++) {
+        const ConfigField *f = &config_fields[i];
+        g_autofree char *mine = config_format_field(own, f), *theirs = config_format_field(wanted, f);
+        g_autofree char *dashed = g_strdelimit(g_strdup(f->key), "_", '-');
+
+        if ((wanted->given >> i & 1) == 0 || g_strcmp0(mine, theirs) == 0)
+            continue;
+        if (f->resume == RESUME_NEVER || (f->resume == RESUME_FORCED && !force)) {
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                        "resume: --%s is %s and the run's own is %s, which %s after training began%s",
+                        dashed, theirs, mine,
+                        f->resume == RESUME_NEVER ? "cannot change" : "only --force may change",
+                        f->offset == offsetof(FmConfig, steps) ? " unless it has --schedule constant" : "");
+            return FALSE;
+        }
+        if (!fm_config_set(own, f->key, theirs, dashed, error))
+            return FALSE;
+    }
     return TRUE;
 }
 
@@ -394,34 +461,36 @@ config_parse_spec(GKeyFile *file, const char *section, const char *who, GError *
 }
 
 static gboolean
+config_unknown_key(const char *section, const char *key, const char *who, GError **error)
+{
+    const char *names[G_N_ELEMENTS(config_fields) + 1] = {NULL};
+    size_t n = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(config_fields); i++)
+        if (g_str_equal(config_fields[i].section, section))
+            names[n++] = config_fields[i].key;
+    const char *near = fm_error_suggest(key, names);
+    g_autofree char *all = g_strjoinv(", ", (char **)names);
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: section [%s] has no key '%s', %s%s%s", who, section,
+                key, near != NULL ? "did you mean '" : "expected one of ", near != NULL ? near : all,
+                near != NULL ? "'?" : "");
+    return FALSE;
+}
+
+static gboolean
 config_parse_scalars(FmConfig *config, GKeyFile *file, const char *section, const char *who,
                      GError **error)
 {
     g_auto(GStrv) keys = g_key_file_get_keys(file, section, NULL, NULL);
 
     for (char **key = keys; *key != NULL; key++) {
-        const ConfigField *found = NULL;
-        const char *names[G_N_ELEMENTS(config_fields) + 1] = {NULL};
-        size_t n = 0;
         g_autofree char *canonical = g_strdelimit(g_strdup(*key), "-", '_');
-
-        for (size_t i = 0; i < G_N_ELEMENTS(config_fields); i++) {
-            if (!g_str_equal(config_fields[i].section, section))
-                continue;
-            names[n++] = config_fields[i].key;
-            if (g_str_equal(config_fields[i].key, canonical))
-                found = &config_fields[i];
-        }
-        if (found == NULL) {
-            const char *near = fm_error_suggest(canonical, names);
-            g_autofree char *all = g_strjoinv(", ", (char **)names);
-            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: section [%s] has no key '%s', %s%s%s",
-                        who, section, *key, near != NULL ? "did you mean '" : "expected one of ",
-                        near != NULL ? near : all, near != NULL ? "'?" : "");
-            return FALSE;
-        }
+        g_autofree char *what = g_strdup_printf("%s: [%s] %s", who, section, *key);
         g_autofree char *value = g_key_file_get_value(file, section, *key, NULL);
-        if (!config_parse_field(config, found, g_strstrip(value), who, error))
+
+        if (config_find(section, canonical) == NULL)
+            return config_unknown_key(section, *key, who, error);
+        if (!fm_config_set(config, canonical, g_strstrip(value), what, error))
             return FALSE;
     }
     return TRUE;

@@ -14,4 +14,8 @@ void fm__config_resolve(FmConfig *config, const FmDataInfo *data);
 /* The objective of a net without velocity, which is trained by likelihood. */
 void fm__config_choose_objective(FmConfig *config, gboolean has_velocity);
 
+/* Take over the fields that `wanted` was given and that may change after training began; `force`
+ * allows more of them. FM_ERROR_USAGE names the first that may not. */
+gboolean fm__config_override(FmConfig *own, const FmConfig *wanted, gboolean force, GError **error);
+
 #endif

@@ -61,6 +61,25 @@ fm_run_split_rows(const FmRun *run, const char *split)
     return run->data.rows == 0 ? 0 : rows[run_split_of(split)];
 }
 
+/* Why there is none: opened once more, to hear it. */
+static gboolean
+run_no_dataset(const FmRun *run, GError **error)
+{
+    const char *spec = run->config->spec[FM_KIND_DATASET];
+    g_autoptr(FmPlugin) dataset = NULL;
+    FmDataInfo info;
+
+    if (spec == NULL) {
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                            "run: its data set is not known, so no rows can be read");
+        return FALSE;
+    }
+    dataset = fm_plugin_new(FM_KIND_DATASET, spec, error);
+    if (dataset != NULL && fm_dataset_open(dataset, &info, error))
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "dataset '%s' could not be opened before", spec);
+    return FALSE;
+}
+
 gboolean
 fm_run_data(const FmRun *run, const char *split, guint64 first, size_t n, double *x, int *y,
             GError **error)
@@ -68,14 +87,8 @@ fm_run_data(const FmRun *run, const char *split, guint64 first, size_t n, double
     const FmPlugin *dataset = run->plugin[FM_KIND_DATASET];
     const FmSplit which = run_split_of(split);
 
-    if (dataset == NULL) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "run: its data set %s%s%s, so no rows can be read",
-                    run->config->spec[FM_KIND_DATASET] != NULL ? "'" : "is not known",
-                    run->config->spec[FM_KIND_DATASET] != NULL ? run->config->spec[FM_KIND_DATASET] : "",
-                    run->config->spec[FM_KIND_DATASET] != NULL ? "' cannot be opened" : "");
-        return FALSE;
-    }
+    if (dataset == NULL)
+        return run_no_dataset(run, error);
     if (run->data.rows == 0) {
         const FmKey key = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_EVAL,
                            .step = (guint64)which};
@@ -378,6 +391,38 @@ fm_run_new(const FmConfig *config, GError **error)
     return NULL;
 }
 
+/* The data set's points against those that the run was trained with. */
+static gboolean
+run_same_shape(const FmRun *run, const FmDataInfo *saved, GError **error)
+{
+    const FmDataInfo *now = &run->data;
+
+    if (now->ndim == saved->ndim &&
+        memcmp(now->dim, saved->dim, (size_t)saved->ndim * sizeof *saved->dim) == 0)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
+                "dataset '%s' has points of %" G_GSIZE_FORMAT " values in %d axes, the run was trained "
+                "with %" G_GSIZE_FORMAT " in %d", run->config->spec[FM_KIND_DATASET], now->D, now->ndim,
+                saved->D, saved->ndim);
+    return FALSE;
+}
+
+gboolean
+fm_run_set_dataset(FmRun *run, const char *spec, GError **error)
+{
+    FmPlugin *dataset = fm_plugin_new(FM_KIND_DATASET, spec, error);
+    const FmDataInfo saved = run->data;
+
+    if (dataset == NULL)
+        return FALSE;
+    fm_plugin_free(run->plugin[FM_KIND_DATASET]);
+    run->plugin[FM_KIND_DATASET] = dataset;
+    run->net_info.dataset = dataset;
+    g_free(run->config->spec[FM_KIND_DATASET]);
+    run->config->spec[FM_KIND_DATASET] = g_strdup(spec);
+    return run_open_data(run, error) && run_same_shape(run, &saved, error);
+}
+
 FmRun *
 fm_run_load(const char *dir, GError **error)
 {
@@ -404,13 +449,7 @@ fm_run_load(const char *dir, GError **error)
         if (!run_open_data(run, NULL)) {
             g_clear_pointer(&run->plugin[FM_KIND_DATASET], fm_plugin_free);
             run->data = saved;
-        } else if (run->data.ndim != saved.ndim ||
-                   memcmp(run->data.dim, saved.dim, (size_t)saved.ndim * sizeof *saved.dim) != 0) {
-            g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                        "dataset '%s' has points of %" G_GSIZE_FORMAT " values in %d axes now, the run "
-                        "'%s' was trained with %" G_GSIZE_FORMAT " in %d",
-                        run->config->spec[FM_KIND_DATASET], run->data.D, run->data.ndim, dir, saved.D,
-                        saved.ndim);
+        } else if (!run_same_shape(run, &saved, error)) {
             goto fail;
         }
     }
@@ -467,39 +506,29 @@ fm_run_free(FmRun *run)
 
 /* ---- what may change after training began ---- */
 
-static void
-run_override_free(FmRun *run, const FmConfig *c)
-{
-    FmConfig *own = run->config;
-    gint64 *mine[] = {&own->stop_after, &own->log_every, &own->save_every, &own->patience,
-                      &own->samples, &own->eval_samples, &own->dequant};
-    const gint64 theirs[] = {c->stop_after, c->log_every, c->save_every, c->patience,
-                             c->samples, c->eval_samples, c->dequant};
-
-    own->stop_after = -1; /* the limits of the first part do not bind the next */
-    own->max_seconds = c->max_seconds;
-    for (size_t i = 0; i < G_N_ELEMENTS(mine); i++)
-        if (theirs[i] >= 0)
-            *mine[i] = theirs[i];
-    if (c->threads > 0)
-        own->threads = c->threads;
-    if (c->likelihood != NULL) {
-        g_free(own->likelihood);
-        own->likelihood = g_strdup(c->likelihood);
-    }
-    if (c->divergences->len > 0) {
-        g_ptr_array_set_size(own->divergences, 0);
-        for (guint i = 0; i < c->divergences->len; i++)
-            g_ptr_array_add(own->divergences, g_strdup(g_ptr_array_index(c->divergences, i)));
-    }
-}
-
 static gboolean
-run_refuse(const char *what, GError **error)
+run_override_plugin(FmRun *run, FmKind kind, const char *wanted, GError **error)
 {
+    char **own = &run->config->spec[kind];
+
+    if (wanted == NULL)
+        return TRUE;
+    if (kind == FM_KIND_SOLVER || kind == FM_KIND_BACKEND) {
+        FmPlugin *plugin = fm_plugin_new(kind, wanted, error);
+
+        if (plugin == NULL)
+            return FALSE;
+        fm_plugin_free(run->plugin[kind]);
+        run->plugin[kind] = plugin;
+        g_free(*own);
+        *own = g_strdup(wanted);
+        return TRUE;
+    }
+    if (run_same_plugin(kind, *own, wanted))
+        return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                "resume: --%s differs from the run's own, and cannot change after training began",
-                what);
+                "resume: --%s is '%s' and the run's own is '%s', which cannot change after training "
+                "began", fm_kind_name(kind), wanted, *own != NULL ? *own : "unset");
     return FALSE;
 }
 
@@ -507,37 +536,29 @@ gboolean
 fm_run_override(FmRun *run, const FmConfig *config, gboolean force, GError **error)
 {
     FmConfig *own = run->config;
+    const gboolean horizon = own->schedule == FM_SCHEDULE_CONSTANT &&
+                             fm_config_given(config, "steps");
 
-    for (int k = 0; k < FM_N_KINDS; k++) {
-        const char *wanted = config->spec[k];
-
-        if (wanted == NULL || k == FM_KIND_DIVERGENCE)
-            continue;
-        if (k == FM_KIND_SOLVER) {
-            FmPlugin *solver = fm_plugin_new(FM_KIND_SOLVER, wanted, error);
-            if (solver == NULL)
-                return FALSE;
-            fm_plugin_free(run->plugin[k]);
-            run->plugin[k] = solver;
-            g_free(own->spec[k]);
-            own->spec[k] = g_strdup(wanted);
-        } else if (!run_same_plugin((FmKind)k, own->spec[k], wanted))
-            return run_refuse(fm_kind_name((FmKind)k), error);
-    }
-    if (config->batch_size >= 0 && config->batch_size != own->batch_size)
-        return run_refuse("batch-size", error);
-    if (config->lr >= 0 && config->lr != own->lr)
-        return run_refuse("lr", error);
-    if (config->steps >= 0 && config->steps != own->steps) {
-        if (!force && own->schedule != FM_SCHEDULE_CONSTANT) {
-            g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                        "resume: --steps is %" G_GINT64_FORMAT " and the run's horizon is %"
-                        G_GINT64_FORMAT "; only --schedule constant or --force may change it",
-                        config->steps, own->steps);
+    for (int k = 0; k < FM_N_KINDS; k++)
+        if (k != FM_KIND_DIVERGENCE &&
+            !run_override_plugin(run, (FmKind)k, config->spec[k], error))
             return FALSE;
-        }
-        own->steps = config->steps;
+    if (config->source != NULL && !run_same_plugin(FM_KIND_DATASET, own->source, config->source)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "resume: --source is '%s' and the run's own is '%s', which cannot change after "
+                    "training began", config->source, own->source != NULL ? own->source : "N(0, I)");
+        return FALSE;
     }
-    run_override_free(run, config);
+    own->stop_after = -1; /* the limits of the first part do not bind the next */
+    own->max_seconds = -1;
+    if (horizon)
+        own->steps = config->steps;
+    if (!fm__config_override(own, config, force, error))
+        return FALSE;
+    if (config->divergences->len > 0) {
+        g_ptr_array_set_size(own->divergences, 0);
+        for (guint i = 0; i < config->divergences->len; i++)
+            g_ptr_array_add(own->divergences, g_strdup(g_ptr_array_index(config->divergences, i)));
+    }
     return TRUE;
 }

@@ -28,6 +28,7 @@ typedef struct FmConfig {
     gint64 samples, eval_samples;
     char *likelihood; /* "exact", "hutchinson:probe=rademacher,probes=1", "none"; NULL: default */
     gint64 dequant; /* K */
+    guint64 given; /* bit i: field i of the table was set by fm_config_set() or a file */
 } FmConfig;
 
 FmConfig *fm_config_new(void);
@@ -38,6 +39,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmConfig, fm_config_free)
 /* config.ini text, one section per kind plus [train], [eval], [run]; and back. Owned by caller. */
 char *fm_config_format(const FmConfig *config);
 gboolean fm_config_parse(FmConfig *config, const char *text, const char *who, GError **error);
+
+/* Set one number, choice or text by its key ("batch_size"); `what` opens the sentence of an error,
+ * as in "option --batch-size". */
+gboolean fm_config_set(FmConfig *config, const char *key, const char *text, const char *what,
+                       GError **error);
+gboolean fm_config_given(const FmConfig *config, const char *key);
+/* The NULL-terminated names of a choice, or NULL; borrowed. */
+const char *const *fm_config_choices(const char *key);
 
 /* A run in memory: plugins opened, defaults resolved, weights initialised or loaded. */
 typedef struct FmRun {
@@ -67,8 +76,11 @@ FmRun *fm_run_import(const FmConfig *config, const FmDataInfo *data, const char 
 gboolean fm_run_save(const FmRun *run, GError **error);
 /* Take over what `config` sets that may change after training began: threads, stop_after,
  * max_seconds, logging, evaluation, solver, divergences. Anything else that it sets differently is
- * FM_ERROR_USAGE; `force` (or a constant schedule) allows another number of steps. */
+ * FM_ERROR_USAGE, but that `force` allows other rates, schedules and averages, and a run with a
+ * constant schedule another number of steps. */
 gboolean fm_run_override(FmRun *run, const FmConfig *config, gboolean force, GError **error);
+/* Read rows from another data set from now on; its points must have the run's shape. */
+gboolean fm_run_set_dataset(FmRun *run, const char *spec, GError **error);
 void fm_run_free(FmRun *run);
 
 /* The embedding API's object over a run; the flow borrows the run. */

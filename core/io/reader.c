@@ -268,7 +268,7 @@ fm__reader_take(FmReader *r, size_t size, GError **error)
     do {
         size_t want = MIN(size - g.size, MAX(step, g.size)), got;
 
-        if (!fm__grow(&g, want)) {
+        if (!fm__grow(&g, MAX(want, 1))) {
             g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "'%s': %zu bytes do not fit in memory",
                         r->name, size);
             goto fail;
