@@ -4,14 +4,13 @@
 #include "flow/feed.h"
 #include "flow/schedule.h"
 #include "flow/state.h"
+#include "flow/update.h"
 #include "flow/velocity.h"
 
 #include <math.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { TRAIN_BLOCK = 4096, TRAIN_PARALLEL = 1 << 16 }; /* weights */
 
 typedef struct Trainer {
     FmRun *run;
@@ -20,18 +19,17 @@ typedef struct Trainer {
     FmExec *exec;
     FmFeeder *feeder;
     FmDtype dtype;
-    size_t B, size, n, blocks; /* bytes of a number; trainable weights with gaps */
+    size_t B, size, n; /* bytes of a number; trainable weights with gaps */
     int threads;
-    char *grad; /* (n), the plan writes into it */
+    char *grad; /* (n), where out[] asks for gradients */
     union {
         float f32;
         double f64;
     } loss; /* written by the plan, in the run's dtype */
-    void **out;
-    double *partial; /* (blocks) sums of squares */
+    void **out; /* loss and copies of all gradients */
+    void **lean; /* the loss alone: steps read gradients where the plan leaves them */
+    FmUpdater *updater;
     gboolean ema;
-    FmUpdate update; /* of the step under way, without pointers */
-    double decay;
     double coupling_seconds, optimizer_seconds; /* for the profile */
     guint64 profiled; /* steps */
 } Trainer;
@@ -46,13 +44,36 @@ trainer_free(Trainer *t)
     fm_plan_free(t->plan);
     fm_free(t->grad);
     g_free(t->out);
-    g_free(t->partial);
+    g_free(t->lean);
+    fm__updater_free(t->updater);
     g_free(t);
 }
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Trainer, trainer_free)
 
 /* ---- construction ---- */
+
+/* Where the gradient of each trainable weight will be: d[i] NULL means that it is zero. */
+static void
+trainer_bind(Trainer *t, size_t n_out, FmNode *const *d)
+{
+    const FmParams *params = t->state->raw;
+    size_t n = 0, k = 1;
+
+    t->out = g_new0(void *, n_out);
+    t->lean = g_new0(void *, n_out);
+    t->out[0] = t->lean[0] = &t->loss;
+    t->updater = fm__updater_new(t->run, t->state);
+    for (size_t i = 0; i < fm_params_count(params); i++) {
+        const FmParam *p = fm_params_nth(params, i);
+        if (!p->trainable)
+            continue;
+        if (d[n] != NULL)
+            t->out[k] = t->grad + p->offset * t->size;
+        fm__updater_add(t->updater, p, d[n] != NULL ? fm_exec_output(t->exec, k) : NULL);
+        k += d[n++] != NULL;
+    }
+}
 
 /* Gradients of `total` in every trainable weight, as outputs after the loss itself. */
 static gboolean
@@ -62,7 +83,6 @@ trainer_gradients(Trainer *t, FmGraph *graph, FmNode *total, GError **error)
     const size_t count = fm_params_count(params);
     g_autofree FmNode **wrt = g_new0(FmNode *, count + 1), **d = g_new0(FmNode *, count + 1);
     g_autofree FmNode **outputs = g_new0(FmNode *, count + 1);
-    g_autofree const FmParam **used = g_new0(const FmParam *, count + 1);
     const FmNetOps *net = fm_plugin_ops(t->run->plugin[FM_KIND_NET]);
     const FmPlanOptions options = {
         .dtype = t->dtype, .backend = t->run->plugin[FM_KIND_BACKEND], .tile = net->tile};
@@ -72,23 +92,22 @@ trainer_gradients(Trainer *t, FmGraph *graph, FmNode *total, GError **error)
         const FmParam *p = fm_params_nth(params, i);
         if (!p->trainable)
             continue;
-        used[n] = p;
         wrt[n++] = fm_param(graph, p->name, p->ndim, p->dim, (FmInit){FM_INIT_ZEROS, 0});
     }
     if (!fm_vjp(total, NULL, wrt, n, d)) {
         fm_graph_ok(graph, error);
         return FALSE;
     }
-    t->out = g_new0(void *, n + 1);
-    t->out[0] = &t->loss;
     outputs[0] = total;
     for (size_t i = 0; i < n; i++)
-        if (d[i] != NULL) {
-            outputs[n_out] = d[i];
-            t->out[n_out++] = t->grad + used[i]->offset * t->size;
-        }
+        if (d[i] != NULL)
+            outputs[n_out++] = d[i];
     t->plan = fm_plan_new(graph, outputs, n_out, &options, error);
-    return t->plan != NULL;
+    if (t->plan != NULL)
+        t->exec = fm_exec_new(t->plan, params, t->threads, error);
+    if (t->exec != NULL)
+        trainer_bind(t, n_out, d);
+    return t->exec != NULL;
 }
 
 static gboolean
@@ -106,8 +125,6 @@ trainer_compile(Trainer *t, GError **error)
     ok = trainer_gradients(t, graph, total, error);
     fm_graph_free(graph);
     if (ok)
-        t->exec = fm_exec_new(t->plan, t->state->raw, t->threads, error);
-    if (t->exec != NULL)
         t->feeder = fm__feeder_new(t->run, t->plan, t->B, t->threads, error);
     return t->feeder != NULL;
 }
@@ -132,14 +149,12 @@ trainer_new(FmRun *run, GError **error)
     t->threads = run->config->threads;
     t->ema = run->config->ema_decay > 0;
     t->n = fm_params_trainable_size(t->state->raw);
-    t->blocks = (t->n + TRAIN_BLOCK - 1) / TRAIN_BLOCK;
     if (t->n == 0) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "training: net '%s' has no weights that could be trained",
                     fm_plugin_name(run->plugin[FM_KIND_NET]));
         return NULL;
     }
-    t->partial = g_new0(double, t->blocks + 1);
     t->grad = fm_alloc(MAX(t->n, 1) * t->size);
     if (t->grad == NULL) {
         g_set_error_literal(error, FM_ERROR, FM_ERROR_MEMORY,
@@ -147,76 +162,6 @@ trainer_new(FmRun *run, GError **error)
         return NULL;
     }
     return trainer_compile(t, error) ? g_steal_pointer(&t) : NULL;
-}
-
-/* ---- one step ---- */
-
-static void
-trainer_square_block(void *ctx, int worker, size_t b)
-{
-    Trainer *t = ctx;
-    const size_t first = b * TRAIN_BLOCK, n = MIN((size_t)TRAIN_BLOCK, t->n - first);
-    double sum[4] = {0, 0, 0, 0};
-    size_t i = 0;
-
-    if (t->dtype == FM_F32) {
-        const float *g = (const float *)(const void *)t->grad + first;
-        for (; i + 4 <= n; i += 4)
-            for (int k = 0; k < 4; k++)
-                sum[k] += (double)g[i + k] * (double)g[i + k];
-        for (; i < n; i++)
-            sum[0] += (double)g[i] * (double)g[i];
-    } else {
-        const double *g = (const double *)(const void *)t->grad + first;
-        for (; i < n; i++)
-            sum[i & 3] += g[i] * g[i];
-    }
-    t->partial[b] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-static void
-trainer_ema(const Trainer *t, char *average, const char *raw, size_t n)
-{
-    if (t->dtype == FM_F32) {
-        float *a = (float *)(void *)average;
-        const float *w = (const float *)(const void *)raw;
-        const float rate = (float)(1.0 - t->decay);
-        for (size_t i = 0; i < n; i++)
-            a[i] += rate * (w[i] - a[i]);
-    } else {
-        double *a = (double *)(void *)average;
-        const double *w = (const double *)(const void *)raw;
-        for (size_t i = 0; i < n; i++)
-            a[i] += (1.0 - t->decay) * (w[i] - a[i]);
-    }
-}
-
-static void
-trainer_update_block(void *ctx, int worker, size_t b)
-{
-    Trainer *t = ctx;
-    const size_t first = b * TRAIN_BLOCK, at = first * t->size;
-    FmUpdate u = t->update;
-    char *raw = (char *)fm_params_block(t->state->raw) + at;
-
-    u.n = MIN((size_t)TRAIN_BLOCK, t->n - first);
-    u.param = raw;
-    u.grad = t->grad + at;
-    for (int k = 0; k < t->state->n_moments; k++)
-        u.moment[k] = (char *)t->state->moment[k] + at;
-    fm_optimizer_update(t->run->plugin[FM_KIND_OPTIMIZER], &u);
-    if (t->ema)
-        trainer_ema(t, (char *)fm_params_block(t->run->params) + at, raw, u.n);
-}
-
-static void
-trainer_over_blocks(Trainer *t, void (*work)(void *, int, size_t))
-{
-    if (t->n >= TRAIN_PARALLEL && t->threads > 1)
-        fm_parallel(t->threads, t->blocks, work, t);
-    else
-        for (size_t b = 0; b < t->blocks; b++)
-            work(t, 0, b);
 }
 
 /* ---- profile ---- */
@@ -245,7 +190,7 @@ trainer_profile_read(const Trainer *t, FmProfile *profile)
     profile->wall += t->coupling_seconds + t->optimizer_seconds;
 }
 
-/* ---- one step, in all ---- */
+/* ---- one step ---- */
 
 /* One batch; *loss and *norm are what it gave, and a step that is not finite changes nothing. */
 static gboolean
@@ -254,20 +199,17 @@ trainer_step(Trainer *t, double *loss, double *norm, double *lr, GError **error)
     const FmConfig *c = t->run->config;
     FmTrainState *s = t->state;
     const FmKey key = {.seed = (guint64)c->seed, .stream = FM_STREAM_NOISE, .step = s->step};
-    double squares = 0, begun = trainer_seconds();
+    double begun = trainer_seconds();
 
     if (!fm__feeder_begin(t->feeder, s->step, error))
         return FALSE;
     t->coupling_seconds += trainer_seconds() - begun;
-    if (!fm_exec_run(t->exec, t->B, NULL, fm__feeder_tile, t->feeder, t->out, key, error) ||
+    if (!fm_exec_run(t->exec, t->B, NULL, fm__feeder_tile, t->feeder, t->lean, key, error) ||
         !fm__feeder_ok(t->feeder, error))
         return FALSE;
     *loss = t->dtype == FM_F32 ? (double)t->loss.f32 : t->loss.f64;
     begun = trainer_seconds();
-    trainer_over_blocks(t, trainer_square_block);
-    for (size_t b = 0; b < t->blocks; b++)
-        squares += t->partial[b];
-    *norm = sqrt(squares);
+    *norm = fm__updater_norm(t->updater);
     *lr = c->lr * fm__schedule_factor(c->schedule, s->step, (guint64)c->steps, (guint64)c->warmup);
     s->step++;
     if (!isfinite(*loss) || !isfinite(*norm)) {
@@ -276,15 +218,14 @@ trainer_step(Trainer *t, double *loss, double *norm, double *lr, GError **error)
         return TRUE;
     }
     s->bad = 0;
-    t->update = (FmUpdate){.dtype = t->dtype,
+    const FmUpdate how = {.dtype = t->dtype,
                            .grad_scale = c->grad_clip > 0 && *norm > c->grad_clip
                                              ? c->grad_clip / *norm
                                              : 1.0,
                            .lr = *lr,
                            .weight_decay = c->weight_decay,
                            .step = s->step - s->skipped};
-    t->decay = fm__ema_decay(c->ema_decay, t->update.step);
-    trainer_over_blocks(t, trainer_update_block);
+    fm__updater_apply(t->updater, &how, fm__ema_decay(c->ema_decay, how.step));
     t->optimizer_seconds += trainer_seconds() - begun;
     t->profiled++;
     fm_exec_refresh(t->exec);

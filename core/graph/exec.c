@@ -1,12 +1,17 @@
 /* exec.c: run a plan over a batch in tiles and lanes. Nothing is allocated while it runs. */
 #include "graph/plan_private.h"
 
+#include <fmcore/cpu.h>
 #include <omp.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
+FM_FAST_FILE
+
 #define MAX_LANES 8
+
+enum { SUM_PIECE = 8192, SUM_PARALLEL = 1 << 17 }; /* bytes of a lane summed at a time; by threads */
 
 typedef struct Meter Meter;
 
@@ -366,6 +371,18 @@ copy_outputs(const Frame *f, void *const *out, gboolean batched)
     }
 }
 
+const void *
+fm_exec_output(const FmExec *exec, size_t i)
+{
+    const Frame f = {.exec = (FmExec *)exec, .inputs = exec->inputs, .arena = exec->arena[0],
+                     .lane = exec->lane[0]};
+    const FmRef *ref;
+
+    g_return_val_if_fail(i < exec->plan->outputs->len, NULL);
+    ref = &g_array_index(exec->plan->outputs, FmRef, i);
+    return ref->shape.rows > 0 ? NULL : value_data(&f, fm__plan_value(exec->plan, ref->value));
+}
+
 static void
 run_tile(Batch *b, int worker, size_t tile, char *lane, gboolean accumulate)
 {
@@ -414,26 +431,43 @@ run_free_tile(void *ctx, int worker, size_t tile)
     run_tile(b, worker, tile, b->exec->lane[worker], FALSE);
 }
 
-#define ADD(T) \
-    for (size_t i = 0; i < plan->reduced_size / sizeof(T); i++) \
-    ((T *)(void *)a)[i] += ((const T *)(const void *)b)[i]
+#define ADD(NAME, T) \
+    FM_INLINE void NAME##_any(T *restrict a, const T *restrict b, size_t n) \
+    { \
+        for (size_t i = 0; i < n; i++) \
+            a[i] += b[i]; \
+    } \
+    FM_CPU_VARIANTS(NAME, (T *restrict a, const T *restrict b, size_t n), (a, b, n))
+ADD(add_f32, float)
+ADD(add_f64, double)
 
+/* One piece of all lanes in a fixed binary tree: (0+1)+(2+3), ... */
 static void
-add_block(const FmPlan *plan, char *a, const char *b)
+sum_piece(void *ctx, int worker, size_t piece)
 {
-    if (plan->dtype == FM_F32)
-        ADD(float);
-    else
-        ADD(double);
+    const Batch *b = ctx;
+    const FmPlan *plan = b->exec->plan;
+    const size_t at = piece * SUM_PIECE, bytes = MIN((size_t)SUM_PIECE, plan->reduced_size - at);
+
+    for (size_t step = 1; step < b->lanes; step *= 2)
+        for (size_t lane = 0; lane + step < b->lanes; lane += 2 * step) {
+            void *to = b->exec->lane[lane] + at;
+            const void *from = b->exec->lane[lane + step] + at;
+
+            if (plan->dtype == FM_F32)
+                add_f32(to, from, bytes / sizeof(float));
+            else
+                add_f64(to, from, bytes / sizeof(double));
+        }
 }
 
-/* Lanes in a fixed binary tree: (0+1)+(2+3), ... */
 static void
-sum_lanes(const Batch *b)
+sum_lanes(Batch *b)
 {
-    for (size_t step = 1; step < b->lanes; step *= 2)
-        for (size_t lane = 0; lane + step < b->lanes; lane += 2 * step)
-            add_block(b->exec->plan, b->exec->lane[lane], b->exec->lane[lane + step]);
+    const size_t bytes = b->exec->plan->reduced_size;
+
+    fm_parallel(bytes < SUM_PARALLEL ? 1 : b->exec->threads, (bytes + SUM_PIECE - 1) / SUM_PIECE,
+                sum_piece, b);
 }
 
 gboolean

@@ -5,6 +5,7 @@
 #include <fmcore/array.h>
 #include <fmcore/backend.h>
 #include <fmcore/coupling.h>
+#include <fmcore/cpu.h>
 #include <fmcore/dataset.h>
 #include <fmcore/divergence.h>
 #include <fmcore/error.h>

@@ -101,6 +101,10 @@ typedef void (*FmFeed)(void *ctx, int worker, guint64 row0, size_t n, void *cons
 gboolean fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ctx,
                      void *const *out, FmKey key, GError **error);
 
+/* Output i, one without batch axis, where fm_exec_run() leaves it: the same place every time, valid
+ * until the next run or refresh. NULL for a batched output. */
+const void *fm_exec_output(const FmExec *exec, size_t i);
+
 /* Run the plan on one tile, n <= fm_plan_tile(), in the calling thread with worker w's arena
  * (w < threads); batch reductions are those of the tile. For solvers, which keep a tile to
  * themselves through a whole trajectory. Safe to call at once for different w. */

@@ -3,7 +3,10 @@
  *   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
  *   param -= lr / (1 - beta1^step) m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
  * the arithmetic of torch.optim.Adam. */
+#include <fmcore/cpu.h>
 #include <fmcore/optimizer.h>
+
+FM_FAST_FILE
 
 typedef struct Adam {
     double beta1, beta2, eps;
@@ -18,7 +21,7 @@ static const FmOption adam_options[] = {
 
 /* The same loop for both types; constants are rounded once, outside of it. */
 #define DEFINE_UPDATE(T, suffix, root)                                                             \
-    static void adam_update_##suffix(const Adam *self, const FmUpdate *u)                          \
+    FM_INLINE void adam_update_##suffix##_any(const Adam *self, const FmUpdate *u)                 \
     {                                                                                              \
         const double bias1 = 1.0 - pow(self->beta1, (double)u->step);                              \
         const double bias2 = 1.0 - pow(self->beta2, (double)u->step);                              \
@@ -35,7 +38,8 @@ static const FmOption adam_options[] = {
             v[i] = b2 * v[i] + c2 * g * g;                                                         \
             p[i] = p[i] - rate * m[i] / (root(v[i]) * unbias + eps);                               \
         }                                                                                          \
-    }
+    }                                                                                              \
+    FM_CPU_VARIANTS(adam_update_##suffix, (const Adam *self, const FmUpdate *u), (self, u))
 
 DEFINE_UPDATE(float, f32, sqrtf)
 DEFINE_UPDATE(double, f64, sqrt)

@@ -3,7 +3,10 @@
  *   m = g at the first step, then momentum m + g
  *   param -= lr m, or lr (g + momentum m) with nesterov
  * the arithmetic of torch.optim.SGD without dampening. */
+#include <fmcore/cpu.h>
 #include <fmcore/optimizer.h>
+
+FM_FAST_FILE
 
 typedef struct Sgd {
     double momentum;
@@ -19,7 +22,7 @@ static const FmOption sgd_options[] = {
 /* The moment is zero before the first step, so momentum m + g is g there. Without nesterov the
  * step is m = 0 g + 1 m, with it g + momentum m. */
 #define DEFINE_UPDATE(T, suffix)                                                                   \
-    static void sgd_update_##suffix(const Sgd *self, const FmUpdate *u)                            \
+    FM_INLINE void sgd_update_##suffix##_any(const Sgd *self, const FmUpdate *u)                   \
     {                                                                                              \
         const T mu = (T)self->momentum, scale = (T)u->grad_scale, rate = (T)u->lr;                 \
         const T decay = (T)u->weight_decay;                                                        \
@@ -32,7 +35,8 @@ static const FmOption sgd_options[] = {
             m[i] = mu * m[i] + g;                                                                  \
             p[i] = p[i] - rate * (of_g * g + of_m * m[i]);                                         \
         }                                                                                          \
-    }
+    }                                                                                              \
+    FM_CPU_VARIANTS(sgd_update_##suffix, (const Sgd *self, const FmUpdate *u), (self, u))
 
 DEFINE_UPDATE(float, f32)
 DEFINE_UPDATE(double, f64)

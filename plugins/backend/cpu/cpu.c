@@ -11,19 +11,6 @@ void openblas_set_num_threads(int n);
 char *openblas_get_config(void);
 #endif
 
-static const char *
-cpu_instruction_set(void)
-{
-#if defined(__x86_64__) && defined(__GNUC__)
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") ? "avx512"
-           : __builtin_cpu_supports("avx2")  ? "avx2"
-                                             : "sse2";
-#else
-    return "generic";
-#endif
-}
-
 static char cpu_text[160]; /* describe() */
 
 /* Once in the process: OpenBLAS' number of threads is global too. */
@@ -44,7 +31,7 @@ cpu_init(gpointer unused)
     gemm = cpu_dnnl_version();
 #endif
     g_snprintf(cpu_text, sizeof cpu_text, "%s%s%s, %s", gemm, *gemm != '\0' ? ", " : "",
-               blas != NULL ? blas : "CBLAS", cpu_instruction_set());
+               blas != NULL ? blas : "CBLAS", fm_cpu_level_name(fm_cpu_level()));
     return cpu_text;
 }
 

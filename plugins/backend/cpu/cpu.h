@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include <fmcore/backend.h>
+#include <fmcore/cpu.h>
 
 /* Kernels are compiled for several instruction sets in one binary. Sanitizers' run-time is not
  * ready yet when the loader picks a clone, so they get the default alone. */

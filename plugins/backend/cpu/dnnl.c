@@ -558,6 +558,9 @@ cpu_dnnl_version(void)
     static char text[32];
     const dnnl_version_t *v = dnnl_version();
 
+    /* The first call of all: a level below the processor's holds for oneDNN too. */
+    if (fm_cpu_level() < FM_CPU_AVX512)
+        dnnl_set_max_cpu_isa(fm_cpu_level() == FM_CPU_AVX2 ? dnnl_cpu_isa_avx2 : dnnl_cpu_isa_sse41);
     g_snprintf(text, sizeof text, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
     return text;
 }

@@ -1,7 +1,17 @@
-/* matmul.c: dense products on top of one library call each. */
-#include "cpu.h"
+/* matmul.c: dense products, by own kernels while b fits the second cache, else by libraries. */
+#include "gemm.h"
 
 #include <cblas.h>
+
+/* Own kernels read b from the second cache; larger products are the libraries' business. */
+enum { OWN_BYTES = 3 << 19 };
+
+/* TRUE when a product with this b (k, n) is ours. */
+static gboolean
+is_own(gboolean tb, size_t n, size_t k, size_t size, double alpha, double beta)
+{
+    return !tb && alpha == 1.0 && (beta == 0.0 || beta == 1.0) && k > 0 && k * n * size <= OWN_BYTES;
+}
 
 gboolean
 cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
@@ -9,6 +19,10 @@ cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alph
 {
     if (m == 0 || n == 0)
         return TRUE;
+    if (is_own(tb, n, k, sizeof *b, alpha, beta)) {
+        cpu_gemm_kernels()->plain_f64(ta, m, n, k, a, b, c, beta == 1.0);
+        return TRUE;
+    }
     cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
                 (int)m, (int)n, (int)k, alpha, a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c,
                 (int)n);
@@ -21,6 +35,10 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
 {
     if (m == 0 || n == 0)
         return TRUE;
+    if (is_own(tb, n, k, sizeof *b, (double)alpha, (double)beta)) {
+        cpu_gemm_kernels()->plain_f32(ta, m, n, k, a, b, c, beta == 1.0f);
+        return TRUE;
+    }
 #ifdef HAVE_ONEDNN
     return cpu_dnnl_sgemm(ta, tb, m, n, k, alpha, a, b, beta, c);
 #else
@@ -32,11 +50,28 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
 }
 
 #define DEFINE_MATMUL(suffix, T) \
+    static size_t matmul_pack_size_##suffix(const FmKernelShapes *shapes) \
+    { \
+        const size_t K = shapes->in[1]->dim[0], N = shapes->in[1]->dim[1]; \
+        return is_own(FALSE, N, K, sizeof(T), 1, 0) \
+                   ? cpu_gemm_kernels()->packed_size_##suffix(N, K) * sizeof(T) \
+                   : 0; \
+    } \
+    static void matmul_pack_##suffix(const FmKernelArgs *args, void *packed) \
+    { \
+        const FmShape *sw = args->in[1].shape; \
+        cpu_gemm_kernels()->pack_##suffix(sw->dim[1], sw->dim[0], args->in[1].data, packed); \
+    } \
     static gboolean matmul_##suffix(const FmKernelArgs *args) \
     { \
         const FmShape *sw = args->in[1].shape; \
         const size_t K = sw->dim[0], N = sw->dim[1]; \
         const size_t M = args->in[0].rows * cpu_size(args->in[0].shape) / K; \
+        if (args->packed) { \
+            cpu_gemm_kernels()->packed_##suffix(M, N, K, args->in[0].data, args->packed, \
+                                                args->out.data, FALSE); \
+            return TRUE; \
+        } \
         return cpu_gemm_##suffix(FALSE, FALSE, M, N, K, 1, args->in[0].data, args->in[1].data, 0, \
                                  args->out.data); \
     } \
@@ -72,7 +107,9 @@ DEFINE_MATMUL(f64, double)
 #define ROW(op) {#op, {.run = op##_f32}, {.run = op##_f64}}
 
 const CpuEntry cpu_matmul_table[] = {
-    ROW(matmul),
+    {"matmul",
+     {.run = matmul_f32, .pack_size = matmul_pack_size_f32, .pack = matmul_pack_f32},
+     {.run = matmul_f64, .pack_size = matmul_pack_size_f64, .pack = matmul_pack_f64}},
     ROW(matmul_reduce),
     ROW(matmul_batch),
     {NULL},

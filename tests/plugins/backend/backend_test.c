@@ -3,6 +3,7 @@
  * for element-wise results (erf and pow 4e-6) and ten times that for sums of many terms. */
 #include <check.h>
 #include <fmcore/backend.h>
+#include <fmcore/cpu.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -353,6 +354,55 @@ START_TEST(products_agree)
 }
 END_TEST
 
+/* Own kernels change their ways at whole vectors, panels of 64 columns and 128 terms. */
+START_TEST(wide_products_agree)
+{
+    static const size_t rows[] = {1, 5, 7, 31, 33, 64, 257};
+    static const size_t widths[] = {1, 2, 3, 4, 5, 15, 17, 31, 48, 63, 64, 65, 100, 130, 193};
+    const size_t M = rows[_i];
+
+    for (size_t j = 0; j < G_N_ELEMENTS(widths); j++) {
+        const size_t N = widths[j], K = widths[(4 * j + (size_t)_i) % G_N_ELEMENTS(widths)] + (j % 3 ? 0 : 128);
+        const FmShape x = {1, 1, {K}}, w = {0, 2, {K, N}}, y = {1, 1, {N}};
+        const Case c = {"matmul", M, 2, {x, w}, y, NULL, -1, 1, 20};
+        Case r = {"matmul_reduce", M, 2, {x, y}, w, NULL, -1, 1, 40};
+
+        compare_both(&c);
+        compare_both(&r);
+        r.accumulate = TRUE;
+        compare_both(&r);
+    }
+}
+END_TEST
+
+/* The level is the one that was asked for, else the processor's best, and describe() says so. */
+START_TEST(level_is_the_best_or_the_one_asked_for)
+{
+    const char *mask = g_getenv("FMCORE_CPU"), *level = fm_cpu_level_name(fm_cpu_level());
+    const char *text = ((const FmBackendOps *)fm_plugin_ops(cpu))->describe(fm_plugin_self(cpu));
+    FmCpuLevel best = FM_CPU_BASE;
+
+#ifdef FM_CPU_LEVELS
+    g_autofree char *info = NULL;
+
+    /* as the kernel sees the processor, not as the compiler's library does */
+    ck_assert(g_file_get_contents("/proc/cpuinfo", &info, NULL, NULL));
+    if (strstr(info, " avx2") && strstr(info, " fma"))
+        best = FM_CPU_AVX2;
+    if (best == FM_CPU_AVX2 && strstr(info, " avx512f") && strstr(info, " avx512bw") &&
+        strstr(info, " avx512dq") && strstr(info, " avx512vl"))
+        best = FM_CPU_AVX512;
+#endif
+    ck_assert(g_str_has_suffix(text, level));
+    if (!mask)
+        ck_assert_uint_eq(fm_cpu_level(), best);
+    for (int i = 0; mask && i <= (int)best; i++)
+        if (strcmp(mask, fm_cpu_level_name((FmCpuLevel)i)) == 0)
+            ck_assert_uint_eq(fm_cpu_level(), i);
+    ck_assert_uint_le(fm_cpu_level(), best);
+}
+END_TEST
+
 START_TEST(convolutions_agree)
 {
     const gint32 stride = 1 + _i % 2, pad = _i / 2 % 3;
@@ -526,6 +576,8 @@ main(void)
     tcase_add_test(tc, moving_agrees);
     tcase_add_test(tc, reductions_agree);
     tcase_add_loop_test(tc, products_agree, 0, 5);
+    tcase_add_loop_test(tc, wide_products_agree, 0, 7);
+    tcase_add_test(tc, level_is_the_best_or_the_one_asked_for);
     tcase_add_loop_test(tc, convolutions_agree, 0, 6);
     tcase_add_test(tc, labels_and_random_agree);
     tcase_add_test(tc, programs_agree);
