@@ -48,20 +48,14 @@ command_find(const char *name, GError **error)
     return NULL;
 }
 
-/* A program that was built and not installed uses the plugins and the data beside it. */
+/* A program that was built and not installed uses the data of its sources. */
 static void
 use_build_tree(void)
 {
     g_autofree char *exe = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *dir = exe ? g_path_get_dirname(exe) : NULL;
-    g_autofree char *top = dir ? g_path_get_dirname(dir) : NULL;
-    g_autofree char *plugins = top ? g_build_filename(top, "plugins", NULL) : NULL;
 
-    if (!dir || !g_str_has_suffix(dir, "/.libs") || !g_file_test(plugins, G_FILE_TEST_IS_DIR))
-        return;
-    if (!g_getenv("FMCORE_PLUGIN_PATH"))
-        g_setenv("FMCORE_PLUGIN_PATH", plugins, TRUE);
-    if (!g_getenv("FMCORE_DATA_PATH"))
+    if (dir && g_str_has_suffix(dir, "/.libs") && !g_getenv("FMCORE_DATA_PATH"))
         g_setenv("FMCORE_DATA_PATH", FM_SOURCE_DATA_DIR, TRUE);
 }
 

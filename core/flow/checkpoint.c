@@ -19,6 +19,13 @@ checkpoint_dims(int ndim, const size_t *dim)
 
 /* ---- blocks of parameters ---- */
 
+/* Weights of an objective's further nets are called NAME/... and are the checkpoint's alone. */
+static gboolean
+checkpoint_is_models(const FmParam *p)
+{
+    return strchr(p->name, '/') == NULL;
+}
+
 /* All parameters of `params` whose bytes stand in `block`; moments cover the trainable ones. */
 static void
 checkpoint_block(FmTensorWriter *w, const char *prefix, const FmParams *params, const char *block,
@@ -246,7 +253,13 @@ fm__model_save(const FmRun *run, GError **error)
                                     "shift", shift, "scale", scale, NULL};
     FmTensorWriter *w = fm__tensors_write(metadata);
 
-    checkpoint_block(w, "", run->params, fm_params_block(run->params), FALSE);
+    for (size_t i = 0; i < fm_params_count(run->params); i++) {
+        const FmParam *p = fm_params_nth(run->params, i);
+
+        if (checkpoint_is_models(p))
+            fm__tensors_add(w, "", p->name, fm_params_dtype(run->params), p->ndim, p->dim,
+                            fm_params_data(run->params, p));
+    }
     return fm__tensors_finish(w, file, error);
 }
 
@@ -343,7 +356,9 @@ checkpoint_all_known(const FmRun *run, const FmTensors *r, gboolean foreign, GEr
 
     for (size_t i = 0; i < fm_params_count(run->params); i++) {
         const char *ours = fm_params_nth(run->params, i)->name;
-        g_hash_table_add(known, (char *)(foreign ? checkpoint_foreign(run, r, ours) : ours));
+
+        if (checkpoint_is_models(fm_params_nth(run->params, i)))
+            g_hash_table_add(known, (char *)(foreign ? checkpoint_foreign(run, r, ours) : ours));
     }
     for (size_t i = 0; i < fm__tensors_count(r); i++) {
         const char *name = fm__tensors_nth(r, i)->name;
@@ -370,10 +385,29 @@ fm__model_load_weights(FmRun *run, const char *file, gboolean foreign, GError **
         const FmParam *p = fm_params_nth(run->params, i);
         const char *name = foreign ? checkpoint_foreign(run, r, p->name) : p->name;
 
-        if (!checkpoint_read(r, name, p, dtype, fm_params_data(run->params, p), error))
+        if (checkpoint_is_models(p) &&
+            !checkpoint_read(r, name, p, dtype, fm_params_data(run->params, p), error))
             return FALSE;
     }
     return checkpoint_finite(r, run->params, error) && checkpoint_all_known(run, r, foreign, error);
+}
+
+gboolean
+fm_params_load(FmParams *params, const char *prefix, const char *file, GError **error)
+{
+    g_autoptr(FmTensors) r = fm__tensors_open(file, error);
+
+    if (r == NULL)
+        return FALSE;
+    for (size_t i = 0; i < fm_params_count(params); i++) {
+        const FmParam *p = fm_params_nth(params, i);
+
+        if (g_str_has_prefix(p->name, prefix) &&
+            !checkpoint_read(r, p->name + strlen(prefix), p, fm_params_dtype(params),
+                             fm_params_data(params, p), error))
+            return FALSE;
+    }
+    return checkpoint_finite(r, params, error);
 }
 
 static int
@@ -393,6 +427,8 @@ fm_params_digest(const FmParams *params)
         sorted[i] = fm_params_nth(params, i);
     qsort(sorted, n, sizeof *sorted, checkpoint_by_name);
     for (size_t i = 0; i < n; i++)
-        g_checksum_update(sum, fm_params_data(params, sorted[i]), (gssize)(sorted[i]->size * size));
+        if (checkpoint_is_models(sorted[i]))
+            g_checksum_update(sum, fm_params_data(params, sorted[i]),
+                              (gssize)(sorted[i]->size * size));
     return g_strdup(g_checksum_get_string(sum));
 }

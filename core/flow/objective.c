@@ -175,3 +175,11 @@ fm_objective_loss(FmPlugin *objective, FmLoss *loss)
                       fm_plugin_name(objective));
     return fm_graph_ok(loss->graph, NULL) ? value : NULL;
 }
+
+gboolean
+fm_objective_calibrate(FmPlugin *objective, FmParams *params, const FmNetInfo *info, GError **error)
+{
+    const FmObjectiveOps *ops = fm_plugin_ops(objective);
+
+    return !ops->calibrate || ops->calibrate(fm_plugin_self(objective), params, info, error);
+}

@@ -318,7 +318,7 @@ run_weights_fit(const FmGraph *graph, size_t most, GError **error)
 
     for (guint i = 0; i < graph->nodes->len; i++) {
         const FmNode *node = g_ptr_array_index(graph->nodes, i);
-        if (node->op == FM_OP_PARAM)
+        if (node->op == FM_OP_PARAM && strchr(node->name, '/') == NULL) /* of the model itself */
             want += fm_shape_size(&node->shape);
     }
     if (want <= most)
@@ -385,7 +385,8 @@ fm_run_new(const FmConfig *config, GError **error)
     if (run->config->seed < 0)
         run->config->seed = 0;
     if (run_open_data(run, error) && run_open_source(run, error) && run_open_parts(run, error) &&
-        run_standardise(run, error) && run_init_weights(run, NULL, error) && run_calibrate(run, error))
+        run_standardise(run, error) && run_init_weights(run, NULL, error) && run_calibrate(run, error) &&
+        fm_objective_calibrate(run->plugin[FM_KIND_OBJECTIVE], run->params, &run->net_info, error))
         return run;
     fm_run_free(run);
     return NULL;

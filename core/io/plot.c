@@ -1,6 +1,8 @@
 /* plot.c: opens the drawing module on demand. */
 #include "io/plot.h"
 
+#include "plugin/instance.h"
+
 #include <dlfcn.h>
 
 static const FmPlotModule *
@@ -10,12 +12,9 @@ plot_module(GError **error)
     static const FmPlotModule *module;
 
     if (g_once_init_enter(&once)) {
-        const char *plugins = g_getenv("FMCORE_PLUGIN_PATH");
-        g_autofree char *built = g_strconcat(plugins ? plugins : "", "/../core/io/.libs/fmplot.so", NULL);
-        void *handle = plugins && *plugins ? dlopen(built, RTLD_NOW | RTLD_LOCAL) : NULL;
+        g_autofree char *file = fm__own_file("core/io/.libs/fmplot.so", "fmplot.so");
+        void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
 
-        if (!handle)
-            handle = dlopen(FM_PLUGIN_DIR "/../fmplot.so", RTLD_NOW | RTLD_LOCAL);
         module = handle ? dlsym(handle, "fmplot_module") : NULL;
         g_once_init_leave(&once, 1);
     }

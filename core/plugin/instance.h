@@ -34,6 +34,10 @@ typedef struct FmEntry {
 /* loader.c: open `file` and check what it declares; a sentence says why not. */
 FmEntry *fm__load(const char *file, FmKind kind, const char *name, GError **error);
 
+/* loader.c: a file that belongs to this library: `built` below the build tree's top when the library
+ * lies there, else `installed` below the folder it lies in, or below its configured place. Owned. */
+char *fm__own_file(const char *built, const char *installed);
+
 /* loader.c: the function `symbol` of any shared library, which stays open; a sentence says why not. */
 typedef void (*FmForeignFunction)(void);
 FmForeignFunction fm__foreign_symbol(const char *library, const char *symbol, const char *who,

@@ -235,6 +235,25 @@ fm__load(const char *file, FmKind kind, const char *name, GError **error)
     return entry;
 }
 
+/* ---- where this library is ---- */
+
+char *
+fm__own_file(const char *built, const char *installed)
+{
+    g_autofree char *dir = NULL, *moved = NULL;
+    Dl_info info;
+
+    if (dladdr((void *)fm__own_file, &info) != 0 && info.dli_fname && strchr(info.dli_fname, '/')) {
+        dir = g_path_get_dirname(info.dli_fname);
+        if (g_str_has_suffix(dir, "/.libs"))
+            return g_build_filename(dir, "..", built, NULL);
+        moved = g_build_filename(dir, "fmcore", installed, NULL);
+        if (g_file_test(moved, G_FILE_TEST_EXISTS))
+            return g_steal_pointer(&moved);
+    }
+    return g_build_filename(FM_PLUGIN_DIR, "..", installed, NULL);
+}
+
 /* ---- libraries that are no plugins ---- */
 
 /* Is the symbol at `at` known to be data? */

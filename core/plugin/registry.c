@@ -66,7 +66,7 @@ search_dirs(void)
     for (guint i = 0; i < registry.dirs->len; i++)
         g_ptr_array_add(dirs, g_strdup(registry.dirs->pdata[i]));
     add_dirs(dirs, g_getenv("FMCORE_PLUGIN_PATH"));
-    g_ptr_array_add(dirs, g_strdup(FM_PLUGIN_DIR));
+    g_ptr_array_add(dirs, fm__own_file("plugins", "plugins"));
     return dirs;
 }
 

@@ -37,10 +37,15 @@ typedef struct FmObjectiveOps {
     gboolean no_path; /* TRUE: uses x1 only; source, coupling and path are not sampled */
     const char *prediction; /* what the net learns: NULL for "v" */
     void (*clear)(void *self);
+    /* Before the first step of a fresh run: set weights or buffers of its further nets, such as a
+     * teacher's by fm_params_load(). NULL: nothing to set. */
+    gboolean (*calibrate)(void *self, FmParams *params, const FmNetInfo *info, GError **error);
 } FmObjectiveOps;
 
 /* Build the loss; shape-checked to (B). NULL sets the graph's error. */
 FmNode *fm_objective_loss(FmPlugin *objective, FmLoss *loss);
+gboolean fm_objective_calibrate(FmPlugin *objective, FmParams *params, const FmNetInfo *info,
+                                GError **error);
 
 G_END_DECLS
 #endif

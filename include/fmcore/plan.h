@@ -44,6 +44,12 @@ size_t fm_params_trainable_size(const FmParams *params); /* elements of the bloc
 size_t fm_params_size(const FmParams *params); /* elements of the block */
 size_t fm_params_number(const FmParams *params); /* trainable weights, without gaps */
 
+
+/* Set every weight and buffer whose name begins with `prefix` ("": all) from the safetensors file,
+ * which holds them under the rest of their names. Errors: FM_ERROR_FILE, FM_ERROR_DATA, and
+ * FM_ERROR_SHAPE for one that is missing or has another shape; earlier ones are then set. */
+gboolean fm_params_load(FmParams *params, const char *prefix, const char *file, GError **error);
+
 /* ---- plans ---- */
 
 typedef struct FmPlan FmPlan;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# ffi_test.sh: foreign functions as a user names them, every command on them; Fortran where there is
+# foreign_test.sh: foreign functions as a user names them, every command on them; Fortran where there is
 # a compiler (exit 77 without).
 set -eu
 ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
