@@ -240,18 +240,20 @@ fm__load(const char *file, FmKind kind, const char *name, GError **error)
 char *
 fm__own_file(const char *built, const char *installed)
 {
-    g_autofree char *dir = NULL, *moved = NULL;
+    g_autofree char *dir = NULL, *top = NULL, *moved = NULL, *configured = NULL;
     Dl_info info;
 
     if (dladdr((void *)fm__own_file, &info) != 0 && info.dli_fname && strchr(info.dli_fname, '/')) {
         dir = g_path_get_dirname(info.dli_fname);
+        top = g_path_get_dirname(dir);
         if (g_str_has_suffix(dir, "/.libs"))
-            return g_build_filename(dir, "..", built, NULL);
+            return g_build_filename(top, built, NULL);
         moved = g_build_filename(dir, "fmcore", installed, NULL);
         if (g_file_test(moved, G_FILE_TEST_EXISTS))
             return g_steal_pointer(&moved);
     }
-    return g_build_filename(FM_PLUGIN_DIR, "..", installed, NULL);
+    configured = g_build_filename(FM_PLUGIN_DIR, "..", installed, NULL);
+    return g_canonicalize_filename(configured, NULL);
 }
 
 /* ---- libraries that are no plugins ---- */
