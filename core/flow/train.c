@@ -6,6 +6,7 @@
 #include "flow/state.h"
 #include "flow/update.h"
 #include "flow/velocity.h"
+#include "io/atomic.h"
 
 #include <math.h>
 #include <errno.h>
@@ -407,6 +408,8 @@ fm_run_train(FmRun *run, FmProgressFn progress, void *ctx, FmTrainResult *result
         return FALSE;
     TrainLoop l = {.t = t, .progress = progress, .ctx = ctx, .result = result,
                    .first = t->state->step};
+    if (run->dir != NULL)
+        fm__atomic_sweep(run->dir);
     if ((run->dir != NULL && (!fm_run_save(run, error) || !train_save(t, error))) ||
         !train_open_metrics(&l, error))
         return FALSE;

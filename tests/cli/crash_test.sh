@@ -1,0 +1,91 @@
+#!/bin/sh
+# crash_test.sh: what interrupts a training leaves a run that loads and goes on to the same weights: kill
+# -9 at twenty moments, Ctrl-C, SIGTERM, and a disk that is full.
+set -eu
+ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
+export ASAN_OPTIONS
+fm=${FMCORE:-./fmcore}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failures=0
+
+fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+
+step_of() { head -c 4096 "$1/checkpoint.safetensors" | grep -a -o '"step":"[0-9]*"' | tr -dc 0-9; }
+
+# twenty_kills NAME OPTIONS...: killed and resumed, then compared with a run that nobody disturbed.
+twenty_kills() {
+    name=$1
+    shift
+    "$fm" train "$@" --save-every 1 --stop-after 1 --quiet --out "$dir/$name" >"$dir/out" 2>&1 || fail "$name does not train"
+    i=0
+    while [ "$i" -lt 20 ]; do
+        i=$((i + 1))
+        "$fm" train --resume "$dir/$name" --quiet >/dev/null 2>"$dir/err" &
+        pid=$!
+        sleep "0.$(awk "BEGIN { srand($i); printf \"%03d\", 20 + 180 * rand() }")"
+        kill -9 "$pid" 2>/dev/null || fail "$name: resuming ended by itself: $(cat "$dir/err")"
+        wait "$pid" 2>/dev/null || true
+    done
+    end=$(($(step_of "$dir/$name") + 3))
+    [ "$end" -gt 4 ] || fail "$name: twenty attempts made no step"
+    "$fm" train --resume "$dir/$name" --save-every 1000000 --stop-after "$end" --quiet >"$dir/out" 2>&1 ||
+        fail "$name does not go on: $(cat "$dir/out")"
+    "$fm" train "$@" --stop-after "$end" --quiet --out "$dir/$name-calm" >"$dir/out" 2>&1 || fail "$name does not train"
+    cmp "$dir/$name/model.safetensors" "$dir/$name-calm/model.safetensors" || fail "$name: other weights after kills"
+    ! ls "$dir/$name" | grep -q fmtmp || fail "$name: temporary files were left behind"
+}
+twenty_kills mlp --dataset moons --net mlp:width=16 --batch-size 32 --steps 1000000 --threads 2
+
+# N steps and N steps are 2N steps, for images, too.
+conv="--net conv:channels=8,mult=[1,2],blocks=1,attention=[],groups=4 --batch-size 4 --threads 2 --quiet"
+# shellcheck disable=SC2086
+"$fm" train $conv --steps 6 --out "$dir/whole" >/dev/null
+# shellcheck disable=SC2086
+"$fm" train $conv --steps 6 --stop-after 3 --out "$dir/halves" >/dev/null
+"$fm" train --resume "$dir/halves" --stop-after 6 --quiet >/dev/null
+cmp "$dir/whole/model.safetensors" "$dir/halves/model.safetensors" || fail "conv: a resumed run differs"
+cmp "$dir/whole/checkpoint.safetensors" "$dir/halves/checkpoint.safetensors" || fail "conv: a resumed state differs"
+
+# interrupted SIGNAL STATUS: the status, a result that says so, a run that goes on.
+interrupted() {
+    rm -rf "$dir/stop"
+    "$fm" run --dataset moons --net mlp:width=16 --steps 100000000 --batch-size 32 --save-every 1000000 --json \
+        --quiet --out "$dir/stop" >"$dir/out" 2>"$dir/err" &
+    pid=$!
+    i=0
+    while [ ! -s "$dir/stop/metrics.jsonl" ] && [ "$i" -lt 200 ]; do
+        sleep 0.05
+        i=$((i + 1))
+    done
+    kill "-$1" "$pid"
+    got=0
+    wait "$pid" || got=$?
+    [ "$got" = "$2" ] || fail "SIG$1 ended with $got, expected $2: $(cat "$dir/err")"
+    grep -q '"status" : "interrupted"' "$dir/out" || fail "SIG$1: stdout does not say interrupted"
+    grep -q '"status" : "interrupted"' "$dir/stop/result.json" || fail "SIG$1: result.json does not say interrupted"
+    [ "$(step_of "$dir/stop")" -gt 0 ] || fail "SIG$1: the checkpoint is of step 0"
+    "$fm" train --resume "$dir/stop" --stop-after "$(($(step_of "$dir/stop") + 1))" --quiet >/dev/null 2>"$dir/err" ||
+        fail "SIG$1: does not go on: $(cat "$dir/err")"
+}
+interrupted INT 130
+interrupted TERM 143
+
+# A limit on the size of files stands for a full disk: the checkpoint (100 kB here) no longer fits.
+"$fm" train --dataset moons --steps 40 --stop-after 20 --quiet --out "$dir/full" >/dev/null
+cp "$dir/full/checkpoint.safetensors" "$dir/before"
+got=0
+(
+    trap '' XFSZ
+    ulimit -f 120
+    exec "$fm" train --resume "$dir/full" --quiet
+) >"$dir/out" 2>"$dir/err" || got=$?
+[ "$got" = 1 ] || fail "a full disk ended with $got, expected 1: $(cat "$dir/out" "$dir/err")"
+grep -q "checkpoint.safetensors' cannot be written: File too large" "$dir/err" || fail "a full disk: $(cat "$dir/err")"
+cmp "$dir/before" "$dir/full/checkpoint.safetensors" || fail "a full disk took the earlier checkpoint"
+! ls "$dir/full" | grep -q fmtmp || fail "a full disk left a temporary file"
+"$fm" train --resume "$dir/full" --quiet >/dev/null || fail "does not go on after a full disk"
+[ ! -c /dev/full ] || ! "$fm" list >/dev/full 2>"$dir/err" || fail "a full standard output is not noticed"
+
+[ "$failures" = 0 ] || exit 1
+echo "interrupted runs go on"
