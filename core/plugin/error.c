@@ -29,24 +29,27 @@ fm_error_exit_status(int code)
     return code >= 0 && code < FM_ERROR_N_CODES ? codes[code].exit_status : 1;
 }
 
-/* Levenshtein distance of two short names; long ones are cut. */
+/* Edits between two short names (long ones are cut): a letter changed, missing, too much, or two
+ * neighbours exchanged. Damerau 1964, doi:10.1145/363958.363994, its restricted form. */
 static size_t
 edit_distance(const char *a, const char *b)
 {
-    size_t row[65];
     const size_t la = MIN(strlen(a), 64), lb = MIN(strlen(b), 64);
+    size_t rows[3][65], *older = rows[0], *last = rows[1], *row = rows[2];
 
     for (size_t j = 0; j <= lb; j++)
         row[j] = j;
     for (size_t i = 1; i <= la; i++) {
-        size_t diagonal = row[0];
+        size_t *const free_row = older;
 
+        older = last;
+        last = row;
+        row = free_row;
         row[0] = i;
         for (size_t j = 1; j <= lb; j++) {
-            const size_t substitute = diagonal + (a[i - 1] != b[j - 1]);
-
-            diagonal = row[j];
-            row[j] = MIN(MIN(row[j], row[j - 1]) + 1, substitute);
+            row[j] = MIN(MIN(last[j], row[j - 1]) + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = MIN(row[j], older[j - 2] + 1);
         }
     }
     return row[lb];
