@@ -9,7 +9,7 @@ import tempfile
 import peers
 import report
 import runner
-from rows import ROWS, sweeps
+from rows import ROWS, rows_at, sweeps
 
 
 def sources_compile():
@@ -32,7 +32,7 @@ def best_mode_is_by_median():
 
 
 def rows_are_chosen():
-    assert peers.wanted("") == [*ROWS, "scaling"]
+    assert peers.wanted("") == [*ROWS, "scaling", "adaptive"]
     assert peers.wanted("startup, train-64x3") == ["startup", "train-64x3"]
     try:
         peers.wanted("trian-64x3")
@@ -45,6 +45,12 @@ def rows_are_chosen():
 def sweep_varies_one_axis():
     for axis, value, s in sweeps():
         assert s[axis] == value
+
+
+def rows_at_an_error():
+    points = [{"rms": 1e-2, "rows": 100}, {"rms": 1e-4, "rows": 10000}]
+    assert abs(rows_at(points, 1e-3) - 1000) < 1e-6
+    assert rows_at(points, 1e-5) is None
 
 
 WORK = """
@@ -120,7 +126,7 @@ def gate_is_held():
 
 
 def main():
-    tests = [sources_compile, ratios_are_of_rounds, best_mode_is_by_median, rows_are_chosen, sweep_varies_one_axis,
+    tests = [sources_compile, ratios_are_of_rounds, best_mode_is_by_median, rows_are_chosen, sweep_varies_one_axis, rows_at_an_error,
              workers_answer, other_work_is_refused, page_says_what_was_measured, gate_is_held]
     for test in tests:
         test()

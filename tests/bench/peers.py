@@ -13,7 +13,7 @@ import time
 
 import report
 import runner
-from rows import ROWS, scaling
+from rows import MIXTURES, ROWS, adaptive, scaling
 from runner import log
 
 VERSIONS = ["torch", "torchdiffeq", "torchcfm", "flow_matching", "jax", "diffrax", "POT", "scipy",
@@ -147,6 +147,22 @@ def run_scaling(bench):
     return {"title": "time against work", "points": points, "date": time.strftime("%Y-%m-%d")}
 
 
+def run_adaptive(bench):
+    found = {}
+    for name in MIXTURES if bench.python else []:
+        bench.setup_gate.open()
+        ours, theirs = adaptive(bench, name)
+        bench.setup_gate.close()
+        found[name] = {"fmcore": ours, "torchdiffeq": theirs}
+        for a, b in zip(ours, theirs):
+            log(f"  {name} {a['tolerance']:g}: fmcore {a['rows']} rows, error {a['rms']:.2g}; "
+                f"torchdiffeq {b['rows']}, {b['rms']:.2g}")
+    return {"title": "rows of adaptive solvers", "mixtures": found, "date": time.strftime("%Y-%m-%d")}
+
+
+SPECIAL = {"scaling": run_scaling, "adaptive": run_adaptive}
+
+
 def versions(bench):
     if not bench.python:
         return {}
@@ -185,7 +201,7 @@ def parse(argv):
 
 
 def wanted(text):
-    names = [*ROWS, "scaling"]
+    names = [*ROWS, *SPECIAL]
     if text == "none":
         return []
     chosen = [n for n in text.replace(" ", ",").split(",") if n] or names
@@ -202,7 +218,7 @@ def main(argv):
     os.makedirs(results, exist_ok=True)
     for name in chosen:
         try:
-            result = run_scaling(bench) if name == "scaling" else run_row(bench, name)
+            result = SPECIAL[name](bench) if name in SPECIAL else run_row(bench, name)
         except RuntimeError as error:
             log(f"{name}: {error}")
             continue

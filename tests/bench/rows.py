@@ -315,3 +315,58 @@ def scaling(bench):
     for n in (1000, 2000, 5000, 10000, 20000, 50000):
         yield "samples", n, ["sample", run, "--samples", n, "--solver", "dopri5:rtol=1e-5,atol=1e-5",
                              "--threads", 2]
+
+
+def circle(k, radius):
+    import math
+
+    return [[radius * math.cos(2 * math.pi * i / k), radius * math.sin(2 * math.pi * i / k)] for i in range(k)]
+
+
+# title, data set, means and standard deviation
+MIXTURES = {
+    "8gaussians": ("eight Gaussians", "8gaussians:variant=ffjord", circle(8, 4 / 1.414), 0.5 / 1.414),
+    "stiff": ("three narrow Gaussians: few samples are hard", "mixture:k=3,radius=4,sd=0.02", circle(3, 4), 0.02),
+}
+
+
+def adaptive(bench, name):
+    """Rows through the velocity and errors of fmcore's dopri5, a step size for each sample, and of
+    torchdiffeq's, one for all; the exact velocity, the same noise, double."""
+    import numpy as np
+    from runner import Worker
+
+    _, dataset, mean, sd = MIXTURES[name]
+    run = bench.folder("oracle-" + name)
+    noise, reference, out = run + ".noise.npy", run + ".reference.npy", run + ".samples.npy"
+    np.save(noise, np.random.default_rng(1).normal(0, 1, (10000, 2)))
+    bench.fmcore.run("run", "--dataset", dataset, "--net", "oracle", "--dtype", "f64", "--samples", 16,
+                     "--likelihood", "none", "--out", run, "--force", "--quiet")
+    tolerances = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7]
+    p = {"work": "adaptive", "run": run, "mean": mean, "sd": sd, "noise": noise, "reference": reference,
+         "tolerances": tolerances, "threads": 2}
+    worker = Worker(bench.python, {"family": "torchdiffeq", "mode": "", "module": "work_torch", "parameters": p})
+    theirs = worker.ask(do="check")
+    worker.close()
+    if "error" in theirs:
+        raise RuntimeError(theirs["error"])
+    tight, ours = np.load(reference), []
+    for tolerance in tolerances:
+        text = bench.fmcore.run("sample", run, "--init", noise, "--out", out, "--json", "--solver",
+                                f"dopri5:rtol={tolerance},atol={tolerance}")
+        rms = float(np.sqrt(np.mean((np.load(out) - tight) ** 2)))
+        ours.append({"tolerance": tolerance, "rows": round(json.loads(text)["sample"]["nfe_mean"] * 10000),
+                     "rms": rms})
+    return ours, theirs["check"]
+
+
+def rows_at(points, rms):
+    """Rows that reach this error, between the tolerances measured (log-log); None outside."""
+    import math
+
+    points = sorted(points, key=lambda p: p["rms"])
+    for a, b in zip(points, points[1:]):
+        if a["rms"] <= rms <= b["rms"] and b["rms"] > a["rms"]:
+            w = (math.log(rms) - math.log(a["rms"])) / (math.log(b["rms"]) - math.log(a["rms"]))
+            return math.exp((1 - w) * math.log(a["rows"]) + w * math.log(b["rows"]))
+    return None

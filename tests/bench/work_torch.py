@@ -308,6 +308,50 @@ class Likelihood:
         return dict(self.field.check_velocity(), **{key: float(gap / np.abs(ours[near]).mean())})
 
 
+class Adaptive:
+    """Network rows and errors of torchdiffeq's dopri5 (one step size for all samples) on the exact
+    velocity of a mixture of Gaussians under the straight path, in double."""
+
+    steps = 1
+
+    def __init__(self, mode, p):
+        torch.set_num_threads(p["threads"])
+        self.p, self.rows = p, 0
+        shift, scale = data.standardisation(p["run"], 2)
+        self.shift, self.scale = torch.tensor(shift), torch.tensor(scale)
+        self.mean = (torch.tensor(p["mean"]).double() - self.shift) / self.scale
+        self.variance = (p["sd"] / self.scale) ** 2
+        self.noise = torch.tensor(np.load(p["noise"])).double()
+
+    def velocity(self, t, x):
+        """E[x1 - x0 | x_t = x]: each component is Gaussian with variance (1 - t)^2 + t^2 sd^2."""
+        self.rows += len(x)
+        variance = (1 - t) ** 2 + t**2 * self.variance
+        gap = x[:, None] - t * self.mean
+        weight = torch.softmax(-0.5 * (gap**2 / variance).sum(2), 1)[..., None]
+        return (weight * (self.mean + (t * self.variance - (1 - t)) / variance * gap)).sum(1)
+
+    def solve(self, tolerance):
+        from torchdiffeq import odeint
+
+        x = odeint(self.velocity, self.noise, torch.tensor([0.0, 1.0]).double(), rtol=tolerance,
+                   atol=tolerance, method="dopri5")[-1]
+        return (x * self.scale + self.shift).numpy()
+
+    def run(self):
+        pass
+
+    def check(self):
+        tight, points = self.solve(1e-10), []
+        np.save(self.p["reference"], tight)
+        for tolerance in self.p["tolerances"]:
+            self.rows = 0
+            x = self.solve(tolerance)
+            points.append({"tolerance": tolerance, "rows": self.rows,
+                           "rms": float(np.sqrt(np.mean((x - tight) ** 2)))})
+        return points
+
+
 # ---- torchcfm's tutorial ----
 
 
@@ -346,4 +390,4 @@ class Tutorial:
 
 def make(mode, p):
     return {"train": Train, "unet": TrainUnet, "sample": Sample, "likelihood": Likelihood,
-            "tutorial": Tutorial}[p["work"]](mode, p)
+            "tutorial": Tutorial, "adaptive": Adaptive}[p["work"]](mode, p)
