@@ -123,9 +123,11 @@ gboolean cli_likelihood(const char *text, guint64 seed, FmLikelihood *how, GErro
 gboolean evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples,
                   size_t n_samples, GArray *metrics, GError **error);
 
-/* -log q of n points as the metric "nll". */
-void evaluate_nll(const double *log_q, size_t n, const FmLikelihood *how, const FmSolveSummary *s,
-                  double seconds, GArray *metrics);
+/* -log q (n) of points x as the metric "nll", with the solver's and the probes' part of its error;
+ * `start`: cli_seconds() before log_q was found. */
+gboolean evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels,
+                      const FmLikelihood *how, const double *log_q, const FmSolveSummary *s,
+                      double start, GArray *metrics, GError **error);
 /* What evaluate() would need but cannot have: to be asked before hours of training. */
 gboolean evaluate_check(const FmRun *run, const char *split, GError **error);
 

@@ -118,7 +118,9 @@ cmd_density(Cli *cli, GError **error)
         !fm_array_save(log_q, out, error) ||
         (score && !cli_save_points(cli->score, &p.run->data, FM_F64, p.n, p.D, score->data, error)))
         return -1;
-    evaluate_nll(log_q->data, p.n, &how, &summary, cli_seconds() - start, metrics);
+    if (!evaluate_nll(p.run, p.flow, p.n, p.x->data, p.labels, &how, log_q->data, &summary, start,
+                      metrics, error))
+        return -1;
     return finish(cli, (const char *const[]){out, cli->score, NULL}, p.n, &summary, metrics);
 }
 

@@ -101,6 +101,20 @@ sample_usage(const Cli *cli, const Draw *d, GError **error)
     return cli_check_out(cli, d->out, error);
 }
 
+/* --likelihood says how --log-density is found. */
+static gboolean
+sample_method(const Cli *cli, FmLikelihood *how, GError **error)
+{
+    if (!cli->config->likelihood)
+        return TRUE;
+    if (!cli->log_density) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --likelihood says how --log-density is found, which was not given");
+        return FALSE;
+    }
+    return cli_likelihood(cli->config->likelihood, (guint64)MAX(cli->config->seed, 0), how, error);
+}
+
 /* Everything that can be wrong is found before the first sample is drawn. */
 static gboolean
 sample_open(Cli *cli, Draw *d, GError **error)
@@ -131,6 +145,7 @@ int
 cmd_sample(Cli *cli, GError **error)
 {
     g_auto(Draw) d = {0};
+    FmLikelihood how = {0};
     FmSolveSummary summary = {0};
     g_autofree char *log_file = NULL, *path_file = NULL;
     const char *files[4] = {NULL};
@@ -138,14 +153,15 @@ cmd_sample(Cli *cli, GError **error)
     const double *x0;
     size_t n_files = 1;
 
-    if (!sample_open(cli, &d, error))
+    if (!sample_method(cli, &how, error) || !sample_open(cli, &d, error))
         return -1;
     x0 = d.init ? d.init->data : NULL;
     files[0] = d.out;
     log_file = beside(d.out, "log_density");
     path_file = beside(d.out, "trajectory");
-    if (!fm_flow_sample(d.flow, d.n, (guint64)MAX(cli->config->seed, 0), x0, d.labels, d.x->data,
-                        d.log_q ? d.log_q->data : NULL, NULL, &summary, error) ||
+    if (!fm_flow_sample_density(d.flow, d.n, (guint64)MAX(cli->config->seed, 0), x0, d.labels,
+                                cli->config->likelihood ? &how : NULL, d.x->data,
+                                d.log_q ? d.log_q->data : NULL, NULL, &summary, error) ||
         !cli_save_points(d.out, &d.run->data, d.run->config->dtype, d.n, fm_flow_dim(d.flow), d.x->data,
                          error))
         return -1;

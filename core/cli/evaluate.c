@@ -30,7 +30,7 @@ mean_of(const double *v, size_t n, const char *unit)
     return e;
 }
 
-/* "exact" or "hutchinson[:probe=...,probes=N]". */
+/* "exact", "map" or "hutchinson[:probe=...,probes=N]". */
 gboolean
 cli_likelihood(const char *text, guint64 seed, FmLikelihood *how, GError **error)
 {
@@ -50,10 +50,14 @@ cli_likelihood(const char *text, guint64 seed, FmLikelihood *how, GError **error
         how->trace = FM_TRACE_EXACT;
         return TRUE;
     }
+    if (strcmp(name, "map") == 0 && !*rest) {
+        how->trace = FM_TRACE_MAP;
+        return TRUE;
+    }
     if (strcmp(name, "hutchinson") != 0) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     "option --likelihood is '%s', expected exact, hutchinson[:probe=rademacher|gaussian,"
-                    "probes=N] or none",
+                    "probes=N], map or none",
                     text);
         return FALSE;
     }
@@ -107,6 +111,8 @@ describe_method(FmEstimate *e, const FmLikelihood *how, const FmSolveSummary *s)
 {
     if (how->trace == FM_TRACE_EXACT) {
         fm_estimate_text(e, "divergence", "exact");
+    } else if (how->trace == FM_TRACE_MAP) {
+        fm_estimate_text(e, "density", "of the map that the solver's steps are");
     } else {
         fm_estimate_text(e, "divergence", "hutchinson");
         fm_estimate_number(e, "probes", how->probes);
@@ -117,18 +123,118 @@ describe_method(FmEstimate *e, const FmLikelihood *how, const FmSolveSummary *s)
         fm_estimate_number(e, "failed", (double)s->failed);
 }
 
-void
-evaluate_nll(const double *log_q, size_t n, const FmLikelihood *how, const FmSolveSummary *s,
-             double seconds, GArray *metrics)
+static gboolean
+solves_equation(const FmRun *run, const FmLikelihood *how)
 {
+    return !fm_net_is_invertible(run->plugin[FM_KIND_NET]) && how->trace != FM_TRACE_MAP;
+}
+
+/* What a mean leaves out beside its standard error: the solver's own error, estimated by a finer
+ * solve of the first m points; difference is "true minus value" of these in nats, per_unit the
+ * nats in one unit of the figure. */
+static void
+describe_solver(FmEstimate *e, const double *difference, size_t m, double per_unit)
+{
+    double mean = 0.0, square = 0.0;
+
+    for (size_t i = 0; i < m; i++) {
+        const double d = difference[i] / per_unit;
+
+        mean += d / (double)m;
+        square += d * d / (double)m;
+    }
+    fm_estimate_number(e, "solver_error", mean);
+    fm_estimate_number(e, "solver_error_rms", sqrt(square));
+    fm_estimate_number(e, "solver_error_n", (double)m);
+}
+
+/* Noise of Hutchinson's probes, which the standard error over points contains. */
+static void
+describe_probes(FmEstimate *e, const FmProbeNoise *noise, int K, size_t m, double per_unit)
+{
+    fm_estimate_number(e, "probe_sd", noise->sd / per_unit);
+    if (K > 1) {
+        fm_estimate_number(e, "probe_sd_within", noise->sd_within / per_unit);
+        fm_estimate_number(e, "probe_bias", -noise->bias / per_unit);
+    }
+    fm_estimate_number(e, "probe_n", (double)m);
+}
+
+/* Points that are solved again for the two above. */
+static size_t
+few_of(size_t n)
+{
+    return MIN(n, MAX(n / 20, 64));
+}
+
+/* Estimated errors (few_of(n)) of -log_q. */
+static gboolean
+nll_errors(FmFlow *flow, const FmLikelihood *how, const Points *p, const int *labels,
+           const double *log_q, double *difference, GError **error)
+{
+    const size_t m = few_of(p->n);
+
+    if (!fm_flow_log_density_error(flow, m, p->x, labels, how, log_q, difference, error))
+        return FALSE;
+    for (size_t i = 0; i < m; i++)
+        difference[i] = -difference[i];
+    return TRUE;
+}
+
+gboolean
+evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const FmLikelihood *how,
+             const double *log_q, const FmSolveSummary *s, double start, GArray *metrics,
+             GError **error)
+{
+    const Points p = {.n = n, .D = run->data.D, .x = x};
+    const size_t m = few_of(n);
     g_autofree double *v = g_new(double, n + 1);
+    FmProbeNoise noise;
     FmEstimate e;
 
     for (size_t i = 0; i < n; i++)
         v[i] = -log_q[i];
     e = mean_of(v, n, "nats");
     describe_method(&e, how, s);
-    metrics_add(metrics, "nll", &e, seconds);
+    if (solves_equation(run, how)) {
+        if (!nll_errors(flow, how, &p, labels, log_q, v, error))
+            return FALSE;
+        describe_solver(&e, v, m, 1.0);
+    }
+    if (how->trace == FM_TRACE_HUTCHINSON) {
+        if (!fm_flow_probe_noise(flow, m, x, labels, how, 0, &noise, error))
+            return FALSE;
+        describe_probes(&e, &noise, 1, m, 1.0);
+    }
+    metrics_add(metrics, "nll", &e, cli_seconds() - start);
+    return TRUE;
+}
+
+/* KL(P||Q) on the points whose log q is given, where log p is known. */
+static gboolean
+measure_kl(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, const int *labels,
+           const double *log_q, double start, GArray *metrics, GError **error)
+{
+    const FmPlugin *dataset = run->plugin[FM_KIND_DATASET];
+    g_autofree double *v = g_new(double, p->n + 1);
+    FmEstimate e;
+
+    if (!fm_dataset_has_density(dataset))
+        return TRUE;
+    fm_dataset_log_density(dataset, p->n, p->x, v);
+    if (isnan(v[0]))
+        return TRUE;
+    for (size_t i = 0; i < p->n; i++)
+        v[i] -= log_q[i];
+    e = mean_of(v, p->n, "nats");
+    fm_estimate_number(&e, "entropy", fm_dataset_entropy(dataset));
+    if (solves_equation(run, how)) {
+        if (!nll_errors(flow, how, p, labels, log_q, v, error))
+            return FALSE;
+        describe_solver(&e, v, few_of(p->n), 1.0);
+    }
+    metrics_add(metrics, "kl", &e, cli_seconds() - start);
+    return TRUE;
 }
 
 /* -log q of continuous points, and KL(P||Q) where log p is known, on the same points. */
@@ -137,25 +243,13 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
                 GError **error)
 {
     const double start = cli_seconds();
-    g_autofree double *log_q = g_new(double, p->n), *v = g_new(double, p->n);
-    const int *labels = run->net_info.classes > 0 ? p->y : NULL;
+    g_autofree double *log_q = g_new(double, p->n + 1);
+    int *labels = run->net_info.classes > 0 ? p->y : NULL;
     FmSolveSummary s = {0};
-    FmEstimate e;
 
-    if (!fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, NULL, &s, error))
-        return FALSE;
-    evaluate_nll(log_q, p->n, how, &s, cli_seconds() - start, metrics);
-    if (!fm_dataset_has_density(run->plugin[FM_KIND_DATASET]))
-        return TRUE;
-    fm_dataset_log_density(run->plugin[FM_KIND_DATASET], p->n, p->x, v);
-    if (isnan(v[0]))
-        return TRUE;
-    for (size_t i = 0; i < p->n; i++)
-        v[i] -= log_q[i];
-    e = mean_of(v, p->n, "nats");
-    fm_estimate_number(&e, "entropy", fm_dataset_entropy(run->plugin[FM_KIND_DATASET]));
-    metrics_add(metrics, "kl", &e, cli_seconds() - start);
-    return TRUE;
+    return fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, NULL, &s, error) &&
+           evaluate_nll(run, flow, p->n, p->x, labels, how, log_q, &s, start, metrics, error) &&
+           measure_kl(run, flow, how, p, labels, log_q, start, metrics, error);
 }
 
 /* Bits per dimension of quantised data: uniform dequantisation, log-mean-exp over K draws. */
@@ -166,11 +260,14 @@ measure_images(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *
     const double start = cli_seconds();
     const int K = (int)MAX(run->config->dequant, 1);
     const double per_bit = (double)p->D * G_LN2;
+    const size_t few = MIN(p->n, MAX(p->n / 8, 4)); /* images that are solved again */
+    const int *labels = run->net_info.classes > 0 ? p->y : NULL;
     g_autofree double *nll = g_new(double, p->n), *bpd = g_new(double, p->n);
+    FmProbeNoise noise;
     FmSolveSummary s = {0};
     FmEstimate e;
 
-    if (!fm_flow_bpd(flow, p->n, p->x, run->net_info.classes > 0 ? p->y : NULL, how, K, nll, &s, error))
+    if (!fm_flow_bpd(flow, p->n, p->x, labels, how, K, nll, &s, error))
         return FALSE;
     for (size_t i = 0; i < p->n; i++)
         bpd[i] = nll[i] / per_bit;
@@ -178,6 +275,16 @@ measure_images(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *
     fm_estimate_number(&e, "K", K);
     fm_estimate_text(&e, "scheme", "uniform dequantisation");
     describe_method(&e, how, &s);
+    if (solves_equation(run, how)) {
+        if (!fm_flow_bpd_error(flow, few, p->x, labels, how, K, nll, bpd, error))
+            return FALSE;
+        describe_solver(&e, bpd, few, per_bit);
+    }
+    if (how->trace == FM_TRACE_HUTCHINSON) {
+        if (!fm_flow_probe_noise(flow, few, p->x, labels, how, K, &noise, error))
+            return FALSE;
+        describe_probes(&e, &noise, K, few, per_bit);
+    }
     if (strcmp(fm_plugin_name(run->plugin[FM_KIND_DATASET]), "mnist") == 0 && run->data.rows == 10000)
         fm_estimate_text(&e, "note", "of the shipped 10,000 images: not comparable with published");
     metrics_add(metrics, "bpd", &e, cli_seconds() - start);
@@ -211,6 +318,20 @@ measure_distances(FmRun *run, const char *split, const double *samples, size_t n
     return TRUE;
 }
 
+/* The density of the solver's steps needs steps that do not depend on the state. */
+static gboolean
+check_map(const FmRun *run, GError **error)
+{
+    const FmPlugin *solver = run->plugin[FM_KIND_SOLVER];
+
+    if (fm_net_is_invertible(run->plugin[FM_KIND_NET]) || !fm_solver_is_adaptive(solver))
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                "option --likelihood is map, which needs a solver with fixed steps, and solver '%s' "
+                "chooses its own", fm_plugin_name(solver));
+    return FALSE;
+}
+
 gboolean
 evaluate_check(const FmRun *run, const char *split, GError **error)
 {
@@ -219,6 +340,8 @@ evaluate_check(const FmRun *run, const char *split, GError **error)
     FmLikelihood how;
 
     if (likelihood && !cli_likelihood(c->likelihood, 0, &how, error))
+        return FALSE;
+    if (likelihood && how.trace == FM_TRACE_MAP && !check_map(run, error))
         return FALSE;
     for (guint i = 0; i < c->divergences->len; i++) {
         g_autoptr(FmPlugin) d = fm_plugin_new(FM_KIND_DIVERGENCE, c->divergences->pdata[i], error);

@@ -58,7 +58,7 @@ static const Opt opts[] = {
     {"labels", "3,3,7", "class labels, repeated as needed", CLI_DRAW | CLI_POINTS, OPT_TEXT, CLI(labels)},
     {"divergence", "NAME[:...]", "compare samples with data; may be repeated", CLI_EVAL | CLI_MEASURE, OPT_LIST, offsetof(FmConfig, divergences)},
     {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_CONFIG},
-    {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N] or none", CLI_EVAL | CLI_DENSITY, OPT_CONFIG},
+    {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N], map or none", CLI_EVAL | CLI_DENSITY | CLI_DRAW, OPT_CONFIG},
     {"dequant", "K", "dequantisation draws an image", CLI_EVAL, OPT_CONFIG},
     {"score", "FILE", "also write grad log q_1", CLI_DENSITY, OPT_TEXT, CLI(score)},
     {"split", "NAME", "train, valid, test or all", CLI_SPLIT, OPT_TEXT, CLI(split)},

@@ -40,6 +40,7 @@ flow_drop_plans(FmFlow *flow)
     g_clear_pointer(&flow->plain, fm__velocity_free);
     g_clear_pointer(&flow->exact, fm__velocity_free);
     g_clear_pointer(&flow->probed, fm__velocity_free);
+    g_clear_pointer(&flow->products, fm__velocity_free);
     g_clear_pointer(&flow->forward, fm__map_free);
     g_clear_pointer(&flow->inverse, fm__map_free);
 }
@@ -180,6 +181,25 @@ fm__flow_velocity_probed(FmFlow *flow, int probes, GError **error)
         return NULL;
     }
     return flow_velocity(flow, &flow->probed, (size_t)probes, error);
+}
+
+const FmVelocity *
+fm__flow_velocity_products(FmFlow *flow, GError **error)
+{
+    const size_t D = flow->run->data.D;
+
+    if (D > FM__MAX_TANGENTS) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "likelihood 'map': points have %" G_GSIZE_FORMAT
+                    " values, expected at most %d, because it carries the whole Jacobian", D,
+                    FM__MAX_TANGENTS);
+        return NULL;
+    }
+    if (flow->products == NULL)
+        flow->products = fm__velocity_products_new(flow->run, D, flow->threads, error);
+    else
+        fm_exec_refresh(flow->products->exec);
+    return flow->products;
 }
 
 const FmMap *

@@ -131,6 +131,24 @@ integrate_columns(FmDtype dtype, size_t n, size_t width, size_t from, const void
     }
 }
 
+/* (v, J e_1, ..., J e_D) at (x, e_1, ..., e_D). */
+static gboolean
+integrate_products(const IntegrateTile *tile, size_t n, const void *x, void *dxdt)
+{
+    const Integrate *a = tile->all;
+    const IntegrateWorker *o = tile->own;
+    const FmDtype dtype = a->velocity->dtype;
+    const size_t D = a->D, square = D * D, at = D * a->size;
+
+    integrate_columns(dtype, n, D, a->W, x, D, o->x);
+    integrate_columns(dtype, n, square, a->W, (const char *)x + at, square, o->e);
+    if (!fm__velocity_eval(a->velocity, tile->worker, n, o->x, o->t, o->y, o->e, o->v, o->div))
+        return FALSE;
+    integrate_columns(dtype, n, D, D, o->v, a->W, dxdt);
+    integrate_columns(dtype, n, square, square, o->div, a->W, (char *)dxdt + at);
+    return TRUE;
+}
+
 static gboolean
 integrate_eval(void *ctx, size_t n, const size_t *row, const double *t, const void *x, void *dxdt)
 {
@@ -141,7 +159,9 @@ integrate_eval(void *ctx, size_t n, const size_t *row, const double *t, const vo
 
     integrate_conditions(tile, n, row, t);
     if (a->p->how == NULL)
-        return fm__velocity_eval(a->velocity, tile->worker, n, x, o->t, o->y, NULL, dxdt, NULL);
+        return a->p->tangents ? integrate_products(tile, n, x, dxdt)
+                              : fm__velocity_eval(a->velocity, tile->worker, n, x, o->t, o->y, NULL,
+                                                  dxdt, NULL);
     integrate_columns(dtype, n, a->D, a->W, x, a->D, o->x);
     if (!integrate_divergence(tile, n, row))
         return FALSE;
@@ -225,8 +245,8 @@ integrate_worker_init(const Integrate *a, IntegrateWorker *o, GError **error)
 {
     const FmSolve solve = integrate_problem(a, a->tile);
     const char *who = "solver";
-    const gboolean div = a->p->how != NULL;
-    const gboolean probes = div && a->p->how->trace == FM_TRACE_HUTCHINSON;
+    const gboolean div = a->p->how != NULL || a->p->tangents;
+    const gboolean probes = a->p->how != NULL && a->p->how->trace == FM_TRACE_HUTCHINSON;
 
     if ((o->solve_work = fm__need(who, fm_solve_work(&solve), 1, 1, error)) == NULL ||
         (o->t = fm__need(who, a->tile, 1, a->size, error)) == NULL ||
@@ -236,7 +256,8 @@ integrate_worker_init(const Integrate *a, IntegrateWorker *o, GError **error)
         return TRUE;
     if ((o->x = fm__need(who, a->tile, a->D, a->size, error)) == NULL ||
         (o->v = fm__need(who, a->tile, a->D, a->size, error)) == NULL ||
-        (o->div = fm__need(who, a->tile, a->chunks, a->size, error)) == NULL ||
+        (o->div = fm__need(who, a->tile, MAX(a->chunks, a->velocity->n_second), a->size, error)) ==
+            NULL ||
         (o->e = fm__need(who, a->tile, a->K * a->D, a->size, error)) == NULL ||
         (probes && (o->probes = fm__need(who, a->tile, a->K * a->D, a->size, error)) == NULL))
         return FALSE;
@@ -297,7 +318,8 @@ integrate_setup(Integrate *a, const FmIntegration *p, GError **error)
     FmFlow *f = p->flow;
 
     a->p = p;
-    a->velocity = p->how == NULL ? fm__flow_velocity_plain(f, error)
+    a->velocity = p->tangents    ? fm__flow_velocity_products(f, error)
+                  : p->how == NULL ? fm__flow_velocity_plain(f, error)
                   : p->how->trace == FM_TRACE_EXACT
                       ? fm__flow_velocity_exact(f, error)
                       : fm__flow_velocity_probed(f, p->how->probes, error);
@@ -307,7 +329,7 @@ integrate_setup(Integrate *a, const FmIntegration *p, GError **error)
         (a->plain = fm__flow_velocity_plain(f, error)) == NULL)
         return FALSE;
     a->D = f->run->data.D;
-    a->W = p->how == NULL ? a->D : a->D + 1;
+    a->W = p->tangents ? a->D + a->D * a->D : p->how == NULL ? a->D : a->D + 1;
     a->K = a->velocity->K;
     a->chunks = p->how != NULL && p->how->trace == FM_TRACE_EXACT ? (a->D + a->K - 1) / a->K : 1;
     a->size = a->velocity->size;

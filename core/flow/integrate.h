@@ -9,7 +9,7 @@ struct FmFlow {
     gboolean owner;
     FmPlugin *solver; /* owned */
     int threads;
-    FmVelocity *plain, *exact, *probed; /* made when first needed; probed has as many tangents as
+    FmVelocity *plain, *exact, *probed, *products; /* made when first needed; probed has as many tangents as
                                            its last use had probes */
     FmMap *forward, *inverse;
 };
@@ -28,16 +28,19 @@ gboolean fm__flow_check_rows(const FmFlow *flow, const char *who, size_t n, cons
 const FmVelocity *fm__flow_velocity_plain(FmFlow *flow, GError **error);
 const FmVelocity *fm__flow_velocity_exact(FmFlow *flow, GError **error);
 const FmVelocity *fm__flow_velocity_probed(FmFlow *flow, int probes, GError **error);
+/* With the products of D tangents; FM_ERROR_UNSUPPORTED for more than FM__MAX_TANGENTS. */
+const FmVelocity *fm__flow_velocity_products(FmFlow *flow, GError **error);
 const FmMap *fm__flow_map(FmFlow *flow, gboolean forward, GError **error);
 
 /* Solve dx/dt = v(t, x), and with `how` also dl/dt = -div v, for n rows. */
 typedef struct FmIntegration {
     FmFlow *flow;
     const FmLikelihood *how; /* NULL: the state is x alone */
+    gboolean tangents; /* the state is x and D tangents (D, D), which the field's derivative moves */
     gboolean forward; /* from noise to data, else back */
     size_t n;
     const int *labels; /* (n) or NULL */
-    void *state; /* (n, W) in the run's dtype, W = D or D + 1; from start to end in place */
+    void *state; /* (n, W) in the run's dtype, W = D, D + 1 or D + D^2; from start to end in place */
     FmSolveStat *stat; /* (n) */
     size_t n_out; /* dense output, as in FmSolve */
     const double *t_out;
@@ -49,6 +52,36 @@ gboolean fm__integrate(const FmIntegration *problem, GError **error);
 /* Exact divergence (n) and velocity (n, D) at one time: all in the run's dtype. */
 gboolean fm__exact_divergence(FmFlow *flow, size_t n, const void *x, double t, const int *labels,
                               void *v, void *div, GError **error);
+
+/* Starting points of rows 0 .. n - 1 in the model's units: the first D of W columns of out, in the
+ * run's dtype; x0 (n, D) replaces the noise when not NULL. */
+gboolean fm__sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0,
+                          void *out, GError **error);
+/* log q of n starting points (n, W), before the flow moves them. */
+gboolean fm__sample_base(FmFlow *flow, size_t n, size_t W, const void *state, double *log_q,
+                         GError **error);
+/* Rows of the first D of W columns, from the model's units to the data's. */
+void fm__sample_to_data(const FmRun *run, size_t n, size_t W, const void *state, double *x);
+/* (n, D) data to the first D of W columns in the model's units; the others are 0. */
+void fm__data_to_model(const FmRun *run, size_t n, size_t W, const double *x, void *state);
+
+/* value (n) = estimated error of `coarse` (n): `solve` is run with a finer step or tolerance. */
+gboolean fm__solver_error(FmFlow *flow, size_t n, const double *coarse, double *value,
+                          gboolean (*solve)(void *ctx, double *value, GError **error), void *ctx,
+                          GError **error);
+
+/* E log mean exp(l + sd e) - log mean exp(l) for independent e ~ N(0, 1), l (K): Monte Carlo over
+ * numbers of `key`. */
+double fm__noise_bias(size_t K, const double *l, double sd, FmKey key);
+
+/* ---- discrete.c: the density of the map that the solver's steps are ---- */
+
+gboolean fm__discrete_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0,
+                             const int *labels, double *x, double *log_q, FmSolveStat *stat,
+                             GError **error);
+/* z (n, D) in the model's units */
+gboolean fm__discrete_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
+                                  double *log_q, double *z, FmSolveStat *stat, GError **error);
 
 void fm__summarise(const FmSolveStat *stat, size_t n, FmSolveSummary *summary);
 

@@ -1,15 +1,13 @@
-/* likelihood.c: log-densities of points, and of quantised images by dequantisation.
+/* likelihood.c: log-densities of points, and the solver's part of their error.
  * Change of variables along the flow: Chen et al. 2018, arXiv:1806.07366; probes fixed along a
- * trajectory: Grathwohl et al. 2019, arXiv:1810.01367; uniform dequantisation: Theis et al. 2016,
- * arXiv:1511.01844, sec. 3.1; K draws: Burda et al. 2016, arXiv:1509.00519. */
+ * trajectory: Grathwohl et al. 2019, arXiv:1810.01367. */
 #include "flow/integrate.h"
 
 #include <math.h>
 #include <string.h>
 
-/* (n, D) data to the first D of W columns in the model's units; the other column is 0. */
-static void
-likelihood_to_model(const FmRun *run, size_t n, size_t W, const double *x, void *state)
+void
+fm__data_to_model(const FmRun *run, size_t n, size_t W, const double *x, void *state)
 {
     const size_t D = run->data.D, size = fm_dtype_size(run->config->dtype);
 
@@ -79,8 +77,10 @@ fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
 {
     const FmDtype dtype = flow->run->config->dtype;
     const gboolean map = fm__flow_is_map(flow);
-    const size_t D = flow->run->data.D, W = map ? D : D + 1, size = fm_dtype_size(dtype);
     const FmLikelihood fallback = fm__default_likelihood(flow);
+    const FmLikelihood *way = how != NULL ? how : &fallback;
+    const gboolean discrete = !map && way->trace == FM_TRACE_MAP;
+    const size_t D = flow->run->data.D, W = map ? D : D + 1, size = fm_dtype_size(dtype);
 
     if (!fm__flow_check_labels(flow, "density", n, labels, error) ||
         !fm__flow_check_rows(flow, "density", n, x, error))
@@ -90,13 +90,14 @@ fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
     double *base = noise == NULL ? NULL : fm__need("density", n, 1, sizeof(double), error);
     FmSolveStat *stat = base == NULL ? NULL : fm__need("density", n, 1, sizeof *stat, error);
     gboolean ok = stat != NULL;
-    if (ok) {
-        likelihood_to_model(flow->run, n, W, x, state);
+    if (ok && discrete) {
+        ok = fm__discrete_log_density(flow, n, x, labels, log_q, noise, stat, error);
+    } else if (ok) {
+        fm__data_to_model(flow->run, n, W, x, state);
         ok = map ? likelihood_map(flow, n, state, log_q, stat, error)
-                 : likelihood_solve(flow, n, state, labels, how != NULL ? how : &fallback, log_q,
-                                    stat, error);
+                 : likelihood_solve(flow, n, state, labels, way, log_q, stat, error);
     }
-    for (size_t r = 0; ok && r < n; r++)
+    for (size_t r = 0; ok && !discrete && r < n; r++)
         fm_convert(dtype, (char *)state + r * W * size, FM_F64, noise + r * D, D);
     ok = ok && fm__base_log_density(flow, n, noise, base, error);
     if (ok) {
@@ -115,55 +116,85 @@ fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
     return ok;
 }
 
-gboolean
-fm_flow_bpd(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how,
-            int K, double *nll, FmSolveSummary *summary, GError **error)
-{
-    const int levels = flow->run->data.levels;
-    const size_t D = flow->run->data.D;
-    FmLikelihood each = how != NULL ? *how : fm__default_likelihood(flow);
-    FmKey key = {.seed = each.key.seed, .stream = FM_STREAM_EVAL};
+/* ---- the solver's own error ---- */
 
-    if (levels < 2 || K < 1) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    levels < 2 ? "bpd: the data are continuous; bits per dimension are for "
-                                 "quantised images"
-                               : "bpd: 0 draws of the dequantisation noise, expected at least 1");
+/* The flow's solver with a finer step or tolerance; owned. The difference of two results, finer
+ * minus coarse, times *factor estimates the coarse one's error: Richardson's extrapolation for
+ * fixed steps; for adaptive ones the error goes with the tolerance. */
+static FmPlugin *
+likelihood_finer(const FmFlow *flow, double *factor, GError **error)
+{
+    const FmPlugin *solver = flow->solver;
+    FmPlugin *fine = fm_plugin_new(FM_KIND_SOLVER, fm_plugin_name(solver), error);
+
+    if (fine == NULL)
+        return NULL;
+    if (!fm_solver_is_adaptive(solver)) {
+        FmFixedOptions *o = fm_plugin_self(fine);
+        const double gain = pow(2.0, fm_solver_tableau(solver)->order);
+
+        *o = *(const FmFixedOptions *)fm_plugin_self(solver);
+        o->step *= 0.5;
+        *factor = gain / (gain - 1.0);
+        return fine;
+    }
+    /* in float the estimate of a step's error is rounding below about 1e-6 */
+    const double least = flow->run->config->dtype == FM_F32 ? 1e-6 : 1e-13;
+    FmAdaptiveOptions *o = fm_plugin_self(fine);
+    *o = *(const FmAdaptiveOptions *)fm_plugin_self(solver);
+    const double part = MAX(0.01, MIN(least / MAX(o->rtol, o->atol), 0.5));
+    o->rtol *= part;
+    o->atol *= part;
+    *factor = 1.0 / (1.0 - part);
+    return fine;
+}
+
+/* Run `solve` with the finer solver, and turn value (n) into the estimated error of `coarse`. */
+gboolean
+fm__solver_error(FmFlow *flow, size_t n, const double *coarse, double *value,
+                 gboolean (*solve)(void *ctx, double *value, GError **error), void *ctx,
+                 GError **error)
+{
+    FmPlugin *before = flow->solver;
+    double factor = 1.0;
+    FmPlugin *fine = likelihood_finer(flow, &factor, error);
+
+    if (fine == NULL)
         return FALSE;
-    }
-    double *noisy = fm__need("bpd", n, D, sizeof(double), error);
-    double *log_q = noisy == NULL ? NULL : fm__need("bpd", n, (size_t)K, sizeof(double), error);
-    gboolean ok = log_q != NULL;
-    enum { BPD_STEPS = 1 << 20 }; /* apart from other users of the stream */
-    FmSolveSummary total = {0}, one;
-    for (size_t k = 0; ok && k < (size_t)K; k++) {
-        key.step = BPD_STEPS + k;
-        fm_fill_uniform_f64(key, 0, n, D, noisy);
-        for (size_t i = 0; i < n * D; i++)
-            noisy[i] = (x[i] * (levels - 1) + noisy[i]) / levels;
-        each.key.step = k;
-        ok = fm_flow_log_density(flow, n, noisy, labels, &each, log_q + k * n, NULL, &one, error);
-        total.nfe_total += one.nfe_total;
-        total.accepted += one.accepted;
-        total.rejected += one.rejected;
-        total.failed += one.failed;
-        if (one.nfe_max > total.nfe_max) {
-            total.nfe_max = one.nfe_max;
-            total.stiffest = one.stiffest;
-        }
-    }
-    for (size_t r = 0; ok && r < n; r++) {
-        double top = -INFINITY, sum = 0;
-        for (size_t k = 0; k < (size_t)K; k++)
-            top = MAX(top, log_q[k * n + r]);
-        for (size_t k = 0; k < (size_t)K; k++)
-            sum += exp(log_q[k * n + r] - top);
-        nll[r] = (double)D * log(levels) - (top + log(sum / (double)K));
-    }
-    total.nfe_mean = n > 0 ? (double)total.nfe_total / ((double)n * (double)K) : 0.0;
-    if (ok && summary != NULL)
-        *summary = total;
-    fm_free(noisy);
-    fm_free(log_q);
+    flow->solver = fine;
+    const gboolean ok = solve(ctx, value, error);
+    flow->solver = before;
+    fm_plugin_free(fine);
+    for (size_t r = 0; ok && r < n; r++)
+        value[r] = factor * (value[r] - coarse[r]);
     return ok;
+}
+
+typedef struct LogDensity {
+    FmFlow *flow;
+    size_t n;
+    const double *x;
+    const int *labels;
+    const FmLikelihood *how;
+} LogDensity;
+
+static gboolean
+log_density_again(void *ctx, double *value, GError **error)
+{
+    const LogDensity *l = ctx;
+
+    return fm_flow_log_density(l->flow, l->n, l->x, l->labels, l->how, value, NULL, NULL, error);
+}
+
+gboolean
+fm_flow_log_density_error(FmFlow *flow, size_t n, const double *x, const int *labels,
+                          const FmLikelihood *how, const double *log_q, double *difference,
+                          GError **error)
+{
+    LogDensity again = {flow, n, x, labels, how};
+
+    if (!fm__flow_is_map(flow) && (how == NULL || how->trace != FM_TRACE_MAP))
+        return fm__solver_error(flow, n, log_q, difference, log_density_again, &again, error);
+    memset(difference, 0, n * sizeof(double)); /* no equation is solved approximately */
+    return TRUE;
 }

@@ -4,10 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Starting points of rows 0 .. n - 1 in the model's units: out (n, W) in the run's dtype, of which
- * the first D columns are written. */
-static gboolean
-sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0, void *out,
+gboolean
+fm__sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0, void *out,
              GError **error)
 {
     const size_t D = flow->run->data.D;
@@ -44,9 +42,8 @@ sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0, v
     return ok;
 }
 
-/* Rows of the first D of W columns, from the model's units to the data's. */
-static void
-sample_to_data(const FmRun *run, size_t n, size_t W, const void *state, double *x)
+void
+fm__sample_to_data(const FmRun *run, size_t n, size_t W, const void *state, double *x)
 {
     const size_t D = run->data.D, size = fm_dtype_size(run->config->dtype);
 
@@ -57,9 +54,8 @@ sample_to_data(const FmRun *run, size_t n, size_t W, const void *state, double *
     }
 }
 
-/* log q of n starting points (n, W), before the flow moves them. */
-static gboolean
-sample_base(FmFlow *flow, size_t n, size_t W, const void *state, double *log_q, GError **error)
+gboolean
+fm__sample_base(FmFlow *flow, size_t n, size_t W, const void *state, double *log_q, GError **error)
 {
     const size_t D = flow->run->data.D, size = fm_dtype_size(flow->run->config->dtype);
     double *z = fm__need("sample", 1, D, sizeof(double), error);
@@ -101,7 +97,7 @@ sample_map(FmFlow *flow, size_t n, void *state, double *x, double *log_q, FmSolv
         stat[r] = (FmSolveStat){.status = FM_SOLVE_OK, .nfe = 1, .accepted = 1, .t = 1.0};
     }
     if (ok)
-        sample_to_data(flow->run, n, D, out, x);
+        fm__sample_to_data(flow->run, n, D, out, x);
     fm_free(out);
     fm_free(log_det);
     return ok;
@@ -109,14 +105,13 @@ sample_map(FmFlow *flow, size_t n, void *state, double *x, double *log_q, FmSolv
 
 /* Samples of a differential equation; log_q holds log p0 of the starting points. */
 static gboolean
-sample_solve(FmFlow *flow, size_t n, size_t W, void *state, const int *labels, double *x,
-             double *log_q, FmSolveStat *stat, GError **error)
+sample_solve(FmFlow *flow, size_t n, size_t W, void *state, const int *labels,
+             const FmLikelihood *how, double *x, double *log_q, FmSolveStat *stat, GError **error)
 {
-    const FmLikelihood how = fm__default_likelihood(flow);
     const FmDtype dtype = flow->run->config->dtype;
     const size_t D = flow->run->data.D, size = fm_dtype_size(dtype);
     const FmIntegration problem = {.flow = flow,
-                                   .how = log_q != NULL ? &how : NULL,
+                                   .how = log_q != NULL ? how : NULL,
                                    .forward = TRUE,
                                    .n = n,
                                    .labels = labels,
@@ -125,7 +120,7 @@ sample_solve(FmFlow *flow, size_t n, size_t W, void *state, const int *labels, d
 
     if (!fm__integrate(&problem, error))
         return FALSE;
-    sample_to_data(flow->run, n, W, state, x);
+    fm__sample_to_data(flow->run, n, W, state, x);
     for (size_t r = 0; log_q != NULL && r < n; r++) {
         double l = 0;
         fm_convert(dtype, (char *)state + (r * W + D) * size, FM_F64, &l, 1);
@@ -134,24 +129,40 @@ sample_solve(FmFlow *flow, size_t n, size_t W, void *state, const int *labels, d
     return TRUE;
 }
 
-gboolean
-fm_flow_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, double *x,
-               double *log_q, FmSolveStat *stat, FmSolveSummary *summary, GError **error)
+/* Samples, and log_q in the model's units when not NULL. */
+static gboolean
+sample_rows(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels,
+            const FmLikelihood *how, double *x, double *log_q, FmSolveStat *stat, GError **error)
 {
-    const size_t D = flow->run->data.D, W = log_q != NULL && !fm__flow_is_map(flow) ? D + 1 : D;
+    const gboolean map = fm__flow_is_map(flow);
+    const size_t D = flow->run->data.D, W = log_q != NULL && !map ? D + 1 : D;
+
+    if (log_q != NULL && !map && how->trace == FM_TRACE_MAP)
+        return fm__discrete_sample(flow, n, seed, x0, labels, x, log_q, stat, error);
+    void *state = fm__need("sample", n, W, fm_dtype_size(flow->run->config->dtype), error);
+    const gboolean ok =
+        state != NULL && fm__sample_start(flow, n, W, seed, x0, state, error) &&
+        (log_q == NULL || fm__sample_base(flow, n, W, state, log_q, error)) &&
+        (map ? sample_map(flow, n, state, x, log_q, stat, error)
+             : sample_solve(flow, n, W, state, labels, how, x, log_q, stat, error));
+    fm_free(state);
+    return ok;
+}
+
+gboolean
+fm_flow_sample_density(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels,
+                       const FmLikelihood *how, double *x, double *log_q, FmSolveStat *stat,
+                       FmSolveSummary *summary, GError **error)
+{
+    const FmLikelihood fallback = fm__default_likelihood(flow);
 
     if (!fm__flow_check_labels(flow, "sample", n, labels, error) ||
         (x0 != NULL && !fm__flow_check_rows(flow, "sample: x0", n, x0, error)))
         return FALSE;
-    void *state = fm__need("sample", n, W, fm_dtype_size(flow->run->config->dtype), error);
     FmSolveStat *own = stat != NULL ? stat : fm__need("sample", n, 1, sizeof *own, error);
-    gboolean ok = state != NULL && own != NULL;
-    ok = ok && sample_start(flow, n, W, seed, x0, state, error);
-    ok = ok && (log_q == NULL || sample_base(flow, n, W, state, log_q, error));
-    if (ok)
-        ok = fm__flow_is_map(flow)
-                 ? sample_map(flow, n, state, x, log_q, own, error)
-                 : sample_solve(flow, n, W, state, labels, x, log_q, own, error);
+    const gboolean ok = own != NULL && sample_rows(flow, n, seed, x0, labels,
+                                                   how != NULL ? how : &fallback, x, log_q, own,
+                                                   error);
     if (ok && log_q != NULL) {
         const double log_det = fm__log_det_scale(flow);
         for (size_t r = 0; r < n; r++)
@@ -161,8 +172,14 @@ fm_flow_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int
         fm__summarise(own, n, summary);
     if (own != stat)
         fm_free(own);
-    fm_free(state);
     return ok;
+}
+
+gboolean
+fm_flow_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, double *x,
+               double *log_q, FmSolveStat *stat, FmSolveSummary *summary, GError **error)
+{
+    return fm_flow_sample_density(flow, n, seed, x0, labels, NULL, x, log_q, stat, summary, error);
 }
 
 static gboolean
@@ -206,10 +223,10 @@ fm_flow_trajectory(FmFlow *flow, size_t n, guint64 seed, const double *x0, const
     const FmIntegration problem = {.flow = flow, .forward = TRUE, .n = n, .labels = labels,
                                    .state = state, .stat = stat, .n_out = k, .t_out = within,
                                    .out = dense};
-    const gboolean ok = stat != NULL && sample_start(flow, n, D, seed, x0, state, error) &&
+    const gboolean ok = stat != NULL && fm__sample_start(flow, n, D, seed, x0, state, error) &&
                         fm__integrate(&problem, error);
     if (ok)
-        sample_to_data(flow->run, n * k, D, dense, out);
+        fm__sample_to_data(flow->run, n * k, D, dense, out);
     fm_free(state);
     fm_free(dense);
     fm_free(stat);

@@ -33,8 +33,8 @@ velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_
     return v;
 }
 
-FmVelocity *
-fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error)
+static FmVelocity *
+velocity_new(const FmRun *run, size_t K, gboolean products, int threads, GError **error)
 {
     const FmDataInfo *d = &run->data;
     g_autoptr(FmGraph) graph = fm_graph_new();
@@ -53,12 +53,29 @@ fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error)
 
         if (!fm_graph_ok(graph, error))
             return NULL;
-        if (je != NULL) {
+        if (je != NULL && products) {
+            out[n_out++] = je;
+        } else if (je != NULL) {
             FmNode *dot = fm_sum(fm_mul(e, je), (1u << d->ndim) - 1u, FALSE);
             out[n_out++] = K == 1 ? dot : fm_sum_rows(dot);
         }
     }
-    return velocity_compile(run, graph, out, n_out, K, threads, error);
+    FmVelocity *v = velocity_compile(run, graph, out, n_out, K, threads, error);
+    if (v != NULL)
+        v->n_second = K == 0 ? 0 : products ? K * v->D : 1;
+    return v;
+}
+
+FmVelocity *
+fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error)
+{
+    return velocity_new(run, K, FALSE, threads, error);
+}
+
+FmVelocity *
+fm__velocity_products_new(const FmRun *run, size_t K, int threads, GError **error)
+{
+    return velocity_new(run, K, TRUE, threads, error);
 }
 
 void
@@ -91,11 +108,11 @@ fm__velocity_eval(const FmVelocity *v, int w, size_t n, const void *x, const voi
         if (v->in_e >= 0)
             in[v->in_e] = (const char *)e + r * v->K * v->D * v->size;
         results[0] = (char *)out + r * v->D * v->size;
-        results[1] = div == NULL ? NULL : (char *)div + r * v->size;
+        results[1] = div == NULL ? NULL : (char *)div + r * v->n_second * v->size;
         if (!fm_exec_tile(v->exec, w, rows, in, results, key, r))
             return FALSE;
         if (v->flat)
-            memset(results[1], 0, rows * v->size);
+            memset(results[1], 0, rows * v->n_second * v->size);
     }
     return TRUE;
 }

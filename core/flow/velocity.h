@@ -7,7 +7,8 @@
 enum { FM__MAX_TANGENTS = 64 }; /* of one pass; more dimensions take several passes */
 
 /* A plan of v(t, x[, y]) and, with K > 0 tangents, of sum_k e_k . (dv/dx) e_k: the divergence when
- * the e_k are the D unit vectors, K times Hutchinson's estimate when they are probes. */
+ * the e_k are the D unit vectors, K times Hutchinson's estimate when they are probes. Or, for
+ * products, of the K vectors (dv/dx) e_k themselves. */
 typedef struct FmVelocity {
     FmPlan *plan;
     FmExec *exec;
@@ -15,13 +16,15 @@ typedef struct FmVelocity {
     FmDtype dtype;
     size_t size; /* bytes of one number */
     int in_x, in_t, in_y, in_e; /* positions among the plan's inputs; -1: not used */
-    gboolean flat; /* the field does not depend on x: the divergence is 0 */
+    size_t n_second; /* numbers a row of the second output: 0, 1 or K D */
+    gboolean flat; /* the field does not depend on x: the second output is 0 */
 } FmVelocity;
 
 FmVelocity *fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error);
+FmVelocity *fm__velocity_products_new(const FmRun *run, size_t K, int threads, GError **error);
 void fm__velocity_free(FmVelocity *velocity); /* NULL allowed */
 
-/* v (n, D) and div (n, when K > 0) of n rows, any n: x (n, D), t (n), e (n, K, D) in the plan's
+/* v (n, D) and div (n, when K > 0; (n, K, D) of products) of n rows, any n: x (n, D), t (n), e (n, K, D) in the plan's
  * dtype, y (n) when the net takes labels. Worker w of those given. FALSE: an external field
  * failed. */
 gboolean fm__velocity_eval(const FmVelocity *velocity, int w, size_t n, const void *x,

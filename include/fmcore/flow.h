@@ -36,8 +36,11 @@ typedef struct FmSolveSummary {
     size_t stiffest; /* row with the largest nfe */
 } FmSolveSummary;
 
-/* How log|det| of the flow is found. */
-typedef enum FmTrace { FM_TRACE_EXACT, FM_TRACE_HUTCHINSON } FmTrace;
+/* How log|det| of the flow is found: by the integral of the exact divergence, or of Hutchinson's
+ * estimate of it, which give the density of the differential equation's flow; or from the Jacobian
+ * of the map that the solver's fixed steps really are, to rounding (at most 64 dimensions, solvers
+ * with fixed steps only). */
+typedef enum FmTrace { FM_TRACE_EXACT, FM_TRACE_HUTCHINSON, FM_TRACE_MAP } FmTrace;
 typedef struct FmLikelihood {
     FmTrace trace;
     gboolean gaussian; /* probes N(0, I) instead of Rademacher */
@@ -52,8 +55,17 @@ gboolean fm_flow_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, 
                         double *x, double *log_q, FmSolveStat *stat, FmSolveSummary *summary,
                         GError **error);
 
+/* The same with log_q found as `how` says; NULL: exact up to 32 dimensions, else one Rademacher
+ * probe. With FM_TRACE_MAP log_q is the density of the samples as they are made, with their
+ * discretisation. */
+gboolean fm_flow_sample_density(FmFlow *flow, size_t n, guint64 seed, const double *x0,
+                                const int *labels, const FmLikelihood *how, double *x,
+                                double *log_q, FmSolveStat *stat, FmSolveSummary *summary,
+                                GError **error);
+
 /* log q_1 at x (n, D); how NULL: exact up to 32 dimensions, else one Rademacher probe. z (n, D),
- * the noise each point came from, when not NULL. */
+ * the noise each point came from, when not NULL. With FM_TRACE_MAP the steps from noise to data are
+ * inverted by Newton's method; a point that has no origin (coarse steps may fold) gets NAN. */
 gboolean fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
                              const FmLikelihood *how, double *log_q, double *z,
                              FmSolveSummary *summary, GError **error);
@@ -64,12 +76,37 @@ gboolean fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int 
 gboolean fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double *log_q,
                        double *score, FmSolveSummary *summary, GError **error);
 
+/* What the solver leaves out: difference (n) estimates true minus log_q (n), which came from
+ * fm_flow_log_density() with the same arguments. The points are solved again with half the step
+ * (Richardson's extrapolation) or a hundredth of the tolerance (not below 1e-6 in float). 0 where
+ * no equation is solved: invertible nets, FM_TRACE_MAP. */
+gboolean fm_flow_log_density_error(FmFlow *flow, size_t n, const double *x, const int *labels,
+                                   const FmLikelihood *how, const double *log_q,
+                                   double *difference, GError **error);
+
 /* nll (n) in nats of quantised data, -log mean_k q(x_k) + D log(levels), by K draws of uniform
- * dequantisation noise: x_k = (x (levels - 1) + u) / levels. Bits per dimension: nll / (D log 2).
+ * dequantisation noise: x_k = (x (levels - 1) + u) / levels. The K draws of an image share their
+ * probes, so that noise of the probes does not pass for probability. Bits per dimension: nll / (D log 2).
  * FM_ERROR_UNSUPPORTED for continuous data. */
 gboolean fm_flow_bpd(FmFlow *flow, size_t n, const double *x, const int *labels,
                      const FmLikelihood *how, int K, double *nll, FmSolveSummary *summary,
                      GError **error);
+
+/* As fm_flow_log_density_error(), for nll (n) of fm_flow_bpd(). */
+gboolean fm_flow_bpd_error(FmFlow *flow, size_t n, const double *x, const int *labels,
+                           const FmLikelihood *how, int K, const double *nll, double *difference,
+                           GError **error);
+
+/* Noise of Hutchinson's probes in log-densities, from a second set of probes. */
+typedef struct FmProbeNoise {
+    double sd; /* of one log-density, nats */
+    double sd_within; /* of what the K draws of an image do not share */
+    double bias; /* nats by which log mean exp over K draws is too large for it, on average */
+} FmProbeNoise;
+
+/* Measured on n points, or n quantised images with K > 0 draws each; all 0 without probes. */
+gboolean fm_flow_probe_noise(FmFlow *flow, size_t n, const double *x, const int *labels,
+                             const FmLikelihood *how, int K, FmProbeNoise *noise, GError **error);
 
 /* The velocity v(t, x) (n, D) in data units and its exact divergence (n) when not NULL. */
 gboolean fm_flow_velocity(FmFlow *flow, size_t n, const double *x, double t, const int *labels,
