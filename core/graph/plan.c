@@ -274,8 +274,16 @@ step_flops(const FmNode *node)
     if (node->op != FM_OP_COMPOSITE)
         return node_flops(node);
     seen = g_hash_table_new(NULL, NULL);
-    for (guint i = 0; i < node->n_in; i++)
-        g_hash_table_add(seen, node->in[i]);
+    for (guint i = 0; i < node->n_in; i++) {
+        FmNode *in = node->in[i];
+
+        /* A reshape of a reshape starts at what holds the elements. */
+        g_hash_table_add(seen, in);
+        while (in->op == FM_OP_RESHAPE) {
+            in = in->in[0];
+            g_hash_table_add(seen, in);
+        }
+    }
     return expansion_flops(node->expansion, seen);
 }
 
