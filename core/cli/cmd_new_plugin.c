@@ -74,7 +74,7 @@ static const char *const bodies[FM_N_KINDS] = {
         "/* Hands every operation to the backend `reference`. */\n"
         "typedef struct NAME_State {\n    FmPlugin *base;\n} NAME_State;\n\n"
         "static gboolean\nNAME__prepare(void *self, GError **error)\n{\n"
-        "    NAME_State *s = self;\n\n    s->base = fm_plugin_new(FM_KIND_BACKEND, \"reference\", error);\n"
+        "    NAME_State *s = self;\n\n    s->base = fm_backend_new(\"reference\", error);\n"
         "    return s->base != NULL;\n}\n\n"
         "static void\nNAME__clear(void *self)\n{\n    fm_plugin_free(((NAME_State *)self)->base);\n}\n\n"
         "static const FmKernel *\nNAME__lookup(const void *self, const char *op, FmDtype dtype)\n{\n"
@@ -84,7 +84,8 @@ static const char *const bodies[FM_N_KINDS] = {
 };
 
 static const char makefile[] =
-    "# Builds %NAME%.so against the installed fmcore; 'make check' tries it.\n"
+    "# Builds %NAME%.so against the installed fmcore; 'make check' tries it, 'make install' puts it beside\n"
+    "# fmcore's own. Without installing: --plugin-path $PWD/plugins, or FMCORE_PLUGIN_PATH.\n"
     "FMCORE ?= fmcore\n"
     "CFLAGS ?= -O2 -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers\n\n"
     "plugins/%KIND%/%NAME%.so: %NAME%.c\n"
@@ -93,8 +94,10 @@ static const char makefile[] =
     "\t\t$$(pkg-config --libs fmcore) -lm\n\n"
     "check: plugins/%KIND%/%NAME%.so\n"
     "\tsh ./test.sh\n\n"
+    "install: plugins/%KIND%/%NAME%.so\n"
+    "\tinstall -D -m 755 $< $(DESTDIR)$$(pkg-config --variable=plugindir fmcore)/%KIND%/%NAME%.so\n\n"
     "clean:\n\trm -rf plugins\n\n"
-    ".PHONY: check clean\n";
+    ".PHONY: check install clean\n";
 
 static const char test_script[] =
     "#!/bin/sh\n"
@@ -176,6 +179,24 @@ name_is_valid(const char *name)
     return strlen(name) < 64;
 }
 
+/* A new or an empty folder, or any with `force`. */
+static gboolean
+make_folder(const char *dir, gboolean force, GError **error)
+{
+    g_autoptr(GDir) d = NULL;
+
+    if (g_mkdir_with_parents(dir, 0755) != 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create folder '%s': %s", dir, g_strerror(errno));
+        return FALSE;
+    }
+    d = g_dir_open(dir, 0, NULL);
+    if (force || (d && !g_dir_read_name(d)))
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                "folder '%s' is not empty, expected a new one; --force writes into it", dir);
+    return FALSE;
+}
+
 int
 cmd_new_plugin(Cli *cli, GError **error)
 {
@@ -195,12 +216,8 @@ cmd_new_plugin(Cli *cli, GError **error)
                     (char *)cli->args->pdata[0], name);
         return -1;
     }
-    if (g_mkdir_with_parents(dir, 0755) != 0 ||
-        (!cli->force && g_file_test(source_name, G_FILE_TEST_EXISTS) && g_str_equal(dir, "."))) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create folder '%s': %s", dir,
-                    g_strerror(errno));
+    if (!make_folder(dir, cli->force, error))
         return -1;
-    }
     source = plugin_source((FmKind)kind, name, ident);
     make = fill(makefile, fm_kind_name((FmKind)kind), name, ident);
     try = test_command((FmKind)kind, name);

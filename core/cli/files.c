@@ -17,7 +17,7 @@ cli_open_flow(const Cli *cli, const char *dir, FmRun **run, GError **error)
     if (!*run)
         return NULL;
     if (cli_given(cli, "backend")) {
-        backend = fm_plugin_new(FM_KIND_BACKEND, cli->config->spec[FM_KIND_BACKEND], error);
+        backend = fm_backend_new(cli->config->spec[FM_KIND_BACKEND], error);
         if (!backend)
             return NULL;
         fm_plugin_free((*run)->plugin[FM_KIND_BACKEND]);

@@ -119,7 +119,8 @@ static gboolean
 run_open(FmRun *run, FmKind kind, GError **error)
 {
     if (run->plugin[kind] == NULL && run->config->spec[kind] != NULL)
-        run->plugin[kind] = fm_plugin_new(kind, run->config->spec[kind], error);
+        run->plugin[kind] = kind == FM_KIND_BACKEND ? fm_backend_new(run->config->spec[kind], error)
+                                                    : fm_plugin_new(kind, run->config->spec[kind], error);
     return run->plugin[kind] != NULL;
 }
 

@@ -5,6 +5,7 @@
 #include <glib/gstdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char *root; /* <root>/<name>/path/<name>.so: one directory for each plugin */
 
@@ -120,6 +121,31 @@ START_TEST(each_file_loads_or_is_refused_with_its_reason)
 }
 END_TEST
 
+/* Only root may give a file to another group. */
+START_TEST(another_groups_file_is_refused)
+{
+    g_autofree char *so = g_build_filename(root, "good-one", "path", "good-one.so", NULL);
+    g_autofree char *dir = g_build_filename(root, "group", "path", NULL);
+    g_autofree char *copy = g_build_filename(dir, "group.so", NULL);
+    g_autofree char *cmd = g_strdup_printf("cp '%s' '%s'", so, copy);
+    g_autofree char *path = g_path_get_dirname(dir);
+
+    ck_assert(g_mkdir_with_parents(dir, 0755) == 0 && system(cmd) == 0);
+    if (chown(copy, (uid_t)-1, getegid() + 1) != 0 || g_chmod(copy, 0775) != 0)
+        return;
+    for (int in_dir = 0; in_dir < 2; in_dir++) {
+        g_autoptr(GError) e = NULL;
+
+        if (in_dir)
+            ck_assert(g_chmod(copy, 0755) == 0 && chown(dir, (uid_t)-1, getegid() + 1) == 0 &&
+                      g_chmod(dir, 0775) == 0);
+        fm_registry_add_path(path);
+        ck_assert(fm_registry_find(FM_KIND_PATH, "group", &e) == NULL);
+        ck_assert_msg(strstr(e->message, "another user's group") != NULL, "%s", e->message);
+    }
+}
+END_TEST
+
 START_TEST(an_instance_keeps_its_options_and_says_them)
 {
     g_autoptr(GError) e = NULL;
@@ -223,6 +249,7 @@ main(void)
         build(i);
     tcase_set_timeout(c, 60);
     tcase_add_loop_test(c, each_file_loads_or_is_refused_with_its_reason, 0, G_N_ELEMENTS(plugins));
+    tcase_add_test(c, another_groups_file_is_refused);
     tcase_add_test(c, an_instance_keeps_its_options_and_says_them);
     tcase_add_test(c, a_short_table_is_extended_by_zeros);
     tcase_add_test(c, a_near_miss_is_suggested);
