@@ -39,12 +39,20 @@ size_t fm_coupling_pool_size(const FmPlugin *coupling, size_t B);
 gboolean fm_coupling_row_wise(const FmPlugin *coupling);
 gboolean fm_coupling_prepare(FmPlugin *coupling, size_t D, GError **error);
 
-/* Minimum-cost perfect matching of a square cost matrix (n, n), row-major, finite: to[i] is the
- * column of row i. Shortest augmenting paths with potentials, O(n^3), O(n) extra memory beside
- * `work` of fm_assignment_work(n) bytes. Returns the total cost. Crouse 2016,
- * doi:10.1109/TAES.2016.140952; Jonker & Volgenant 1987, doi:10.1007/BF02278710. */
+/* Minimum-cost perfect matching of a square cost matrix (n, n), row-major: to[i] is the column of
+ * row i. Exact to the rounding of double, ties to the same pairs on every machine; O(n^3) at worst.
+ * work: fm_assignment_work(n) bytes, FM_ALIGN aligned (about 4 n^2); nothing is allocated. Returns
+ * the total cost; NAN, with `to` unspecified, when a cost is not finite or their sum overflows.
+ * Bertsekas 1988, doi:10.1007/BF02186476; Jonker & Volgenant 1987, doi:10.1007/BF02278710. */
 double fm_assignment(size_t n, const double *cost, size_t *to, void *work);
 size_t fm_assignment_work(size_t n);
+
+/* Squared Euclidean distances of rows of x (n, D) to rows of y (m, D): out (n, m). By differences
+ * in few dimensions, else by a matrix product of centred copies (rounding near 1e-16 of the
+ * largest distance). work: fm_distances2_work() doubles. */
+void fm_distances2(size_t n, const double *x, size_t m, const double *y, size_t D, double *work,
+                   double *out);
+size_t fm_distances2_work(size_t n, size_t m, size_t D);
 
 G_END_DECLS
 #endif
