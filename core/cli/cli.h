@@ -15,7 +15,8 @@ typedef struct Cli {
     gboolean json, quiet, verbose, force, log_density, profile, help;
     char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score, *plugin_path;
     gint64 trajectory;
-    double time;
+    double time, until;
+    gint64 dim, times;
     gint64 repeat;
     GPtrArray *given; /* names of the options that were given */
 } Cli;
@@ -49,6 +50,7 @@ enum { /* groups of options */
        CLI_THREADS = 1 << 18, /* --threads */
        CLI_COMPUTE = CLI_SEED | CLI_THREADS,
        CLI_KERNELS = 65536, /* --backend */
+       CLI_KL = 1 << 19, /* --dim, --times, --until */
        CLI_DATA = 131072 /* --dataset of another than the run's own */
 };
 
@@ -151,6 +153,20 @@ gboolean cli_parse_labels(const char *text, size_t n, size_t classes, int **labe
 /* Create the run's directory: --out (refused when not empty without --force) or runs/NNNN. */
 char *cli_run_dir(const Cli *cli, GError **error);
 
+/* ---- sides.c: a run directory, or a closed-form field by its net's specification ---- */
+
+typedef struct Side {
+    FmRun *run;
+    FmFlow *flow;
+} Side;
+
+/* P and Q. A field takes its data set, path and units from the run on the other side where it names
+ * none; else its data are N(0, I) in `dim` dimensions (< 1: 2). `solver` for both. */
+gboolean sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver,
+                    GError **error);
+void sides_clear(Side side[2]);
+
+int cmd_kl(Cli *cli, GError **error);
 int cmd_run(Cli *cli, GError **error);
 int cmd_train(Cli *cli, GError **error);
 int cmd_eval(Cli *cli, GError **error);

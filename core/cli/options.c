@@ -50,8 +50,11 @@ static const Opt opts[] = {
     {"stop-after", "N", "stop at this step, keeping the schedule's horizon", CLI_TRAIN, OPT_CONFIG},
     {"time-sampling", "NAME", "uniform, stratified or logit-normal", CLI_TRAIN, OPT_CONFIG},
     {"resume", "RUN", "go on from a run's checkpoint", CLI_RESUME, OPT_TEXT, CLI(resume)},
-    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_POINTS | CLI_EVAL | CLI_IMPORT, OPT_SPEC, KIND(SOLVER)},
-    {"samples", "N", "samples to draw", CLI_SAMPLE, OPT_CONFIG},
+    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_POINTS | CLI_EVAL | CLI_IMPORT | CLI_KL, OPT_SPEC, KIND(SOLVER)},
+    {"samples", "N", "samples to draw", CLI_SAMPLE | CLI_KL, OPT_CONFIG},
+    {"dim", "D", "dimension of fields that name no data (default 2)", CLI_KL, OPT_INT, CLI(dim), 1, 1e5},
+    {"times", "N", "points of the time grid, odd (default 101)", CLI_KL, OPT_INT, CLI(times), 7, 10001},
+    {"until", "T", "end of the time grid (default: the path's end)", CLI_KL, OPT_REAL, CLI(until), 1e-3, 1},
     {"init", "X0.npy", "noise to start from", CLI_DRAW, OPT_TEXT, CLI(init)},
     {"log-density", NULL, "also write the samples' log-densities", CLI_DRAW, OPT_FLAG, CLI(log_density)},
     {"trajectory", "K", "write the states at K times from 0 to 1", CLI_DRAW, OPT_INT, CLI(trajectory), 2, 1e5},
@@ -92,7 +95,8 @@ cli_new(void)
     cli->config = fm_config_new();
     cli->args = g_ptr_array_new();
     cli->given = g_ptr_array_new();
-    cli->time = NAN;
+    cli->time = cli->until = NAN;
+    cli->dim = cli->times = -1;
     cli->trajectory = cli->repeat = -1;
     return cli;
 }

@@ -224,7 +224,6 @@ struct FmExactWorker {
     const FmExact *exact;
     int w;
     const gint32 *labels;
-    gboolean drop;
 };
 
 void
@@ -406,11 +405,11 @@ exact_eval_dropped(void *ctx, size_t n, const size_t *row, const double *t, cons
 
 static gboolean
 exact_solve(const FmExact *e, FmExactWorker *o, int w, size_t n, size_t W, double *state, double from,
-            double to, const gint32 *y, gboolean drop, FmSolveStat *stat)
+            double to, const gint32 *y, FmSolveStat *stat)
 {
     const FmSolve solve = {.solver = e->solver,
                            .field = {.eval = W == e->D ? exact_eval_x
-                                             : drop    ? exact_eval_dropped
+                                             : e->drop ? exact_eval_dropped
                                                        : exact_eval_all,
                                      .ctx = o},
                            .dtype = FM_F64,
@@ -439,14 +438,14 @@ gboolean
 fm__exact_move(const FmExact *e, FmExactWorker *o, int w, size_t n, double *x, double from, double to,
                const gint32 *y, FmSolveStat *stat)
 {
-    return exact_solve(e, o, w, n, e->D, x, from, to, y, FALSE, stat != NULL ? stat : o->stat);
+    return exact_solve(e, o, w, n, e->D, x, from, to, y, stat != NULL ? stat : o->stat);
 }
 
 gboolean
 fm__exact_carry(const FmExact *e, FmExactWorker *o, int w, size_t n, double *state, double from,
-                double to, const gint32 *y, gboolean drop, FmSolveStat *stat)
+                double to, const gint32 *y, FmSolveStat *stat)
 {
-    return exact_solve(e, o, w, n, 2 * e->D + 1, state, from, to, y, drop,
+    return exact_solve(e, o, w, n, 2 * e->D + 1, state, from, to, y,
                        stat != NULL ? stat : o->stat);
 }
 
@@ -486,7 +485,7 @@ exact_round_trip(const FmExact *e, FmExactWorker *o, int w, size_t n, const doub
         o->state[r * W + D] = log_p[r];
         memcpy(o->state + r * W + D + 1, score + r * D, D * sizeof(double));
     }
-    if (!fm__exact_carry(e, o, w, n, o->state, e->t0, t, y, FALSE, o->stat))
+    if (!fm__exact_carry(e, o, w, n, o->state, e->t0, t, y, o->stat))
         return FALSE;
     for (size_t r = 0; r < n; r++) {
         log_p[r] = o->state[r * W + D];

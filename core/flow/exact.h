@@ -24,6 +24,7 @@ typedef struct FmExact {
     int threads;
     FmParams *params; /* in double; owned */
     double t0, t1; /* interval of the path */
+    gboolean drop; /* leave out grad(div v), the known error: for tests of what notices it */
     gboolean closed; /* log p_t is known in closed form */
     gboolean closed_at_end; /* only log q_1 is: an invertible map */
     FmExactPlan plain, div, full, density; /* v; v, div; v, div, grad(s . v + div); log p, score */
@@ -54,10 +55,9 @@ gboolean fm__exact_density(const FmExact *e, FmExactWorker *own, int w, size_t n
                            double t, const gint32 *y, double *log_p, double *score,
                            FmSolveStat *stat);
 
-/* Carry (x, log p, score) (n, 2 D + 1) along the flow from `from` to `to`, in place. `drop`: leave
- * out grad(div v), the known error, for tests of what notices it. */
+/* Carry (x, log p, score) (n, 2 D + 1) along the flow from `from` to `to`, in place. */
 gboolean fm__exact_carry(const FmExact *e, FmExactWorker *own, int w, size_t n, double *state,
-                         double from, double to, const gint32 *y, gboolean drop, FmSolveStat *stat);
+                         double from, double to, const gint32 *y, FmSolveStat *stat);
 /* Carry x (n, D) alone. */
 gboolean fm__exact_move(const FmExact *e, FmExactWorker *own, int w, size_t n, double *x,
                         double from, double to, const gint32 *y, FmSolveStat *stat);

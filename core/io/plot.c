@@ -88,3 +88,12 @@ fm_plot_curves(const char *file, const char *title, const char *xlabel, const ch
                        p.module->curves(&p.to, title, xlabel, ylabel, series, n_series, flags),
                        error);
 }
+
+gboolean
+fm_plot_panels(const char *file, const char *xlabel, const FmPanel *panels, size_t n, GError **error)
+{
+    Picture p;
+
+    return picture_begin(&p, file, error) &&
+           picture_end(&p, file, p.module->panels(&p.to, xlabel, panels, n), error);
+}

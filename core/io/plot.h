@@ -29,6 +29,18 @@ gboolean fm_plot_scatter2(const char *file, const double *data, size_t n, const 
 gboolean fm_plot_curves(const char *file, const char *title, const char *xlabel, const char *ylabel,
                         const FmCurve *series, size_t n_series, int flags, GError **error);
 
+/* One of several axes above each other with a common x axis; se is drawn as a band. */
+typedef struct FmPanel {
+    const char *title, *ylabel;
+    const FmCurve *series;
+    size_t n_series;
+    int flags;
+} FmPanel;
+
+/* Panels from top to bottom to a .png or .svg. */
+gboolean fm_plot_panels(const char *file, const char *xlabel, const FmPanel *panels, size_t n,
+                        GError **error);
+
 /* Where the module draws to, piece by piece. */
 typedef struct FmPlotTarget {
     FmWriteFn write;
@@ -45,6 +57,7 @@ typedef struct FmPlotModule {
                             const double *box);
     const char *(*curves)(const FmPlotTarget *to, const char *title, const char *xlabel,
                           const char *ylabel, const FmCurve *series, size_t n_series, int flags);
+    const char *(*panels)(const FmPlotTarget *to, const char *xlabel, const FmPanel *panels, size_t n);
 } FmPlotModule;
 
 G_END_DECLS

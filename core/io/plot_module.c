@@ -188,52 +188,134 @@ scatter2(const FmPlotTarget *to, const double *data, size_t n, const double *sam
     return finish(cr, s, to);
 }
 
+static const double series_color[6][3] = {{0.1, 0.3, 0.7}, {0.8, 0.3, 0.1}, {0.1, 0.6, 0.3},
+                                          {0.5, 0.2, 0.6}, {0.2, 0.2, 0.2}, {0.7, 0.6, 0.1}};
+
+static double
+scaled(double v, int logarithmic)
+{
+    return logarithmic ? log10(v) : v;
+}
+
+/* A curve's value and the ends of its error bar, in the axis' units. */
+typedef struct Bar {
+    double x, y, lo, hi;
+} Bar;
+
+static Bar
+bar_at(const FmCurve *c, size_t i, int flags)
+{
+    const double e = c->se ? c->se[i] : 0;
+
+    return (Bar){scaled(c->x[i], flags & FM_PLOT_LOG_X), scaled(c->y[i], flags & FM_PLOT_LOG_Y),
+                 scaled(c->y[i] - e, flags & FM_PLOT_LOG_Y), scaled(c->y[i] + e, flags & FM_PLOT_LOG_Y)};
+}
+
+static void
+fit(Axes *a, const FmCurve *series, size_t n, int flags)
+{
+    a->x0 = a->y0 = INFINITY;
+    a->x1 = a->y1 = -INFINITY;
+    for (size_t k = 0; k < n; k++)
+        for (size_t i = 0; i < series[k].n; i++) {
+            const Bar b = bar_at(&series[k], i, flags);
+
+            grow(&a->x0, &a->x1, b.x);
+            grow(&a->y0, &a->y1, b.y);
+            grow(&a->y0, &a->y1, b.lo);
+            grow(&a->y0, &a->y1, b.hi);
+        }
+    settle(&a->x0, &a->x1);
+    settle(&a->y0, &a->y1);
+}
+
+/* The band of one curve, cut where a bar cannot be shown. */
+static void
+band(cairo_t *cr, const Axes *a, const FmCurve *c, int flags)
+{
+    for (size_t i = 0; c->se && i + 1 < c->n; i++) {
+        const Bar l = bar_at(c, i, flags), r = bar_at(c, i + 1, flags);
+
+        if (!isfinite(l.lo + l.hi + r.lo + r.hi + l.x + r.x))
+            continue;
+        cairo_move_to(cr, px(a, l.x), py(a, l.lo));
+        cairo_line_to(cr, px(a, l.x), py(a, l.hi));
+        cairo_line_to(cr, px(a, r.x), py(a, r.hi));
+        cairo_line_to(cr, px(a, r.x), py(a, r.lo));
+        cairo_close_path(cr);
+    }
+    cairo_fill(cr);
+}
+
+static void
+line(cairo_t *cr, const Axes *a, const FmCurve *c, int flags, gboolean bars)
+{
+    gboolean down = FALSE;
+
+    for (size_t i = 0; i < c->n; i++) {
+        const Bar b = bar_at(c, i, flags);
+
+        if (!isfinite(b.x) || !isfinite(b.y)) {
+            down = FALSE;
+            continue;
+        }
+        (down ? cairo_line_to : cairo_move_to)(cr, px(a, b.x), py(a, b.y));
+        down = TRUE;
+        if (bars && c->se && c->se[i] > 0 && isfinite(b.lo) && isfinite(b.hi)) {
+            cairo_move_to(cr, px(a, b.x), py(a, b.lo));
+            cairo_line_to(cr, px(a, b.x), py(a, b.hi));
+            cairo_move_to(cr, px(a, b.x), py(a, b.y));
+        }
+    }
+    cairo_stroke(cr);
+}
+
+/* Curves with bars or bands, their names in the corner. */
+static void
+draw_series(cairo_t *cr, const Axes *a, const FmCurve *series, size_t n, int flags, gboolean bands)
+{
+    for (size_t k = 0; k < n; k++) {
+        const double *c = series_color[k % 6];
+
+        cairo_set_source_rgba(cr, c[0], c[1], c[2], 0.2);
+        if (bands)
+            band(cr, a, &series[k], flags);
+        cairo_set_source_rgb(cr, c[0], c[1], c[2]);
+        line(cr, a, &series[k], flags, !bands);
+        text(cr, a->left + a->w - 10, a->top + 20 + 18 * (double)k, 1, series[k].name);
+    }
+}
+
 static const char *
 curves(const FmPlotTarget *to, const char *title, const char *xlabel, const char *ylabel,
        const FmCurve *series, size_t n_series, int flags)
 {
-    static const double color[4][3] = {{0.1, 0.3, 0.7}, {0.8, 0.3, 0.1}, {0.1, 0.6, 0.3}, {0.5, 0.2, 0.6}};
-    Axes a = {80, 40, 520, 320, INFINITY, -INFINITY, INFINITY, -INFINITY};
+    Axes a = {.left = 80, .top = 40, .w = 520, .h = 320};
     cairo_t *cr;
     cairo_surface_t *s = canvas(to, 640, 420, &cr);
 
-#define PLOT_X(v) (flags & FM_PLOT_LOG_X ? log10(v) : (v))
-#define PLOT_Y(v) (flags & FM_PLOT_LOG_Y ? log10(v) : (v))
-    for (size_t k = 0; k < n_series; k++)
-        for (size_t i = 0; i < series[k].n; i++) {
-            const double e = series[k].se ? series[k].se[i] : 0;
-
-            grow(&a.x0, &a.x1, PLOT_X(series[k].x[i]));
-            grow(&a.y0, &a.y1, PLOT_Y(series[k].y[i] - e));
-            grow(&a.y0, &a.y1, PLOT_Y(series[k].y[i] + e));
-        }
-    settle(&a.x0, &a.x1);
-    settle(&a.y0, &a.y1);
+    fit(&a, series, n_series, flags);
     frame(cr, &a, title, xlabel, ylabel, flags);
-    for (size_t k = 0; k < n_series; k++) {
-        const double *c = color[k % 4];
+    draw_series(cr, &a, series, n_series, flags, FALSE);
+    return finish(cr, s, to);
+}
 
-        cairo_set_source_rgb(cr, c[0], c[1], c[2]);
-        for (size_t i = 0; i < series[k].n; i++) {
-            const double x = PLOT_X(series[k].x[i]), y = PLOT_Y(series[k].y[i]);
-            const double e = series[k].se ? series[k].se[i] : 0;
-            const double lo = PLOT_Y(series[k].y[i] - e), hi = PLOT_Y(series[k].y[i] + e);
+static const char *
+panels(const FmPlotTarget *to, const char *xlabel, const FmPanel *p, size_t n)
+{
+    enum { HEIGHT = 230, GAP = 70 };
+    cairo_t *cr;
+    cairo_surface_t *s = canvas(to, 720, 40 + (int)n * (HEIGHT + GAP), &cr);
 
-            if (!isfinite(x) || !isfinite(y)) {
-                cairo_new_sub_path(cr);
-                continue;
-            }
-            cairo_line_to(cr, px(&a, x), py(&a, y));
-            if (e > 0 && isfinite(lo) && isfinite(hi)) {
-                cairo_move_to(cr, px(&a, x), py(&a, lo));
-                cairo_line_to(cr, px(&a, x), py(&a, hi));
-                cairo_move_to(cr, px(&a, x), py(&a, y));
-            }
-        }
-        cairo_stroke(cr);
-        text(cr, a.left + a.w - 10, a.top + 20 + 18 * (double)k, 1, series[k].name);
+    for (size_t k = 0; k < n; k++) {
+        Axes a = {.left = 90, .top = 40 + (double)k * (HEIGHT + GAP), .w = 600, .h = HEIGHT};
+
+        fit(&a, p[k].series, p[k].n_series, p[k].flags);
+        frame(cr, &a, p[k].title, k + 1 == n ? xlabel : "", p[k].ylabel, p[k].flags);
+        draw_series(cr, &a, p[k].series, p[k].n_series, p[k].flags, TRUE);
     }
     return finish(cr, s, to);
 }
 
-const FmPlotModule fmplot_module = {.images = images, .scatter2 = scatter2, .curves = curves};
+const FmPlotModule fmplot_module = {
+    .images = images, .scatter2 = scatter2, .curves = curves, .panels = panels};

@@ -1,0 +1,240 @@
+/* cmd_kl.c: `kl P Q`: the divergence of two flows over time, its bound and its certificate. */
+#include "cli/cli.h"
+#include "flow/kl.h"
+#include "io/plot.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char kl_solver[] = "dopri8:rtol=1e-9,atol=1e-9";
+enum { KL_SAMPLES = 1000, KL_TIMES = 101 };
+
+static double
+time_of(const FmKl *kl, size_t j)
+{
+    return kl->t0 + kl->h * (double)j;
+}
+
+/* ---- numbers ---- */
+
+static void
+add(GArray *metrics, const FmKl *kl, const char *name, FmKlNumber v, const char *unit, const char *what)
+{
+    FmEstimate e = {.value = v.value, .se = v.se > 0 ? v.se : NAN, .n = kl->n, .unit = unit};
+
+    if (what)
+        fm_estimate_text(&e, "what", what);
+    metrics_add(metrics, name, &e, 0.0);
+}
+
+static GArray *
+kl_metrics(const FmKl *kl, double seconds)
+{
+    GArray *m = metrics_new();
+    const size_t end = kl->T - 1;
+    FmEstimate e = {.value = kl->kl.value, .se = kl->kl.se > 0 ? kl->kl.se : NAN, .n = kl->n, .unit = "nats"};
+
+    fm_estimate_text(&e, "route", kl->exact ? "closed form"
+                                  : kl->low ? "mean of log p/q + q/p - 1"
+                                            : "mean of log p/q");
+    fm_estimate_number(&e, "t", time_of(kl, end));
+    fm_estimate_number(&e, "failed", (double)kl->failed);
+    fm_estimate_number(&e, "tail", kl->tail);
+    fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);
+    metrics_add(m, "kl", &e, seconds);
+    add(m, kl, "kl-ratio", (FmKlNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
+    add(m, kl, "kl-low-variance", (FmKlNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
+        "mean of log p/q + q/p - 1");
+    add(m, kl, "kl-evolution", (FmKlNumber){kl->value[FM_KL_EVOLUTION][end], kl->se[FM_KL_EVOLUTION][end]}, "nats",
+        "evolution identity");
+    add(m, kl, "kl-routes-differ", (FmKlNumber){kl->value[FM_KL_DIFFERENCE][end], kl->se[FM_KL_DIFFERENCE][end]},
+        "nats", "paired");
+    add(m, kl, "kl-start", (FmKlNumber){kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0]}, "nats", NULL);
+    add(m, kl, "bound", kl->bound, "nats", "eps sqrt(S)");
+    add(m, kl, "bound-sharp", kl->sharp, "nats", "int eps_t sqrt(S_t) dt");
+    add(m, kl, "eps2", kl->eps2, "", "int E|v - w|^2 dt");
+    add(m, kl, "score-gap2", kl->gap2, "", "int E|score gap|^2 dt");
+    add(m, kl, "alignment", (FmKlNumber){kl->alignment, NAN}, "", NULL);
+    if (kl->exact) {
+        add(m, kl, "bound-exact", (FmKlNumber){kl->exact_bound, NAN}, "nats", "closed form");
+        add(m, kl, "bound-sharp-exact", (FmKlNumber){kl->exact_sharp, NAN}, "nats", "closed form");
+    }
+    add(m, kl, "reverse-kl", kl->reverse, "nats", "by weights q/p");
+    add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", "by weights q/p");
+    add(m, kl, "tv", kl->tv, "", "by weights q/p");
+    add(m, kl, "weights-ess", (FmKlNumber){kl->ess, NAN}, "", "effective sample size of q/p");
+    add(m, kl, "entropy", (FmKlNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");
+    add(m, kl, "entropy-score", (FmKlNumber){kl->value[FM_KL_ENTROPY_SCORE][end], kl->se[FM_KL_ENTROPY_SCORE][end]},
+        "nats", "of p, by E<v, score>");
+    add(m, kl, "entropy-div", (FmKlNumber){kl->value[FM_KL_ENTROPY_DIV][end], kl->se[FM_KL_ENTROPY_DIV][end]},
+        "nats", "of p, by E div v");
+    add(m, kl, "pathwise-residual", (FmKlNumber){kl->residual_max, NAN}, "nats", "largest of all trajectories and times");
+    return m;
+}
+
+/* ---- output ---- */
+
+static const struct {
+    const char *name;
+    FmKlCurve curve;
+    gboolean se;
+} columns[] = {{"kl", FM_KL_RATIO, TRUE},          {"evolution", FM_KL_EVOLUTION, TRUE},
+               {"difference", FM_KL_DIFFERENCE, TRUE}, {"integrand", FM_KL_INTEGRAND, TRUE},
+               {"eps2", FM_KL_EPS2_T, TRUE},       {"score_gap2", FM_KL_GAP2_T, TRUE},
+               {"entropy", FM_KL_ENTROPY, TRUE}};
+
+static void
+rows_json(JsonBuilder *b, const FmKl *kl)
+{
+    out_array(b, "rows");
+    for (size_t j = 0; j < kl->T; j++) {
+        json_builder_begin_object(b);
+        out_real(b, "t", time_of(kl, j));
+        for (size_t c = 0; c < G_N_ELEMENTS(columns); c++) {
+            g_autofree char *se = g_strconcat(columns[c].name, "_se", NULL);
+
+            out_real(b, columns[c].name, kl->value[columns[c].curve][j]);
+            out_real(b, se, kl->se[columns[c].curve][j]);
+        }
+        if (kl->exact)
+            out_real(b, "exact", kl->exact[j]);
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+}
+
+static void
+side_json(JsonBuilder *b, const char *name, const char *text, const FmRun *run)
+{
+    static const FmKind kinds[] = {FM_KIND_NET, FM_KIND_DATASET, FM_KIND_PATH};
+
+    out_open(b, name);
+    out_text(b, "given", text);
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autofree char *spec = run->plugin[kinds[i]] ? fm_plugin_spec(run->plugin[kinds[i]]) : NULL;
+
+        if (spec)
+            out_text(b, fm_kind_name(kinds[i]), spec);
+    }
+    json_builder_end_object(b);
+}
+
+static char *
+kl_json(Cli *cli, const Side side[2], const FmKl *kl, GArray *metrics, const char *words, const char *dir)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+    static const char *const level[] = {"p50", "p90", "p99", "p100"};
+
+    out_header(b, cli, "ok");
+    out_text(b, "run", dir);
+    side_json(b, "p", cli->args->pdata[0], side[0].run);
+    side_json(b, "q", cli->args->pdata[1], side[1].run);
+    out_int(b, "seed", MAX(cli->config->seed, 0));
+    out_int(b, "n", (gint64)kl->n);
+    out_int(b, "times", (gint64)kl->T);
+    out_text(b, "dtype", "f64");
+    out_text(b, "time", "t=0 noise, t=1 data");
+    metrics_json(b, metrics);
+    out_text(b, "verdict", fm_verdict_names[kl->verdict]);
+    out_text(b, "verdict_sharp", fm_verdict_names[kl->verdict_sharp]);
+    out_real(b, "slack_se", kl->slack_se);
+    out_real(b, "z_max", kl->z_max);
+    out_real(b, "quadrature_error", kl->quadrature);
+    out_open(b, "pathwise_residual");
+    out_real(b, "max", kl->residual_max);
+    for (int k = 0; k < 4; k++)
+        out_real(b, level[k], kl->residual[k]);
+    json_builder_end_object(b);
+    rows_json(b, kl);
+    out_text(b, "words", words);
+    out_array(b, "files");
+    json_builder_add_string_value(b, "kl.svg");
+    json_builder_end_array(b);
+    return out_finish(b);
+}
+
+static void
+kl_print(const FmKl *kl, GArray *metrics, const char *words)
+{
+    const size_t step = MAX((kl->T - 1) / 10, 1);
+
+    printf("%8s %22s %22s %12s %11s %11s%s\n", "t", "KL by log p/q", "KL by evolution", "integrand",
+           "eps_t^2", "S_t", kl->exact ? "   exact" : "");
+    for (size_t j = 0; j < kl->T; j += step) {
+        printf("%8.4f %11.5g +- %7.1e %11.5g +- %7.1e %12.4g %11.4g %11.4g", time_of(kl, j),
+               kl->value[FM_KL_RATIO][j], kl->se[FM_KL_RATIO][j], kl->value[FM_KL_EVOLUTION][j],
+               kl->se[FM_KL_EVOLUTION][j], kl->value[FM_KL_INTEGRAND][j], kl->value[FM_KL_EPS2_T][j],
+               kl->value[FM_KL_GAP2_T][j]);
+        if (kl->exact)
+            printf(" %11.5g", kl->exact[j]);
+        putchar('\n');
+    }
+    metrics_print(metrics);
+    printf("  pathwise residual at the end: median %.1e, 90 %% %.1e, 99 %% %.1e, largest %.1e\n",
+           kl->residual[0], kl->residual[1], kl->residual[2], kl->residual[3]);
+    puts(words);
+}
+
+static gboolean
+kl_draw(const FmKl *kl, const char *dir, GError **error)
+{
+    g_autofree char *file = g_build_filename(dir, "kl.svg", NULL);
+    g_autofree double *t = g_new(double, kl->T), *root = g_new(double, kl->T);
+
+    for (size_t j = 0; j < kl->T; j++) {
+        t[j] = time_of(kl, j);
+        root[j] = sqrt(kl->value[FM_KL_EPS2_T][j] * kl->value[FM_KL_GAP2_T][j]);
+    }
+    const FmCurve top[] = {
+        {"log p/q", t, kl->value[FM_KL_RATIO], kl->se[FM_KL_RATIO], kl->T},
+        {"evolution identity", t, kl->value[FM_KL_EVOLUTION], kl->se[FM_KL_EVOLUTION], kl->T},
+        {"closed form", t, kl->exact, NULL, kl->T}};
+    const FmCurve low[] = {
+        {"E<v - w, score gap>", t, kl->value[FM_KL_INTEGRAND], kl->se[FM_KL_INTEGRAND], kl->T},
+        {"eps_t sqrt(S_t)", t, root, NULL, kl->T}};
+    const FmPanel panels[] = {{"KL(p_t || q_t)", "nats", top, kl->exact ? 3 : 2, 0},
+                              {"its rate, and the bound's", "nats per unit of t", low, 2, 0}};
+
+    return fm_plot_panels(file, "t (0 noise, 1 data)", panels, 2, error);
+}
+
+static gboolean
+kl_finish(Cli *cli, const Side side[2], const FmKl *kl, double seconds, const char *dir, GError **error)
+{
+    g_autoptr(GArray) metrics = kl_metrics(kl, seconds);
+    g_autofree char *words = fm_kl_words(kl), *json = kl_json(cli, side, kl, metrics, words, dir),
+                    *file = g_build_filename(dir, "result.json", NULL);
+
+    if (!kl_draw(kl, dir, error) || !fm_write_file(file, json, strlen(json), error))
+        return FALSE;
+    if (cli->json)
+        puts(json);
+    else
+        kl_print(kl, metrics, words);
+    return TRUE;
+}
+
+int
+cmd_kl(Cli *cli, GError **error)
+{
+    const double start = cli_seconds();
+    Side side[2] = {{NULL, NULL}, {NULL, NULL}};
+    const FmKlOptions options = {
+        .n = cli->config->samples > 0 ? (size_t)cli->config->samples : KL_SAMPLES,
+        .times = cli->times > 0 ? (size_t)cli->times : KL_TIMES,
+        .seed = (guint64)MAX(cli->config->seed, 0),
+        .threads = cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors(),
+        .stop = cli->until};
+    const char *solver = cli->config->spec[FM_KIND_SOLVER] ? cli->config->spec[FM_KIND_SOLVER] : kl_solver;
+    g_autoptr(FmKl) kl = NULL;
+    g_autofree char *dir = NULL;
+
+    if (sides_open(side, (char *const[2]){cli->args->pdata[0], cli->args->pdata[1]}, cli->dim,
+                   options.threads, solver, error) &&
+        (kl = fm_kl_new(side[0].flow, side[1].flow, &options, error)) && (dir = cli_run_dir(cli, error)))
+        kl_finish(cli, side, kl, cli_seconds() - start, dir, error);
+    const gboolean ok = kl && dir && !*error;
+    sides_clear(side);
+    return ok ? 0 : -1;
+}

@@ -1,0 +1,101 @@
+/* sides.c: the two distributions that are compared: runs, or closed-form fields. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+static gboolean
+is_run(const char *text)
+{
+    return strchr(text, ':') == NULL && g_file_test(text, G_FILE_TEST_IS_DIR);
+}
+
+/* The field's net as a run of its own; what it does not name comes from `other`, or N(0, I). */
+static FmRun *
+field_run(const char *spec, const FmRun *other, gint64 dim, GError **error)
+{
+    g_autoptr(FmConfig) c = fm_config_new();
+    g_autoptr(FmPlugin) net = fm_plugin_new(FM_KIND_NET, spec, error);
+    static const FmKind kinds[] = {FM_KIND_DATASET, FM_KIND_PATH};
+
+    if (!net)
+        return NULL;
+    c->spec[FM_KIND_NET] = g_strdup(spec);
+    c->dtype = FM_F64;
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        const FmOption *o = fm_plugin_desc(net)->options;
+        const char *own = NULL;
+
+        for (; o && o->name; o++)
+            if (o->type == FM_OPTION_PLUGIN && strcmp(o->name, fm_kind_name(kinds[i])) == 0)
+                own = *(char *const *)(const void *)((const char *)fm_plugin_self(net) + o->offset);
+        if (own)
+            continue;
+        if (other && other->config->spec[kinds[i]])
+            c->spec[kinds[i]] = g_strdup(other->config->spec[kinds[i]]);
+        else if (kinds[i] == FM_KIND_DATASET)
+            c->spec[kinds[i]] = g_strdup_printf("gaussian:dim=%d", dim > 0 ? (int)dim : 2);
+    }
+    return fm_run_new(c, error);
+}
+
+/* The units of a trained run are those in which its field was learned. */
+static void
+share_units(FmRun *run, const FmRun *other)
+{
+    if (other->data.D != run->data.D)
+        return;
+    memcpy(run->shift, other->shift, run->data.D * sizeof(double));
+    memcpy(run->scale, other->scale, run->data.D * sizeof(double));
+}
+
+static gboolean
+missing(const char *text, GError **error)
+{
+    g_set_error(error, FM_ERROR, FM_ERROR_FILE,
+                "'%s' is neither a run directory nor a net with options such as "
+                "oracle:dataset=8gaussians,path=ot", text);
+    return FALSE;
+}
+
+gboolean
+sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver, GError **error)
+{
+    for (int k = 0; k < 2; k++)
+        if (is_run(text[k]) && !(side[k].run = fm_run_load(text[k], error)))
+            return FALSE;
+    for (int k = 0; k < 2; k++) {
+        const FmRun *other = is_run(text[1 - k]) ? side[1 - k].run : NULL;
+
+        if (side[k].run)
+            continue;
+        if (strchr(text[k], '/') && !strchr(text[k], ':'))
+            return missing(text[k], error);
+        side[k].run = field_run(text[k], other, dim, error);
+        if (!side[k].run)
+            return FALSE;
+        if (dim > 0 && side[k].run->data.D != (size_t)dim) {
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                        "option --dim is %d and the data of '%s' have %zu dimensions, expected the same",
+                        (int)dim, text[k], side[k].run->data.D);
+            return FALSE;
+        }
+        if (other)
+            share_units(side[k].run, other);
+    }
+    for (int k = 0; k < 2; k++) {
+        side[k].flow = fm_flow_from_run(side[k].run, error);
+        if (!side[k].flow || !fm_flow_set_solver(side[k].flow, solver, error))
+            return FALSE;
+        fm_flow_set_threads(side[k].flow, threads);
+    }
+    return TRUE;
+}
+
+void
+sides_clear(Side side[2])
+{
+    for (int k = 0; k < 2; k++) {
+        fm_flow_free(side[k].flow);
+        fm_run_free(side[k].run);
+    }
+}

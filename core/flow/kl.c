@@ -1,0 +1,435 @@
+/* kl.c: trajectories of p with everything that is known of p and q along them. */
+#include "flow/kl_private.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- the two flows ---- */
+
+static gboolean
+kl_check(FmFlow *flow, const char *which, GError **error)
+{
+    const FmRun *run = flow->run;
+
+    if (!fm__flow_is_map(flow) && run->net_info.classes == 0)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                "kl: net '%s' of %s is %s, expected an unconditional velocity field",
+                fm_plugin_name(run->plugin[FM_KIND_NET]), which,
+                fm__flow_is_map(flow) ? "a map without time" : "conditional");
+    return FALSE;
+}
+
+/* The part of [0, 1] on which both flows are defined. */
+static gboolean
+kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
+{
+    const FmExact *p = pair->p, *q = pair->q;
+
+    pair->t0 = MAX(p->t0, q->t0);
+    pair->t1 = MIN(p->t1, q->t1);
+    if (!isnan(o->stop))
+        pair->t1 = MIN(pair->t1, o->stop);
+    if (p->t0 == q->t0 && pair->t1 > pair->t0)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                "kl: P runs over [%g, %g] and Q over [%g, %g] until %g, expected a common beginning "
+                "and an end after it", p->t0, p->t1, q->t0, q->t1, pair->t1);
+    return FALSE;
+}
+
+gboolean
+fm__kl_pair_open(FmKlPair *pair, FmFlow *p, FmFlow *q, const FmKlOptions *o, GError **error)
+{
+    const size_t D = fm_flow_dim(p);
+
+    if (!kl_check(p, "P", error) || !kl_check(q, "Q", error))
+        return FALSE;
+    if (D != fm_flow_dim(q)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
+                    "kl: P has %" G_GSIZE_FORMAT " dimensions and Q %" G_GSIZE_FORMAT ", expected the same",
+                    D, fm_flow_dim(q));
+        return FALSE;
+    }
+    if (o->times < 7 || o->times % 2 == 0 || o->n < 2) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "kl: %" G_GSIZE_FORMAT " times and %" G_GSIZE_FORMAT
+                    " trajectories, expected an odd number of times from 7 and at least 2 trajectories",
+                    o->times, o->n);
+        return FALSE;
+    }
+    pair->a = g_new(double, D);
+    pair->b = g_new(double, D);
+    for (size_t d = 0; d < D; d++) {
+        pair->a[d] = p->run->scale[d] / q->run->scale[d];
+        pair->b[d] = (p->run->shift[d] - q->run->shift[d]) / q->run->scale[d];
+        pair->log_a += log(pair->a[d]);
+    }
+    pair->p = fm__exact_new(p, o->threads, error);
+    pair->q = pair->p != NULL ? fm__exact_new(q, o->threads, error) : NULL;
+    if (pair->q == NULL)
+        return FALSE;
+    pair->p->drop = pair->q->drop = o->drop;
+    return kl_interval(pair, o, error);
+}
+
+void
+fm__kl_pair_clear(FmKlPair *pair)
+{
+    fm__exact_free(pair->p);
+    fm__exact_free(pair->q);
+    g_free(pair->a);
+    g_free(pair->b);
+}
+
+/* ---- the result ---- */
+
+FmKl *
+fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
+{
+    FmKl *kl = g_new0(FmKl, 1);
+
+    kl->T = o->times;
+    kl->D = pair->p->D;
+    kl->t0 = pair->t0;
+    kl->h = (pair->t1 - pair->t0) / (double)(kl->T - 1);
+    kl->alignment = kl->z_max = kl->quadrature = kl->residual_max = kl->ess = NAN;
+    kl->reverse = kl->jensen_shannon = kl->tv = (FmKlNumber){NAN, NAN};
+    return kl;
+}
+
+void
+fm_kl_free(FmKl *kl)
+{
+    if (kl == NULL)
+        return;
+    for (int f = 0; f < FM_KL_N_FIELDS; f++)
+        fm_free(kl->field[f]);
+    for (int c = 0; c < FM_KL_N_CURVES; c++) {
+        g_free(kl->value[c]);
+        g_free(kl->se[c]);
+    }
+    fm_free(kl->x);
+    g_free(kl->exact);
+    g_free(kl->exact_integrand);
+    g_free(kl);
+}
+
+/* ---- trajectories ---- */
+
+typedef struct KlWorker {
+    FmExactWorker *p, *q;
+    /* of one tile, in p's units unless said */
+    double *state; /* (n, 2 D + 1) of p when it is learned */
+    double *x, *xq; /* (n, D), xq in q's units */
+    double *v, *w, *sp, *sq; /* (n, D) */
+    double *div_v, *div_w, *log_p, *log_q; /* (n) */
+    FmSolveStat *stat;
+    double nfe;
+} KlWorker;
+
+typedef struct KlJob {
+    const FmKlPair *pair;
+    const FmKlOptions *o;
+    FmKl *kl;
+    KlWorker *worker;
+    double *x0; /* (n, D) */
+    double *nfe; /* of each tile */
+    size_t tile;
+    gint failed;
+} KlJob;
+
+/* Where p's trajectories begin: its path's own marginal where p_t is in closed form and holds data
+ * already, else the base of the flow. */
+static gboolean
+kl_start(KlJob *j, GError **error)
+{
+    const FmRun *run = j->pair->p->flow->run;
+    const size_t n = j->o->n, D = j->kl->D;
+    const FmKey noise = {.seed = j->o->seed, .stream = FM_STREAM_SAMPLE},
+                data = {.seed = j->o->seed, .stream = FM_STREAM_EVAL};
+    const FmPlugin *path = run->plugin[FM_KIND_PATH];
+    const double sd = fm__base_sd(j->pair->p->flow);
+    FmAffine c = {.sigma = 1.0};
+
+    if (run->source != NULL)
+        return fm_dataset_draw(run->source, noise, 0, n, j->x0, NULL, error);
+    fm_fill_normal_f64(noise, 0, n, D, j->x0);
+    if (fm_path_is_affine(path))
+        fm_path_coefficients(path, j->pair->t0, &c);
+    if (!j->pair->p->closed || c.alpha == 0.0 || run->plugin[FM_KIND_DATASET] == NULL) {
+        for (size_t i = 0; i < n * D; i++)
+            j->x0[i] *= sd;
+        return TRUE;
+    }
+    double *x1 = fm__need("kl", n, D, sizeof(double), error);
+    const gboolean ok =
+        x1 != NULL && fm_dataset_draw(run->plugin[FM_KIND_DATASET], data, 0, n, x1, NULL, error);
+    for (size_t i = 0; ok && i < n * D; i++)
+        j->x0[i] = sqrt(c.sigma * c.sigma + c.gamma * c.gamma) * j->x0[i] +
+                   c.alpha * (x1[i] - run->shift[i % D]) / run->scale[i % D];
+    fm_free(x1);
+    return ok;
+}
+
+/* p at time t: x, V, div V, log p and score; learned flows carry the last two along. */
+static gboolean
+kl_eval_p(const KlJob *j, KlWorker *o, int w, size_t n, double t)
+{
+    const FmExact *p = j->pair->p;
+    const size_t D = p->D, W = 2 * D + 1;
+
+    for (size_t r = 0; !p->closed && r < n; r++) {
+        memcpy(o->x + r * D, o->state + r * W, D * sizeof(double));
+        o->log_p[r] = o->state[r * W + D];
+        memcpy(o->sp + r * D, o->state + r * W + D + 1, D * sizeof(double));
+    }
+    return fm__exact_field(p, o->p, w, n, o->x, t, NULL, o->v, o->div_v) &&
+           (!p->closed || fm__exact_density(p, o->p, w, n, o->x, t, NULL, o->log_p, o->sp, NULL));
+}
+
+/* q at p's points: W, div W, log q and score, in p's units. */
+static gboolean
+kl_eval_q(const KlJob *j, KlWorker *o, int w, size_t n, double t)
+{
+    const FmKlPair *pair = j->pair;
+    const size_t D = pair->p->D;
+
+    for (size_t i = 0; i < n * D; i++)
+        o->xq[i] = pair->a[i % D] * o->x[i] + pair->b[i % D];
+    if (!fm__exact_field(pair->q, o->q, w, n, o->xq, t, NULL, o->w, o->div_w) ||
+        !fm__exact_density(pair->q, o->q, w, n, o->xq, t, NULL, o->log_q, o->sq, o->stat))
+        return FALSE;
+    for (size_t i = 0; i < n * D; i++) {
+        o->w[i] /= pair->a[i % D];
+        o->sq[i] *= pair->a[i % D];
+    }
+    for (size_t r = 0; r < n; r++) {
+        o->log_q[r] += pair->log_a;
+        o->nfe += o->stat[r].nfe;
+    }
+    return TRUE;
+}
+
+static void
+kl_record(const KlJob *j, const KlWorker *o, size_t time, size_t row0, size_t n)
+{
+    const size_t D = j->kl->D;
+    double *f[FM_KL_N_FIELDS];
+
+    for (int k = 0; k < FM_KL_N_FIELDS; k++)
+        f[k] = j->kl->field[k] + time * j->o->n + row0;
+    for (size_t r = 0; r < n; r++) {
+        double product = 0, eps2 = 0, gap2 = 0, along = 0, vs = 0;
+
+        for (size_t i = r * D; i < (r + 1) * D; i++) {
+            const double e = o->v[i] - o->w[i], g = o->sp[i] - o->sq[i];
+
+            product += e * g;
+            eps2 += e * e;
+            gap2 += g * g;
+            along += e * o->sp[i];
+            vs += o->v[i] * o->sp[i];
+        }
+        f[FM_KL_LOG_P][r] = o->log_p[r];
+        f[FM_KL_LOG_Q][r] = o->log_q[r];
+        f[FM_KL_PRODUCT][r] = product;
+        f[FM_KL_EPS2][r] = eps2;
+        f[FM_KL_GAP2][r] = gap2;
+        f[FM_KL_MARTINGALE][r] = o->div_v[r] - o->div_w[r] + along;
+        f[FM_KL_V_SCORE][r] = vs;
+        f[FM_KL_DIV][r] = o->div_v[r];
+    }
+}
+
+static gboolean
+kl_begin_tile(const KlJob *j, KlWorker *o, size_t row0, size_t n)
+{
+    const FmExact *p = j->pair->p;
+    const size_t D = p->D, W = 2 * D + 1;
+
+    memcpy(o->x, j->x0 + row0 * D, n * D * sizeof(double));
+    if (p->closed)
+        return TRUE;
+    if (!fm__exact_base(p, n, o->x, o->log_p, o->sp, NULL))
+        return FALSE;
+    for (size_t r = 0; r < n; r++) {
+        memcpy(o->state + r * W, o->x + r * D, D * sizeof(double));
+        o->state[r * W + D] = o->log_p[r];
+        memcpy(o->state + r * W + D + 1, o->sp + r * D, D * sizeof(double));
+    }
+    return TRUE;
+}
+
+static gboolean
+kl_advance(const KlJob *j, KlWorker *o, int w, size_t n, double from, double to)
+{
+    const FmExact *p = j->pair->p;
+    const gboolean ok = p->closed
+                            ? fm__exact_move(p, o->p, w, n, o->x, from, to, NULL, o->stat)
+                            : fm__exact_carry(p, o->p, w, n, o->state, from, to, NULL, o->stat);
+
+    for (size_t r = 0; ok && r < n; r++)
+        o->nfe += o->stat[r].nfe;
+    return ok;
+}
+
+static void
+kl_tile(void *ctx, int w, size_t i)
+{
+    KlJob *j = ctx;
+    KlWorker *o = &j->worker[w];
+    const size_t row0 = i * j->tile, n = MIN(j->tile, j->o->n - row0), D = j->kl->D;
+    gboolean ok = kl_begin_tile(j, o, row0, n);
+
+    o->nfe = 0;
+    for (size_t k = 0; ok && k < j->kl->T; k++) {
+        const double t = j->kl->t0 + (double)k * j->kl->h;
+
+        ok = (k == 0 || kl_advance(j, o, w, n, t - j->kl->h, t)) && kl_eval_p(j, o, w, n, t) &&
+             kl_eval_q(j, o, w, n, t);
+        if (ok)
+            kl_record(j, o, k, row0, n);
+    }
+    memcpy(j->kl->x + row0 * D, o->x, n * D * sizeof(double));
+    j->nfe[i] = o->nfe;
+    if (!ok)
+        g_atomic_int_set(&j->failed, 1);
+}
+
+/* ---- memory ---- */
+
+static void
+kl_worker_clear(KlWorker *o)
+{
+    void *all[] = {o->state, o->x, o->xq, o->v, o->w, o->sp, o->sq,
+                   o->div_v, o->div_w, o->log_p, o->log_q, o->stat};
+
+    fm__exact_worker_free(o->p);
+    fm__exact_worker_free(o->q);
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
+        fm_free(all[i]);
+}
+
+static gboolean
+kl_worker_init(const KlJob *j, KlWorker *o, GError **error)
+{
+    const size_t n = j->tile, D = j->kl->D;
+    double **wide[] = {&o->x, &o->xq, &o->v, &o->w, &o->sp, &o->sq};
+    double **narrow[] = {&o->div_v, &o->div_w, &o->log_p, &o->log_q};
+    gboolean ok = (o->p = fm__exact_worker_new(j->pair->p, error)) != NULL &&
+                  (o->q = fm__exact_worker_new(j->pair->q, error)) != NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(wide); i++)
+        ok = ok && (*wide[i] = fm__need("kl", n, D, sizeof(double), error)) != NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(narrow); i++)
+        ok = ok && (*narrow[i] = fm__need("kl", n, 1, sizeof(double), error)) != NULL;
+    return ok && (o->state = fm__need("kl", n, 2 * D + 1, sizeof(double), error)) != NULL &&
+           (o->stat = fm__need("kl", n, 1, sizeof *o->stat, error)) != NULL;
+}
+
+/* Trajectories with a number that is not finite anywhere leave. */
+static void
+kl_compact(FmKl *kl, size_t n)
+{
+    g_autofree gboolean *bad = g_new0(gboolean, n);
+    size_t kept = 0;
+
+    for (int f = 0; f < FM_KL_N_FIELDS; f++)
+        for (size_t i = 0; i < kl->T * n; i++)
+            bad[i % n] = bad[i % n] || !isfinite(kl->field[f][i]);
+    for (size_t i = 0; i < n; i++)
+        if (!bad[i]) {
+            memmove(kl->x + kept * kl->D, kl->x + i * kl->D, kl->D * sizeof(double));
+            kept++;
+        }
+    for (int f = 0; f < FM_KL_N_FIELDS && kept < n; f++)
+        for (size_t j = 0, to = 0; j < kl->T; j++)
+            for (size_t i = 0; i < n; i++)
+                if (!bad[i])
+                    kl->field[f][to++] = kl->field[f][j * n + i];
+    kl->n = kept;
+    kl->failed = n - kept;
+}
+
+static gboolean
+kl_trajectories(KlJob *j, GError **error)
+{
+    FmKl *kl = j->kl;
+    const size_t n = j->o->n, tiles = (n + j->tile - 1) / j->tile;
+    const int threads = (int)MIN((size_t)MAX(j->o->threads, 1), tiles);
+    gboolean ok = (j->x0 = fm__need("kl", n, kl->D, sizeof(double), error)) != NULL &&
+                  (kl->x = fm__need("kl", n, kl->D, sizeof(double), error)) != NULL &&
+                  kl_start(j, error);
+
+    for (int f = 0; ok && f < FM_KL_N_FIELDS; f++)
+        ok = (kl->field[f] = fm__need("kl", n, kl->T, sizeof(double), error)) != NULL;
+    j->worker = g_new0(KlWorker, threads);
+    j->nfe = g_new0(double, tiles);
+    for (int w = 0; ok && w < threads; w++)
+        ok = kl_worker_init(j, &j->worker[w], error);
+    /* Say here what a tile could not: a source without density or score. */
+    ok = ok && (j->pair->p->closed || fm__exact_base(j->pair->p, 1, j->x0, j->worker->log_p,
+                                                     j->worker->sp, error)) &&
+         (j->pair->q->closed || fm__exact_base(j->pair->q, 1, j->x0, j->worker->log_p,
+                                               j->worker->sp, error));
+    if (ok) {
+        fm_parallel(threads, tiles, kl_tile, j);
+        ok = j->failed == 0;
+        if (!ok)
+            g_set_error_literal(error, FM_ERROR, FM_ERROR_DIVERGED,
+                                "kl: a velocity field failed while integrating");
+    }
+    for (size_t i = 0; i < tiles; i++)
+        kl->nfe_mean += j->nfe[i] / (double)(n * kl->T);
+    for (int w = 0; w < threads; w++)
+        kl_worker_clear(&j->worker[w]);
+    g_free(j->worker);
+    g_free(j->nfe);
+    fm_free(j->x0);
+    return ok;
+}
+
+FmKl *
+fm_kl_new(FmFlow *p, FmFlow *q, const FmKlOptions *options, GError **error)
+{
+    FmKlPair pair = {0};
+    g_autoptr(FmKl) kl = NULL;
+    gboolean ok = fm__kl_pair_open(&pair, p, q, options, error);
+
+    if (ok) {
+        kl = fm__kl_blank(&pair, options);
+        KlJob job = {.pair = &pair, .o = options, .kl = kl, .tile = MIN(pair.p->tile, 32)};
+        ok = kl_trajectories(&job, error);
+    }
+    if (ok)
+        kl_compact(kl, options->n);
+    if (ok && kl->n < 2) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
+                    "kl: %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT " trajectories have numbers that are "
+                    "not finite, expected at least two that do not", kl->failed, options->n);
+        ok = FALSE;
+    }
+    ok = ok && fm__kl_closed_form(kl, &pair, error);
+    if (ok)
+        fm__kl_statistics(kl);
+    fm__kl_pair_clear(&pair);
+    return ok ? g_steal_pointer(&kl) : NULL;
+}
+
+FmKl *
+fm_kl_exact(FmFlow *p, FmFlow *q, const FmKlOptions *options, GError **error)
+{
+    FmKlPair pair = {0};
+    g_autoptr(FmKl) kl = NULL;
+    gboolean ok = fm__kl_pair_open(&pair, p, q, options, error);
+
+    if (ok) {
+        kl = fm__kl_blank(&pair, options);
+        ok = fm__kl_closed_form(kl, &pair, error) && kl->exact != NULL;
+    }
+    if (ok)
+        fm__kl_judge(kl, 0.0, 0.0);
+    fm__kl_pair_clear(&pair);
+    return ok ? g_steal_pointer(&kl) : NULL;
+}

@@ -1,0 +1,344 @@
+/* kl_stat.c: curves, bound, certificate and verdict from what is known along the trajectories.
+ * Every standard error is that of a mean over independent trajectories; those of products and square
+ * roots are of their linearisation (delta method), so that paired differences can be formed. */
+#include "flow/kl_private.h"
+#include "flow/quadrature.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const fm_verdict_names[] = {"holds", "violated", "not resolved", NULL};
+
+FmKlNumber
+fm__kl_mean(const double *v, size_t n)
+{
+    double mean = 0.0, m2 = 0.0;
+
+    for (size_t i = 0; i < n; i++) {
+        const double delta = v[i] - mean;
+
+        mean += delta / (double)(i + 1);
+        m2 += delta * (v[i] - mean);
+    }
+    return (FmKlNumber){mean, n > 1 ? sqrt(m2 / (double)(n - 1) / (double)n) : NAN};
+}
+
+/* ---- pieces ---- */
+
+typedef struct Stat {
+    FmKl *kl;
+    size_t n, T;
+    double *ratio, *evolution; /* (T, n) of routes (a) and (b), sample by sample */
+    double *cumulated; /* (T, n) */
+    double *v; /* (n) */
+} Stat;
+
+static void
+stat_set(Stat *s, FmKlCurve curve, size_t j, const double *v)
+{
+    const FmKlNumber m = fm__kl_mean(v, s->n);
+
+    s->kl->value[curve][j] = m.value;
+    s->kl->se[curve][j] = m.se;
+}
+
+static double
+log_ratio(const FmKl *kl, size_t at)
+{
+    return kl->field[FM_KL_LOG_P][at] - kl->field[FM_KL_LOG_Q][at];
+}
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Hill's estimate of the tail index of the weights q/p at the end, from their largest tenth, plus twice
+ * its standard error: moments of order below 1 / index are finite. Below 1/4 the fourth is, and a standard error can be trusted
+ * (Vehtari et al. 2024, arXiv:1507.02646, use the like of it for importance weights). */
+static double
+stat_tail(Stat *s)
+{
+    const size_t m = MAX(s->n / 10, 5);
+    double sum = 0;
+
+    if (s->n <= m)
+        return INFINITY;
+    for (size_t i = 0; i < s->n; i++)
+        s->v[i] = -log_ratio(s->kl, (s->T - 1) * s->n + i);
+    qsort(s->v, s->n, sizeof *s->v, compare_doubles);
+    for (size_t i = s->n - m; i < s->n; i++)
+        sum += s->v[i] - s->v[s->n - m - 1];
+    return sum / (double)m * (1.0 + 2.0 / sqrt((double)m));
+}
+
+/* The low-variance form is log p/q + q/p - 1 >= 0. It is used when its standard error at the end is
+ * smaller and the weights q/p are not so heavy-tailed that it could not be trusted. */
+static void
+stat_ratio(Stat *s)
+{
+    FmKl *kl = s->kl;
+
+    for (size_t j = 0; j < s->T; j++) {
+        for (size_t i = 0; i < s->n; i++)
+            s->v[i] = log_ratio(kl, j * s->n + i);
+        stat_set(s, FM_KL_PLAIN, j, s->v);
+        for (size_t i = 0; i < s->n; i++)
+            s->v[i] += expm1(-s->v[i]);
+        stat_set(s, FM_KL_LOW, j, s->v);
+    }
+    kl->tail = stat_tail(s);
+    kl->low = kl->tail < 0.25 && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
+    for (size_t j = 0; j < s->T; j++) {
+        double *a = s->ratio + j * s->n;
+
+        for (size_t i = 0; i < s->n; i++) {
+            a[i] = log_ratio(kl, j * s->n + i);
+            if (kl->low)
+                a[i] += expm1(-a[i]);
+        }
+        stat_set(s, FM_KL_RATIO, j, a);
+    }
+}
+
+static void
+stat_cumulate(Stat *s, FmKlField field)
+{
+    for (size_t i = 0; i < s->n; i++)
+        fm__cumulate(s->T, s->kl->h, s->kl->field[field] + i, s->n, s->cumulated + i, s->n);
+}
+
+static void
+stat_evolution(Stat *s)
+{
+    FmKl *kl = s->kl;
+    double z = 0, halved;
+
+    stat_cumulate(s, FM_KL_PRODUCT);
+    for (size_t j = 0; j < s->T; j++) {
+        double *b = s->evolution + j * s->n;
+
+        for (size_t i = 0; i < s->n; i++)
+            b[i] = s->ratio[i] + s->cumulated[j * s->n + i];
+        stat_set(s, FM_KL_EVOLUTION, j, b);
+        stat_set(s, FM_KL_INTEGRAND, j, kl->field[FM_KL_PRODUCT] + j * s->n);
+        for (size_t i = 0; i < s->n; i++)
+            s->v[i] = s->ratio[j * s->n + i] - b[i];
+        stat_set(s, FM_KL_DIFFERENCE, j, s->v);
+    }
+    fm__integral(s->T, kl->h, kl->value[FM_KL_INTEGRAND], &halved);
+    kl->quadrature = halved;
+    for (size_t j = 1; j < s->T; j++) { /* rounding and quadrature are no random error */
+        const double se = kl->se[FM_KL_DIFFERENCE][j], error = hypot(1e-12, halved);
+
+        z = MAX(z, fabs(kl->value[FM_KL_DIFFERENCE][j]) / hypot(se, error));
+    }
+    kl->z_max = z;
+}
+
+/* log p_t/q_t - log p_0/q_0 - int <V - W, s_p - s_q> + int [div(V - W) + <V - W, s_p>]: 0 */
+static void
+stat_residual(Stat *s)
+{
+    FmKl *kl = s->kl;
+    static const double level[4] = {0.5, 0.9, 0.99, 1.0};
+    double worst = 0;
+
+    for (size_t i = 0; i < s->T * s->n; i++)
+        s->evolution[i] = kl->field[FM_KL_PRODUCT][i] - kl->field[FM_KL_MARTINGALE][i];
+    for (size_t i = 0; i < s->n; i++)
+        fm__cumulate(s->T, kl->h, s->evolution + i, s->n, s->cumulated + i, s->n);
+    for (size_t j = 0; j < s->T; j++)
+        for (size_t i = 0; i < s->n; i++) {
+            const size_t at = j * s->n + i;
+            const double r = fabs(log_ratio(kl, at) - log_ratio(kl, i) - s->cumulated[at]);
+
+            worst = MAX(worst, r);
+            s->v[i] = r;
+        }
+    qsort(s->v, s->n, sizeof *s->v, compare_doubles);
+    for (int k = 0; k < 4; k++)
+        kl->residual[k] = s->v[(size_t)floor(level[k] * (double)(s->n - 1))];
+    kl->residual_max = worst;
+}
+
+static void
+stat_entropy(Stat *s)
+{
+    static const struct {
+        FmKlField field;
+        FmKlCurve curve;
+        double sign;
+    } routes[] = {{FM_KL_V_SCORE, FM_KL_ENTROPY_SCORE, -1.0}, {FM_KL_DIV, FM_KL_ENTROPY_DIV, 1.0}};
+    const double *log_p = s->kl->field[FM_KL_LOG_P];
+
+    for (size_t j = 0; j < s->T; j++) {
+        for (size_t i = 0; i < s->n; i++)
+            s->v[i] = -log_p[j * s->n + i];
+        stat_set(s, FM_KL_ENTROPY, j, s->v);
+    }
+    for (size_t k = 0; k < G_N_ELEMENTS(routes); k++) {
+        stat_cumulate(s, routes[k].field);
+        for (size_t j = 0; j < s->T; j++) {
+            for (size_t i = 0; i < s->n; i++)
+                s->v[i] = -log_p[i] + routes[k].sign * s->cumulated[j * s->n + i];
+            stat_set(s, routes[k].curve, j, s->v);
+        }
+    }
+}
+
+/* ---- the bound ---- */
+
+/* Influence of each trajectory on int sqrt(E_t S_t) dt, and on int E_t dt and int S_t dt: (n) each. */
+static void
+stat_bound(Stat *s)
+{
+    FmKl *kl = s->kl;
+    const double *E = kl->value[FM_KL_EPS2_T], *S = kl->value[FM_KL_GAP2_T];
+    g_autofree double *root = g_new(double, s->T), *part = g_new(double, s->T), *sharp = g_new(double, s->n),
+                      *e = g_new(double, s->n), *g = g_new(double, s->n), *bound = g_new(double, s->n);
+    const double *last = s->ratio + (s->T - 1) * s->n;
+
+    for (size_t j = 0; j < s->T; j++)
+        root[j] = sqrt(E[j] * S[j]);
+    for (size_t i = 0; i < s->n; i++) {
+        for (size_t j = 0; j < s->T; j++) {
+            const size_t at = j * s->n + i;
+            const double up = E[j] > 0 ? sqrt(S[j] / E[j]) * kl->field[FM_KL_EPS2][at] : 0.0;
+            const double down = S[j] > 0 ? sqrt(E[j] / S[j]) * kl->field[FM_KL_GAP2][at] : 0.0;
+
+            part[j] = 0.5 * (up + down);
+        }
+        sharp[i] = s->ratio[i] + fm__integral(s->T, kl->h, part, NULL);
+        for (size_t j = 0; j < s->T; j++)
+            part[j] = kl->field[FM_KL_EPS2][j * s->n + i];
+        e[i] = fm__integral(s->T, kl->h, part, NULL);
+        for (size_t j = 0; j < s->T; j++)
+            part[j] = kl->field[FM_KL_GAP2][j * s->n + i];
+        g[i] = fm__integral(s->T, kl->h, part, NULL);
+    }
+    kl->eps2 = fm__kl_mean(e, s->n);
+    kl->gap2 = fm__kl_mean(g, s->n);
+    const double eps = sqrt(kl->eps2.value), gap = sqrt(kl->gap2.value);
+    for (size_t i = 0; i < s->n; i++)
+        bound[i] = s->ratio[i] + 0.5 * ((eps > 0 ? gap / eps * e[i] : 0.0) + (gap > 0 ? eps / gap * g[i] : 0.0));
+    kl->sharp = fm__kl_mean(sharp, s->n);
+    kl->sharp.value = kl->value[FM_KL_RATIO][0] + fm__integral(s->T, kl->h, root, NULL);
+    kl->bound = fm__kl_mean(bound, s->n);
+    kl->bound.value = kl->value[FM_KL_RATIO][0] + eps * gap;
+    if (kl->exact == NULL)
+        kl->alignment = eps * gap > 0 ? (kl->kl.value - kl->value[FM_KL_RATIO][0]) / (eps * gap) : NAN;
+    for (size_t i = 0; i < s->n; i++) {
+        sharp[i] -= last[i];
+        bound[i] -= last[i];
+    }
+    const double sharp_se = fm__kl_mean(sharp, s->n).se;
+    kl->slack_se = fm__kl_mean(bound, s->n).se;
+    fm__kl_judge(kl, sharp_se, kl->slack_se);
+}
+
+static FmVerdict
+judge(double bound, double value, double se)
+{
+    const double slack = bound - value, rounding = 1e-9 * (fabs(bound) + fabs(value));
+
+    if (fabs(slack) < 2.0 * se)
+        return FM_VERDICT_NOT_RESOLVED;
+    return slack >= -rounding ? FM_VERDICT_HOLDS : FM_VERDICT_VIOLATED;
+}
+
+void
+fm__kl_judge(FmKl *kl, double sharp_se, double bound_se)
+{
+    const gboolean exact = kl->exact != NULL;
+
+    kl->slack_se = exact ? 0.0 : bound_se;
+    kl->verdict = judge(exact ? kl->exact_bound : kl->bound.value, kl->kl.value, kl->slack_se);
+    kl->verdict_sharp = judge(exact ? kl->exact_sharp : kl->sharp.value, kl->kl.value,
+                              exact ? 0.0 : sharp_se);
+}
+
+/* ---- other divergences at the last time, by the weights w = q/p ---- */
+
+static void
+stat_relatives(Stat *s)
+{
+    FmKl *kl = s->kl;
+    g_autofree double *reverse = g_new(double, s->n), *js = g_new(double, s->n), *tv = g_new(double, s->n);
+    double sum = 0, squares = 0;
+
+    for (size_t i = 0; i < s->n; i++) {
+        const double l = log_ratio(kl, (s->T - 1) * s->n + i), w = exp(-l);
+        const double log_half_p = l > 0 ? log1p(exp(-l)) : -l + log1p(exp(l)); /* log (p + q)/p */
+
+        /* control variate w - 1 of mean zero: w log w - w + 1 >= 0 */
+        reverse[i] = -w * l - w + 1.0;
+        js[i] = 0.5 * (G_LN2 - log_half_p) + 0.5 * w * (G_LN2 - l - log_half_p);
+        tv[i] = 0.5 * fabs(1.0 - w);
+        sum += w;
+        squares += w * w;
+    }
+    kl->reverse = fm__kl_mean(reverse, s->n);
+    kl->jensen_shannon = fm__kl_mean(js, s->n);
+    kl->tv = fm__kl_mean(tv, s->n);
+    kl->ess = squares > 0 ? sum * sum / squares : 0.0;
+}
+
+void
+fm__kl_statistics(FmKl *kl)
+{
+    const size_t total = kl->n * kl->T;
+    g_autofree double *ratio = g_new(double, total), *evolution = g_new(double, total),
+                      *cumulated = g_new(double, total), *v = g_new(double, kl->n);
+    Stat s = {.kl = kl, .n = kl->n, .T = kl->T, .ratio = ratio, .evolution = evolution,
+              .cumulated = cumulated, .v = v};
+
+    for (int c = 0; c < FM_KL_N_CURVES; c++) {
+        kl->value[c] = g_new0(double, kl->T);
+        kl->se[c] = g_new0(double, kl->T);
+    }
+    stat_ratio(&s);
+    stat_evolution(&s);
+    for (size_t j = 0; j < s.T; j++) {
+        stat_set(&s, FM_KL_EPS2_T, j, kl->field[FM_KL_EPS2] + j * s.n);
+        stat_set(&s, FM_KL_GAP2_T, j, kl->field[FM_KL_GAP2] + j * s.n);
+    }
+    if (kl->exact == NULL)
+        kl->kl = (FmKlNumber){kl->value[FM_KL_RATIO][s.T - 1], kl->se[FM_KL_RATIO][s.T - 1]};
+    stat_entropy(&s);
+    stat_bound(&s);
+    stat_relatives(&s);
+    stat_residual(&s);
+}
+
+char *
+fm_kl_words(const FmKl *kl)
+{
+    GString *s = g_string_new(NULL);
+    const double end = kl->t0 + kl->h * (double)(kl->T - 1);
+
+    if (end == 1.0)
+        g_string_append_printf(s, "KL(p1||q1) = %.5g", kl->kl.value);
+    else
+        g_string_append_printf(s, "KL(p_t||q_t) at t = %.6g is %.5g", end, kl->kl.value);
+    if (kl->kl.se > 0)
+        g_string_append_printf(s, " +- %.2g", kl->kl.se);
+    g_string_append(s, " nats");
+    if (kl->exact != NULL)
+        g_string_append(s, kl->n > 0 ? " (closed form; " : " (closed form");
+    else
+        g_string_append(s, " (");
+    if (kl->n > 0) {
+        const double d = kl->value[FM_KL_DIFFERENCE][kl->T - 1], se = kl->se[FM_KL_DIFFERENCE][kl->T - 1];
+
+        g_string_append_printf(s, "routes differ by %.2g paired se; pathwise residual %.1g",
+                               fabs(d) / hypot(se, hypot(1e-12, kl->quadrature)), kl->residual_max);
+    }
+    g_string_append_printf(s, "); bound %.5g; %s", kl->exact != NULL ? kl->exact_bound : kl->bound.value,
+                           fm_verdict_names[kl->verdict]);
+    return g_string_free(s, FALSE);
+}

@@ -1,0 +1,89 @@
+/* quadrature.c: integrals of sampled curves by local interpolation, and Gauss-Legendre rules. */
+#include "flow/quadrature.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { NODES = 6 };
+
+/* Newton's method on the Legendre polynomial, from Chebyshev's guess (Press et al., Numerical
+ * Recipes, sec. 4.6.1). */
+void
+fm__gauss_legendre(int n, double *x, double *w)
+{
+    for (int i = 0; i < n; i++) {
+        double z = cos(G_PI * (i + 0.75) / (n + 0.5)), slope = 1.0;
+
+        for (int step = 0; step < 100; step++) {
+            double p = 1.0, before = 0.0;
+
+            for (int k = 0; k < n; k++) {
+                const double next = ((2 * k + 1) * z * p - k * before) / (k + 1);
+                before = p;
+                p = next;
+            }
+            slope = n * (z * p - before) / (z * z - 1.0);
+            const double move = p / slope;
+            z -= move;
+            if (fabs(move) < 1e-15)
+                break;
+        }
+        x[n - 1 - i] = 0.5 * (1.0 + z);
+        w[n - 1 - i] = 1.0 / ((1.0 - z * z) * slope * slope);
+    }
+}
+
+/* weight[u][k]: of node k for the interval [u, u + 1] between m nodes 0 .. m - 1. */
+static void
+interval_weights(size_t m, double weight[NODES][NODES])
+{
+    double x[NODES], w[NODES];
+
+    fm__gauss_legendre(NODES, x, w);
+    for (size_t u = 0; u + 1 < m; u++)
+        for (size_t k = 0; k < m; k++) {
+            weight[u][k] = 0.0;
+            for (int i = 0; i < NODES; i++) {
+                double l = 1.0;
+
+                for (size_t j = 0; j < m; j++)
+                    if (j != k)
+                        l *= ((double)u + x[i] - (double)j) / ((double)k - (double)j);
+                weight[u][k] += w[i] * l;
+            }
+        }
+}
+
+void
+fm__cumulate(size_t T, double h, const double *y, size_t stride, double *out, size_t out_stride)
+{
+    const size_t m = MIN(T, (size_t)NODES);
+    double weight[NODES][NODES];
+
+    interval_weights(m, weight);
+    out[0] = 0.0;
+    for (size_t j = 0; j + 1 < T; j++) {
+        const size_t middle = m / 2 - 1, first = MIN(j > middle ? j - middle : 0, T - m);
+        double sum = 0.0;
+
+        for (size_t k = 0; k < m; k++)
+            sum += weight[j - first][k] * y[(first + k) * stride];
+        out[(j + 1) * out_stride] = out[j * out_stride] + h * sum;
+    }
+}
+
+double
+fm__integral(size_t T, double h, const double *y, double *halved)
+{
+    g_autofree double *c = g_new(double, T);
+
+    fm__cumulate(T, h, y, 1, c, 1);
+    const double whole = c[T - 1];
+    if (halved != NULL)
+        *halved = NAN;
+    if (halved != NULL && T % 2 == 1 && T >= 5) {
+        fm__cumulate(T / 2 + 1, 2.0 * h, y, 2, c, 1);
+        *halved = fabs(whole - c[T / 2]);
+    }
+    return whole;
+}

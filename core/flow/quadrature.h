@@ -1,0 +1,19 @@
+/* quadrature.h: integrals of a curve known at equidistant times; inside of core/flow. */
+#ifndef FMCORE_CORE_FLOW_QUADRATURE_H
+#define FMCORE_CORE_FLOW_QUADRATURE_H
+
+#include <glib.h>
+#include <stddef.h>
+
+/* out[j] = integral of y from point 0 to point j, spacing h, T >= 2 points; y[j * stride]. Each
+ * interval by the polynomial through the six nearest points (fewer when T < 6): error O(h^6).
+ * out may not overlap y. */
+void fm__cumulate(size_t T, double h, const double *y, size_t stride, double *out, size_t out_stride);
+
+/* The whole integral, and its distance to that of every other point (T odd; else NAN). */
+double fm__integral(size_t T, double h, const double *y, double *halved);
+
+/* Points x (n) in (0, 1) and weights of the Gauss-Legendre rule, n <= 16. */
+void fm__gauss_legendre(int n, double *x, double *w);
+
+#endif

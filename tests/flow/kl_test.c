@@ -1,0 +1,298 @@
+/* kl_test.c: the routes to KL(p_t||q_t) agree with each other and with closed forms, the bound has
+ * the figures of the theory, the certificate holds and notices the known error. */
+#include "flow/kl.h"
+#include "flow/quadrature.h"
+#include "flow/run.h"
+
+#include <check.h>
+#include <math.h>
+#include <string.h>
+
+typedef struct Side {
+    FmRun *run;
+    FmFlow *flow;
+} Side;
+
+static Side
+side(const char *net, const char *dataset, const char *path)
+{
+    g_autoptr(FmConfig) c = fm_config_new();
+    g_autoptr(GError) error = NULL;
+    Side s = {NULL, NULL};
+
+    c->spec[FM_KIND_NET] = g_strdup(net);
+    c->spec[FM_KIND_DATASET] = g_strdup(dataset);
+    c->spec[FM_KIND_PATH] = g_strdup(path);
+    c->spec[FM_KIND_SOLVER] = g_strdup("dopri5:rtol=1e-9,atol=1e-9");
+    c->dtype = FM_F64;
+    c->threads = 2;
+    s.run = fm_run_new(c, &error);
+    ck_assert_msg(s.run != NULL, "%s", error ? error->message : "");
+    s.flow = fm_flow_from_run(s.run, &error);
+    return s;
+}
+
+static void
+side_clear(Side *s)
+{
+    fm_flow_free(s->flow);
+    fm_run_free(s->run);
+}
+
+static FmKl *
+measure(const Side *p, const Side *q, FmKlOptions o)
+{
+    g_autoptr(GError) error = NULL;
+    FmKl *kl = fm_kl_new(p->flow, q->flow, &o, &error);
+
+    ck_assert_msg(kl != NULL, "%s", error ? error->message : "");
+    return kl;
+}
+
+/* ---- quadrature ---- */
+
+START_TEST(cumulative_integrals_have_order_six)
+{
+    double error[2];
+
+    for (int k = 0; k < 2; k++) {
+        const size_t T = k == 0 ? 21 : 41;
+        const double h = 2.0 / (double)(T - 1);
+        double y[41], c[41], worst = 0;
+
+        for (size_t j = 0; j < T; j++)
+            y[j] = exp(1.5 * h * (double)j) * cos(3.0 * h * (double)j);
+        fm__cumulate(T, h, y, 1, c, 1);
+        for (size_t j = 0; j < T; j++) {
+            const double t = h * (double)j;
+            const double F = exp(1.5 * t) * (1.5 * cos(3 * t) + 3 * sin(3 * t)) / 11.25 - 1.5 / 11.25;
+            worst = MAX(worst, fabs(c[j] - F));
+        }
+        error[k] = worst;
+    }
+    ck_assert_double_lt(error[1], 1e-6);
+    ck_assert_double_gt(log2(error[0] / error[1]), 5.5);
+}
+END_TEST
+
+START_TEST(gauss_legendre_is_exact_for_polynomials)
+{
+    double x[16], w[16];
+
+    for (int n = 1; n <= 16; n++) {
+        double sum = 0;
+        fm__gauss_legendre(n, x, w);
+        for (int i = 0; i < n; i++)
+            sum += w[i] * pow(x[i], 2 * n - 1);
+        ck_assert_double_eq_tol(sum, 1.0 / (2 * n), 1e-14);
+    }
+}
+END_TEST
+
+/* ---- closed forms ---- */
+
+/* KL and bound of the linear study, d = 2, a1: W = (a1 + beta) x. */
+static const double bound_figures[][3] = {
+    {0.05, 0.004837, 0.004948}, {0.1, 0.018731, 0.019147}, {0.2, 0.070320, 0.071799}};
+
+START_TEST(the_bound_of_linear_fields_has_its_exact_figures)
+{
+    const double beta = bound_figures[_i][0];
+    g_autofree char *net = g_strdup_printf("oracle:field=linear,a=a1,beta=%g", beta);
+    Side p = side("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"), q = side(net, "gaussian:dim=2", "ot");
+    g_autoptr(GError) error = NULL;
+    const FmKlOptions o = {.n = 400, .times = 101, .threads = 2, .stop = NAN, .seed = 3};
+    g_autoptr(FmKl) exact = fm_kl_exact(p.flow, q.flow, &o, &error), kl = measure(&p, &q, o);
+
+    ck_assert_double_eq_tol(exact->kl.value, bound_figures[_i][1], 5e-7);
+    ck_assert_double_eq_tol(exact->exact_bound, bound_figures[_i][2], 5e-7);
+    ck_assert_double_eq_tol(exact->kl.value, exp(-2 * beta) - 1 + 2 * beta, 1e-13);
+    /* eps_t sqrt(S_t) is attained by these fields at every t. */
+    ck_assert_double_eq_tol(exact->exact_sharp, exact->kl.value, 1e-12);
+    ck_assert_int_eq(exact->verdict, FM_VERDICT_HOLDS);
+    ck_assert_int_eq(exact->verdict_sharp, FM_VERDICT_HOLDS);
+    ck_assert_double_eq_tol(kl->value[FM_KL_RATIO][100], exact->kl.value, 5 * kl->se[FM_KL_RATIO][100]);
+    ck_assert_double_eq_tol(kl->value[FM_KL_EVOLUTION][100], exact->kl.value, 5 * kl->se[FM_KL_EVOLUTION][100]);
+    ck_assert_double_eq_tol(kl->bound.value, exact->exact_bound, 5 * kl->bound.se);
+    ck_assert_double_lt(kl->residual_max, 1e-8);
+    ck_assert_double_lt(kl->z_max, 4.5);
+    side_clear(&p);
+    side_clear(&q);
+}
+END_TEST
+
+/* The evolution identity in closed form for all ordered pairs of the three schedules. */
+START_TEST(the_identity_holds_in_closed_form)
+{
+    static const char *const names[] = {"a1", "a2", "a3"};
+    const int i = _i / 2, k = (i + 1 + _i % 2) % 3;
+    g_autofree char *np = g_strdup_printf("oracle:field=linear,a=%s", names[i]),
+                    *nq = g_strdup_printf("oracle:field=linear,a=%s", names[k]);
+    Side p = side(np, "gaussian:dim=3", "ot"), q = side(nq, "gaussian:dim=3", "ot");
+    g_autoptr(GError) error = NULL;
+    const FmKlOptions o = {.n = 2, .times = 201, .threads = 1, .stop = NAN};
+    g_autoptr(FmKl) kl = fm_kl_exact(p.flow, q.flow, &o, &error);
+    double c[201];
+
+    ck_assert_ptr_nonnull(kl);
+    fm__cumulate(kl->T, kl->h, kl->exact_integrand, 1, c, 1);
+    for (size_t j = 0; j < kl->T; j++)
+        ck_assert_double_eq_tol(kl->exact[j], c[j], 1e-10);
+    side_clear(&p);
+    side_clear(&q);
+}
+END_TEST
+
+/* Gaussian data under another path, in different units: q's are those of a standardised run. */
+START_TEST(units_of_the_two_sides_may_differ)
+{
+    Side p = side("oracle", "gaussian:dim=2,mean=0.5,sd=1.2", "cosine");
+    Side q = side("oracle", "gaussian:dim=2,mean=0.3,sd=1.1", "cosine");
+    const FmKlOptions o = {.n = 300, .times = 51, .threads = 2, .stop = NAN, .seed = 5};
+    const double m = 0.2 / 1.1, r = 1.2 / 1.1;
+
+    for (int d = 0; d < 2; d++) {
+        q.run->shift[d] = 0.4;
+        q.run->scale[d] = 0.8;
+    }
+    g_autoptr(FmKl) kl = measure(&p, &q, o);
+    ck_assert_double_eq_tol(kl->exact[50], 2 * (0.5 * (r * r - 1) - log(r) + 0.5 * m * m), 1e-12);
+    ck_assert_double_gt(kl->exact[0], 0.1); /* the bases differ in the data's units */
+    ck_assert_double_eq_tol(kl->value[FM_KL_RATIO][50], kl->exact[50], 5 * kl->se[FM_KL_RATIO][50]);
+    ck_assert_double_lt(kl->residual_max, 1e-6);
+    ck_assert_double_lt(kl->z_max, 4.5);
+    side_clear(&p);
+    side_clear(&q);
+}
+END_TEST
+
+/* ---- mixtures and learned fields ---- */
+
+static const struct {
+    const char *p, *q, *dataset, *path;
+    size_t n;
+} pairs[] = {{"oracle", "oracle:scale=1.1", "8gaussians", "ot", 48},
+             {"oracle", "oracle:noise=0.3", "mixture:dim=3,radius=2", "cosine", 32},
+             {"oracle", "oracle:shift=0.2", "8gaussians", "vp", 24},
+             {"oracle:scale=1.1", "oracle", "8gaussians", "ot", 48},
+             {"mlp:width=16,depth=2", "mlp:width=12,depth=2,activation=tanh", "gaussian", "ot", 32}};
+
+START_TEST(every_trajectory_certifies_the_calculation)
+{
+    Side p = side(pairs[_i].p, pairs[_i].dataset, pairs[_i].path),
+         q = side(pairs[_i].q, pairs[_i].dataset, pairs[_i].path);
+    FmKlOptions o = {.n = pairs[_i].n, .times = 101, .threads = 2, .stop = NAN, .seed = 1};
+    g_autoptr(FmKl) kl = measure(&p, &q, o);
+
+    ck_assert_uint_eq(kl->failed, 0);
+    ck_assert_double_le(kl->residual_max, 1e-6);
+    /* Few trajectories: their skewness is seen at early times. */
+    ck_assert_double_lt(fabs(kl->value[FM_KL_DIFFERENCE][100]), 5 * kl->se[FM_KL_DIFFERENCE][100]);
+    ck_assert_int_ne(kl->verdict, FM_VERDICT_VIOLATED);
+    ck_assert_double_gt(kl->kl.value, -3 * kl->kl.se);
+    ck_assert_double_lt(kl->alignment, 1.0 + 1e-9);
+    o.threads = 1;
+    g_autoptr(FmKl) again = measure(&p, &q, o);
+    ck_assert_mem_eq(kl->value[FM_KL_RATIO], again->value[FM_KL_RATIO], kl->T * sizeof(double));
+    if (strcmp(pairs[_i].q, "oracle") == 0) { /* a closed score has nothing to drop */
+        side_clear(&p);
+        side_clear(&q);
+        return;
+    }
+    o.drop = TRUE;
+    o.times = 21;
+    g_autoptr(FmKl) wrong = measure(&p, &q, o);
+    ck_assert_double_gt(wrong->residual_max, 1e-3);
+    side_clear(&p);
+    side_clear(&q);
+}
+END_TEST
+
+/* The mixture at t = 1 has a known density: reverse KL, Jensen-Shannon and TV of two Gaussians. */
+START_TEST(relatives_agree_with_closed_forms)
+{
+    Side p = side("oracle", "gaussian:dim=1,mean=0.2,sd=1", "ot"), q = side("oracle", "gaussian:dim=1", "ot");
+    const FmKlOptions o = {.n = 20000, .times = 7, .threads = 2, .stop = NAN, .seed = 2};
+    g_autoptr(FmKl) kl = measure(&p, &q, o);
+
+    ck_assert_double_eq_tol(kl->reverse.value, 0.02, 5 * kl->reverse.se);
+    ck_assert_double_eq_tol(kl->tv.value, erf(0.1 / G_SQRT2), 5 * kl->tv.se); /* 2 Phi(0.1) - 1 */
+    ck_assert_double_eq_tol(kl->jensen_shannon.value, 0.004989, 5 * kl->jensen_shannon.se);
+    ck_assert_double_gt(kl->ess, 0.9 * 20000);
+    ck_assert_double_eq_tol(kl->value[FM_KL_ENTROPY][6], 0.5 * log(2 * G_PI * G_E), 5 * kl->se[FM_KL_ENTROPY][6]);
+    side_clear(&p);
+    side_clear(&q);
+}
+END_TEST
+
+/* Nominal 95 % intervals of route (a), route (b) and the bound hold the truth. */
+START_TEST(standard_errors_cover)
+{
+    enum { SEEDS = 100 };
+    Side p = side("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"),
+         q = side("oracle:field=linear,a=a1,beta=0.2", "gaussian:dim=2", "ot");
+    int covered[3] = {0, 0, 0};
+
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const FmKlOptions o = {.n = 200, .times = 11, .threads = 2, .stop = NAN, .seed = (guint64)seed};
+        g_autoptr(FmKl) kl = measure(&p, &q, o);
+        covered[0] += fabs(kl->value[FM_KL_RATIO][10] - kl->exact[10]) < 1.96 * kl->se[FM_KL_RATIO][10];
+        covered[1] += fabs(kl->value[FM_KL_EVOLUTION][10] - kl->exact[10]) < 1.96 * kl->se[FM_KL_EVOLUTION][10];
+        covered[2] += fabs(kl->bound.value - kl->exact_bound) < 1.96 * kl->bound.se;
+    }
+    for (int k = 0; k < 3; k++) {
+        ck_assert_int_ge(covered[k], 88);
+        ck_assert_int_le(covered[k], 100);
+    }
+    side_clear(&p);
+    side_clear(&q);
+}
+END_TEST
+
+START_TEST(what_cannot_be_compared_is_refused_in_a_sentence)
+{
+    Side p = side("oracle", "gaussian:dim=2", "ot"), q = side("oracle", "gaussian:dim=3", "ot"),
+         vp = side("oracle", "gaussian:dim=2", "vp"), map = side("realnvp", "moons", "ot");
+    FmKlOptions o = {.n = 10, .times = 11, .threads = 1, .stop = NAN};
+    GError *error = NULL;
+
+    ck_assert_ptr_null(fm_kl_new(p.flow, q.flow, &o, &error));
+    ck_assert_ptr_nonnull(strstr(error->message, "dimensions"));
+    g_clear_error(&error);
+    ck_assert_ptr_null(fm_kl_new(p.flow, map.flow, &o, &error));
+    ck_assert_ptr_nonnull(strstr(error->message, "map"));
+    g_clear_error(&error);
+    o.times = 10;
+    ck_assert_ptr_null(fm_kl_new(p.flow, p.flow, &o, &error));
+    ck_assert_ptr_nonnull(strstr(error->message, "odd"));
+    g_clear_error(&error);
+    side_clear(&p);
+    side_clear(&q);
+    side_clear(&vp);
+    side_clear(&map);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *s = suite_create("kl");
+    TCase *c = tcase_create("kl");
+
+    tcase_set_timeout(c, 240);
+    tcase_add_test(c, cumulative_integrals_have_order_six);
+    tcase_add_test(c, gauss_legendre_is_exact_for_polynomials);
+    tcase_add_loop_test(c, the_bound_of_linear_fields_has_its_exact_figures, 0, G_N_ELEMENTS(bound_figures));
+    tcase_add_loop_test(c, the_identity_holds_in_closed_form, 0, 6);
+    tcase_add_test(c, units_of_the_two_sides_may_differ);
+    tcase_add_loop_test(c, every_trajectory_certifies_the_calculation, 0, G_N_ELEMENTS(pairs));
+    tcase_add_test(c, relatives_agree_with_closed_forms);
+    tcase_add_test(c, standard_errors_cover);
+    tcase_add_test(c, what_cannot_be_compared_is_refused_in_a_sentence);
+    suite_add_tcase(s, c);
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
