@@ -33,7 +33,7 @@ divergence_check_density(const char *name, const FmSamples *s, const char *set, 
     if (s->log_p == NULL || s->log_q == NULL) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "divergence '%s' needs the log-densities of both distributions at the points "
-                    "of the %s sample; choose one that works on samples alone, such as 'knn-kl'",
+                    "of the %s sample; choose one that works on samples alone",
                     name, set);
         return FALSE;
     }

@@ -63,7 +63,7 @@ fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
         return NULL;
     if (!ops->velocity) {
         fm_graph_fail(graph, FM_ERROR_UNSUPPORTED,
-                      "net '%s' is an invertible map and has no velocity, expected objective 'ml'",
+                      "net '%s' is an invertible map and has no velocity, expected an objective for maps",
                       fm_plugin_name(net));
         return NULL;
     }
@@ -114,7 +114,7 @@ net_map(FmPlugin *net, NetMap map, FmGraph *graph, const FmNetInfo *info, FmNode
         return NULL;
     if (!map) {
         fm_graph_fail(graph, FM_ERROR_UNSUPPORTED,
-                      "net '%s' is no invertible map, expected one such as 'realnvp'",
+                      "net '%s' is no invertible map, expected a net with a map and its inverse",
                       fm_plugin_name(net));
         return NULL;
     }

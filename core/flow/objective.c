@@ -156,8 +156,8 @@ fm_objective_loss(FmPlugin *objective, FmLoss *loss)
 
     if (ops->needs_invertible && !fm_net_is_invertible(loss->net)) {
         fm_graph_fail(loss->graph, FM_ERROR_UNSUPPORTED,
-                      "objective '%s' needs an invertible net such as 'realnvp', and net '%s' is "
-                      "none",
+                      "objective '%s' needs an invertible net, one with a map and its inverse, and net "
+                      "'%s' is none",
                       fm_plugin_name(objective), fm_plugin_name(loss->net));
         return NULL;
     }

@@ -98,8 +98,10 @@ gboolean fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_
                          int *y, GError **error);
 
 gboolean fm_dataset_has_density(const FmPlugin *dataset); /* log_density is there */
+/* log p (n) in nats at x (n, D), data units; the density must be there. */
 void fm_dataset_log_density(const FmPlugin *dataset, size_t n, const double *x, double *log_p);
 double fm_dataset_entropy(const FmPlugin *dataset); /* NAN when unknown */
+/* grad log p (n, D); FALSE when it is not known. */
 gboolean fm_dataset_score(const FmPlugin *dataset, size_t n, const double *x, double *score);
 const FmMixture *fm_dataset_mixture(const FmPlugin *dataset); /* NULL when it is none */
 

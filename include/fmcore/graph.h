@@ -35,6 +35,7 @@ char *fm_shape_format(const FmShape *shape); /* "(2B, 28, 28, 1)" or "(64, 2)"; 
 
 /* ---- the graph ---- */
 
+/* An empty graph; owned by the caller. */
 FmGraph *fm_graph_new(void);
 void fm_graph_free(FmGraph *graph); /* with all its nodes; NULL allowed */
 
@@ -45,7 +46,7 @@ gboolean fm_graph_ok(const FmGraph *graph, GError **error);
 void fm_graph_fail(FmGraph *graph, int code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 const FmShape *fm_node_shape(const FmNode *node); /* borrowed */
-FmGraph *fm_node_graph(const FmNode *node);
+FmGraph *fm_node_graph(const FmNode *node); /* the graph it belongs to */
 
 /* ---- leaves ---- */
 
@@ -87,31 +88,31 @@ FmNode *fm_random(FmGraph *graph, FmRandomKind kind, guint32 stream, const FmSha
 
 /* ---- element-wise, with broadcasting ---- */
 
-FmNode *fm_add(FmNode *a, FmNode *b);
-FmNode *fm_sub(FmNode *a, FmNode *b);
-FmNode *fm_mul(FmNode *a, FmNode *b);
-FmNode *fm_div(FmNode *a, FmNode *b);
-FmNode *fm_maximum(FmNode *a, FmNode *b);
+FmNode *fm_add(FmNode *a, FmNode *b); /* a + b */
+FmNode *fm_sub(FmNode *a, FmNode *b); /* a - b */
+FmNode *fm_mul(FmNode *a, FmNode *b); /* a b */
+FmNode *fm_div(FmNode *a, FmNode *b); /* a / b */
+FmNode *fm_maximum(FmNode *a, FmNode *b); /* the larger; at a tie its derivative is that of b */
 FmNode *fm_greater(FmNode *a, FmNode *b); /* 1 where a > b, else 0; derivative 0 */
 FmNode *fm_equal(FmNode *a, FmNode *b); /* 1 where a == b, else 0; derivative 0 */
 FmNode *fm_select(FmNode *mask, FmNode *a, FmNode *b); /* a where mask != 0, else b */
 FmNode *fm_affine(FmNode *x, double scale, double shift); /* scale x + shift */
 FmNode *fm_pow(FmNode *x, double exponent); /* x^exponent */
-FmNode *fm_neg(FmNode *x);
-FmNode *fm_square(FmNode *x);
-FmNode *fm_abs(FmNode *x);
-FmNode *fm_sign(FmNode *x);
-FmNode *fm_exp(FmNode *x);
-FmNode *fm_log(FmNode *x);
-FmNode *fm_log1p(FmNode *x);
-FmNode *fm_sqrt(FmNode *x);
+FmNode *fm_neg(FmNode *x); /* -x */
+FmNode *fm_square(FmNode *x); /* x^2 */
+FmNode *fm_abs(FmNode *x); /* |x|; derivative sign(x) */
+FmNode *fm_sign(FmNode *x); /* -1, 0 or 1; derivative 0 */
+FmNode *fm_exp(FmNode *x); /* e^x */
+FmNode *fm_log(FmNode *x); /* natural logarithm */
+FmNode *fm_log1p(FmNode *x); /* log(1 + x) */
+FmNode *fm_sqrt(FmNode *x); /* square root */
 FmNode *fm_rsqrt(FmNode *x); /* 1 / sqrt(x) */
 FmNode *fm_recip(FmNode *x); /* 1 / x */
-FmNode *fm_sin(FmNode *x);
-FmNode *fm_cos(FmNode *x);
-FmNode *fm_tanh(FmNode *x);
-FmNode *fm_sigmoid(FmNode *x);
-FmNode *fm_erf(FmNode *x);
+FmNode *fm_sin(FmNode *x); /* sine */
+FmNode *fm_cos(FmNode *x); /* cosine */
+FmNode *fm_tanh(FmNode *x); /* hyperbolic tangent */
+FmNode *fm_sigmoid(FmNode *x); /* 1 / (1 + e^-x) */
+FmNode *fm_erf(FmNode *x); /* error function */
 
 /* ---- shape ---- */
 

@@ -15,7 +15,7 @@ typedef enum FmActivation {
 } FmActivation;
 extern const char *const fm_activation_names[]; /* "silu", "relu", ..., NULL */
 
-FmNode *fm_activation(FmNode *x, FmActivation kind);
+FmNode *fm_activation(FmNode *x, FmActivation kind); /* one of these, element by element */
 FmNode *fm_silu(FmNode *x); /* x sigmoid(x) */
 FmNode *fm_softplus(FmNode *x); /* log(1 + e^x), stable */
 FmNode *fm_softmax(FmNode *x); /* over the last axis */

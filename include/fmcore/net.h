@@ -52,8 +52,9 @@ typedef struct FmNetOps {
     gboolean (*gaussian)(const void *self, const FmNetInfo *info, double t, double *mean, double *sd);
 } FmNetOps;
 
+/* Check the net's options against what it is to be built for; before anything else. */
 gboolean fm_net_prepare(FmPlugin *net, const FmNetInfo *info, GError **error);
-gboolean fm_net_is_invertible(const FmPlugin *net);
+gboolean fm_net_is_invertible(const FmPlugin *net); /* it has a map and its inverse */
 
 /* Build the velocity; shape-checked against x. NULL sets the graph's error. */
 FmNode *fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,

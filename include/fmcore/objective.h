@@ -10,7 +10,7 @@ G_BEGIN_DECLS
  * fills them: x0, x1, xt, ut (B, dims...), t (B), y labels or NULL. */
 typedef struct FmLoss FmLoss;
 
-FmGraph *fm_loss_graph(const FmLoss *loss);
+FmGraph *fm_loss_graph(const FmLoss *loss); /* where the loss is built; borrowed */
 FmNode *fm_loss_x0(FmLoss *loss); /* noise */
 FmNode *fm_loss_x1(FmLoss *loss); /* data, standardised and dequantised */
 FmNode *fm_loss_xt(FmLoss *loss); /* point of the path */

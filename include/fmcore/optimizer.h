@@ -31,8 +31,9 @@ typedef struct FmOptimizerOps {
     void (*clear)(void *self);
 } FmOptimizerOps;
 
+/* New parameters and moments of one block from its gradient. Thread-safe for different blocks. */
 void fm_optimizer_update(const FmPlugin *optimizer, const FmUpdate *u);
-int fm_optimizer_moments(const FmPlugin *optimizer);
+int fm_optimizer_moments(const FmPlugin *optimizer); /* state arrays per parameter */
 
 G_END_DECLS
 #endif

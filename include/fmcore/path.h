@@ -29,8 +29,9 @@ typedef struct FmPathOps {
     void (*clear)(void *self); /* NULL: owns nothing; takes a half-prepared self */
 } FmPathOps;
 
+/* Once, before it is used, for points of D values. */
 gboolean fm_path_prepare(FmPlugin *path, size_t D, GError **error);
-gboolean fm_path_is_affine(const FmPlugin *path);
+gboolean fm_path_is_affine(const FmPlugin *path); /* it has coefficients */
 
 /* Coefficients at t in [0, 1]. Thread-safe. The path must be affine. */
 void fm_path_coefficients(const FmPlugin *path, double t, FmAffine *c);

@@ -34,7 +34,7 @@ FmParams *fm_params_new(const FmGraph *graph, FmDtype dtype, guint64 seed, GErro
 FmParams *fm_params_copy(const FmParams *params); /* NULL when memory is short */
 void fm_params_free(FmParams *params); /* NULL allowed */
 
-FmDtype fm_params_dtype(const FmParams *params);
+FmDtype fm_params_dtype(const FmParams *params); /* FM_F32 or FM_F64 */
 size_t fm_params_count(const FmParams *params); /* of parameters and buffers */
 const FmParam *fm_params_nth(const FmParams *params, size_t i); /* borrowed; i < count */
 const FmParam *fm_params_find(const FmParams *params, const char *name); /* NULL: none */
@@ -71,12 +71,12 @@ FmPlan *fm_plan_new(FmGraph *graph, FmNode *const *outputs, size_t n_outputs,
 void fm_plan_free(FmPlan *plan); /* NULL allowed */
 
 size_t fm_plan_tile(const FmPlan *plan); /* rows of a tile */
-size_t fm_plan_n_inputs(const FmPlan *plan);
-const char *fm_plan_input_name(const FmPlan *plan, size_t i);
-const FmShape *fm_plan_input_shape(const FmPlan *plan, size_t i);
+size_t fm_plan_n_inputs(const FmPlan *plan); /* leaves that a run must fill */
+const char *fm_plan_input_name(const FmPlan *plan, size_t i); /* borrowed */
+const FmShape *fm_plan_input_shape(const FmPlan *plan, size_t i); /* borrowed */
 int fm_plan_input_find(const FmPlan *plan, const char *name); /* -1: not an input of the plan */
-size_t fm_plan_n_outputs(const FmPlan *plan);
-const FmShape *fm_plan_output_shape(const FmPlan *plan, size_t i);
+size_t fm_plan_n_outputs(const FmPlan *plan); /* as many as it was made for */
+const FmShape *fm_plan_output_shape(const FmPlan *plan, size_t i); /* borrowed */
 double fm_plan_flops(const FmPlan *plan); /* multiply-adds counted as 2, per batch row */
 size_t fm_plan_arena_size(const FmPlan *plan); /* bytes of one thread's arena */
 char *fm_plan_dump(const FmPlan *plan); /* a readable listing; owned by the caller */

@@ -67,8 +67,8 @@ typedef struct FmSolverOps {
     gboolean adaptive; /* TRUE: state is FmAdaptiveOptions, else FmFixedOptions */
 } FmSolverOps;
 
-const FmTableau *fm_solver_tableau(const FmPlugin *solver);
-gboolean fm_solver_is_adaptive(const FmPlugin *solver);
+const FmTableau *fm_solver_tableau(const FmPlugin *solver); /* its method; borrowed */
+gboolean fm_solver_is_adaptive(const FmPlugin *solver); /* it chooses its steps by itself */
 
 /* dx/dt = f(t, x) for n rows of width D in one dtype; row r at its own time t[r]. `row` holds the
  * rows' numbers in the caller's batch (rows are compacted as samples finish). FALSE stops the
