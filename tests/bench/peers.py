@@ -67,7 +67,7 @@ def verify(row, workers):
 def measure_peer(row, entry):
     if "command" in entry:
         return runner.command_seconds(entry["command"]) * 1e3, 0
-    answer = entry["worker"].ask(do="run", seconds=row.get("seconds", 1), repeat=1)
+    answer = entry["worker"].ask(do="run", seconds=row.get("seconds", 0.4), repeat=1)
     if "error" in answer:
         raise RuntimeError(answer["error"])
     return statistics.median(answer["ms"]) * entry["factor"], answer["memory"]
@@ -104,25 +104,43 @@ def gemm_peak(bench):
             for r in bench.fmcore.bench("gemm") if r["detail"]["threads"] > 1}
 
 
-def run_row(bench, name):
+def profile(bench, command):
+    """Where fmcore's time goes, with the GEMM peak of the same run."""
+    if command[0] not in ("train-step", "sample", "likelihood"):
+        return None
+    bench.gate.open(10)
+    return bench.fmcore.bench(*command, "--profile")[0].get("profile")
+
+
+def prepare_row(bench, name):
+    """The row with its workers, ready to be measured; None when fmcore cannot do it."""
     log(f"{name}: {ROWS[name]['title']}")
     bench.setup_gate.open()
-    row = ROWS[name]["prepare"](bench)
-    workers = start(bench, row["peers"])
-    bench.setup_gate.close()
-    verify(row, workers)
+    try:
+        row = ROWS[name]["prepare"](bench)
+        row["workers"] = start(bench, row["peers"])
+    except RuntimeError as error:
+        log(f"{name}: {error}")
+        return None
+    finally:
+        bench.setup_gate.close()
+    verify(row, row["workers"])
+    return row
+
+
+def run_row(bench, name, row):
+    workers = row["workers"]
     found = {n: {"ms": [], "memory": 0, "gflops": []} for n in ("fmcore", *row.get("also", {}))}
     result = {"title": ROWS[name]["title"], "note": row.get("note", ""), "targets": row["targets"],
               "command": " ".join(str(a) if not str(a).startswith(bench.work) else "RUN" for a in row["command"])}
     try:
         rounds(bench, row, workers, found)
+        result["profile"] = profile(bench, row["command"])
         if row.get("gemm"):
             result["gemm"] = gemm_peak(bench)
     finally:
-        bench.gate.close()
         for entry in workers.values():
             if "worker" in entry:
-                result.setdefault("setup", {})[entry["worker"].peer["mode"]] = entry["worker"].setup
                 entry["dead"] = entry["worker"].dead
                 entry["worker"].close()
     ours = found["fmcore"]["ms"]
@@ -196,6 +214,7 @@ def parse(argv):
     a.add_argument("--work", default="bench-peers", help="folder of runs and results")
     a.add_argument("--rows", default="", help="names, separated by commas; empty: all; 'none': only the page")
     a.add_argument("--rounds", type=int, default=5)
+    a.add_argument("--together", type=int, default=3, help="rows whose peers are started before any is measured")
     a.add_argument("--page", default="doc/benchmarks.md")
     return a.parse_args(argv)
 
@@ -211,20 +230,36 @@ def wanted(text):
     return chosen
 
 
+def keep(results, name, result):
+    with open(os.path.join(results, name + ".json"), "w", encoding="utf-8") as f:
+        json.dump(result, f, indent=1)
+    print(report.text(name, result), flush=True)
+
+
+def run_together(bench, names, results):
+    """Prepare some rows, then measure them one after another."""
+    ready = [(name, prepare_row(bench, name)) for name in names if name not in SPECIAL]
+    try:
+        for name, row in ready:
+            if row:
+                try:
+                    keep(results, name, run_row(bench, name, row))
+                except RuntimeError as error:
+                    log(f"{name}: {error}")
+        for name in names:
+            if name in SPECIAL:
+                keep(results, name, SPECIAL[name](bench))
+    finally:
+        bench.gate.close()
+
+
 def main(argv):
     a = parse(argv)
     bench, chosen = Bench(a), wanted(a.rows)
     results = os.path.join(bench.work, "results")
     os.makedirs(results, exist_ok=True)
-    for name in chosen:
-        try:
-            result = SPECIAL[name](bench) if name in SPECIAL else run_row(bench, name)
-        except RuntimeError as error:
-            log(f"{name}: {error}")
-            continue
-        with open(os.path.join(results, name + ".json"), "w", encoding="utf-8") as f:
-            json.dump(result, f, indent=1)
-        print(report.text(name, result), flush=True)
+    for i in range(0, len(chosen), a.together):
+        run_together(bench, chosen[i : i + a.together], results)
     if chosen or not os.path.exists(os.path.join(results, "about.json")):
         about = {"versions": versions(bench), "machine": machine(bench)}
         if about["versions"]:

@@ -60,6 +60,24 @@ def rate(result):
     return f"  {statistics.median(g):.0f} GFLOP/s{share}"
 
 
+def profile_text(result):
+    """gemm 45 % (250 GFLOP/s, 91 % of the peak), elementwise 30 %, ..."""
+    p = result.get("profile")
+    if not p:
+        return ""
+    out = []
+    for part in p["parts"]:
+        share = 100 * part["thread_ms"] / p["thread_ms"]
+        if share < 0.5:
+            continue
+        rate = part.get("gflops")
+        fast = rate and part["name"] in ("gemm", "convolution", "composite")
+        out.append(f"{part['name']} {share:.0f} %" + (
+            f" ({rate:.0f} GFLOP/s, {100 * rate / p['gemm_peak_gflops']:.0f} % of the peak)" if fast else ""))
+    return (f"Time of {p['threads']} threads: {', '.join(out)}; GEMM peak in this run "
+            f"{p['gemm_peak_gflops']:.0f} GFLOP/s.")
+
+
 def check_text(result):
     worst = {}
     for mode in result["modes"].values():
@@ -113,6 +131,8 @@ def modes_text(results):
                 bad = f" (not the same work: {m['failed']})" if m.get("failed") else ""
                 out.append(f"  {mode}: {milliseconds(statistics.median(m['ms']))} ms ({milliseconds(min(m['ms']))} "
                            f"to {milliseconds(max(m['ms']))}), {mib(m['memory'])} MiB{bad}.")
+        if profile_text(r):
+            out.append(f"  {profile_text(r)}")
         if check_text(r):
             out.append(f"  Largest differences from fmcore on the same weights: {check_text(r)}.")
         verb = "" if r["command"].startswith(("train --", "list")) else "bench "
