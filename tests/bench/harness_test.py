@@ -93,7 +93,9 @@ def page_says_what_was_measured():
     modes = {"eager": mode, "compile": dead}
     result = {"title": "a step", "note": "", "targets": {"PyTorch": 8}, "command": "train-step --net mlp",
               "fmcore": {"ms": [1.0, 1.0, 2.0], "memory": 20 << 20, "gflops": [50.0]}, "modes": modes, "rounds": 3,
-              "best": runner.best_modes([1.0, 1.0, 2.0], modes), "date": "2026-01-01", "gemm": {"64": 100.0}}
+              "best": runner.best_modes([1.0, 1.0, 2.0], modes), "date": "2026-01-01",
+              "profile": {"thread_ms": 2.0, "threads": 2, "gemm_peak_gflops": 100.0, "parts": [
+                  {"name": "gemm", "thread_ms": 1.5, "gflops": 90.0}, {"name": "rest", "thread_ms": 0.5}]}}
     about = {"versions": {"torch": "2.15"}, "machine": {"cpu": "C", "cores": 2, "kernels": "K", "fmcore": "0",
                                                         "revision": "r"}}
     with tempfile.TemporaryDirectory() as folder:
@@ -106,6 +108,7 @@ def page_says_what_was_measured():
             text = f.read()
     assert "| a step | 1 | 20 | PyTorch, eager | 9 | 300 | 8.00 (5.00 to 9.00) | 8 |" in text, text
     assert "50 % of the GEMM peak" in text and "loss 2.0e-07" in text and "no compiler" in text, text
+    assert "gemm 75 % (90 GFLOP/s, 90 % of the peak), rest 25 %" in text, text
     assert "missed" not in text
     missed = report.table({"x": dict(result, targets={"PyTorch": 8.5})})
     assert "8.5 (missed)" in missed, missed

@@ -67,7 +67,7 @@ def verify(row, workers):
 def measure_peer(row, entry):
     if "command" in entry:
         return runner.command_seconds(entry["command"]) * 1e3, 0
-    answer = entry["worker"].ask(do="run", seconds=row.get("seconds", 0.4), repeat=1)
+    answer = entry["worker"].ask(do="run", seconds=row.get("seconds", 0.4), repeat=row.get("repeat", 5))
     if "error" in answer:
         raise RuntimeError(answer["error"])
     return statistics.median(answer["ms"]) * entry["factor"], answer["memory"]
@@ -97,18 +97,11 @@ def rounds(bench, row, workers, found):
             entry["memory"] = max(entry.get("memory", 0), memory)
 
 
-def gemm_peak(bench):
-    """The fastest products of this machine now, all threads, by shape."""
-    bench.gate.open(15)
-    return {f"{r['detail']['form']} {r['detail']['size']}": r["gflops"]
-            for r in bench.fmcore.bench("gemm") if r["detail"]["threads"] > 1}
-
-
 def profile(bench, command):
     """Where fmcore's time goes, with the GEMM peak of the same run."""
     if command[0] not in ("train-step", "sample", "likelihood"):
         return None
-    bench.gate.open(10)
+    bench.gate.open(5)
     return bench.fmcore.bench(*command, "--profile")[0].get("profile")
 
 
@@ -136,8 +129,6 @@ def run_row(bench, name, row):
     try:
         rounds(bench, row, workers, found)
         result["profile"] = profile(bench, row["command"])
-        if row.get("gemm"):
-            result["gemm"] = gemm_peak(bench)
     finally:
         for entry in workers.values():
             if "worker" in entry:

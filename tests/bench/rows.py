@@ -83,7 +83,7 @@ def train_256(bench):
 @row("train-512x4", "training step, mlp width 512, depth 4, batch 4096")
 def train_512(bench):
     found = train_row(bench, "train-512x4", 512, 4, 4096, {"PyTorch": 1.3, "JAX": 1.3}, scan=4)
-    return dict(found, gemm=True)
+    return dict(found, repeat=1)
 
 
 def unet_arguments(threads=2):
@@ -102,7 +102,7 @@ def train_unet(bench):
          "loss": first["detail"]["loss"], "mnist": bench.mnist}
     modes = ["eager", "eager-last", "compile", "compile-last"]
     return {"ours": our_bench(bench, *arguments), "peers": [torch_peer(m, "unet", **p) for m in modes],
-            "targets": {"PyTorch": 2.5}, "command": arguments, "seconds": 2, "gemm": True,
+            "targets": {"PyTorch": 2.5}, "command": arguments, "seconds": 0, "repeat": 2,
             "tolerance": {"loss": 1e-4, "gradients": 1e-3}}
 
 
@@ -143,13 +143,13 @@ def sample_row(bench, width, depth, targets, seconds):
     arguments = ["sample", run, "--samples", 10000, "--solver", solver, "--threads", 2]
     peers = [torch_peer("eager", "sample", **p), torch_peer("compile", "sample", **p),
              jax_peer("batch", "sample", **p), jax_peer("per-sample", "sample", **p)]
-    return {"ours": our_bench(bench, *arguments), "peers": peers, "targets": targets, "seconds": seconds,
+    return {"ours": our_bench(bench, *arguments), "peers": peers, "targets": targets, "seconds": seconds, "repeat": 1,
             "command": arguments, "tolerance": {"velocity": 1e-4}}
 
 
 @row("sample-64x3", "10,000 samples, dopri5 at 1e-5, width 64, depth 3")
 def sample_64(bench):
-    return sample_row(bench, 64, 3, {"PyTorch": 4, "JAX": 2.5}, 1)
+    return sample_row(bench, 64, 3, {"PyTorch": 4, "JAX": 2.5}, 0.4)
 
 
 @row("sample-512x4", "10,000 samples, dopri5 at 1e-5, width 512, depth 4")
@@ -173,7 +173,7 @@ def likelihood_row(bench, width, depth, how, peers, targets, **more):
         if q["mode"] == "flow_matching":
             q["family"] = "flow_matching"
     tolerance = {"velocity": 1e-4, "log-density": 1e-3, "mean of log-density (two draws of the probes)": 2e-2}
-    return dict({"ours": our_bench(bench, *arguments), "peers": peers, "targets": targets, "seconds": 0,
+    return dict({"ours": our_bench(bench, *arguments), "peers": peers, "targets": targets, "seconds": 0, "repeat": 1,
                  "command": arguments, "tolerance": tolerance}, **more)
 
 
@@ -215,7 +215,7 @@ def knn_row(bench, name, dim, n, mode, target, seconds, tolerance):
                  "--eval-samples", n, "--samples", n, "--threads", 2]
     found = bench.fmcore.bench(*arguments, "--out", folder, "--force", "--repeat", 1)[0]
     p = {"work": "knn", "samples": folder, "threads": 2, "k": 5, "value": found["detail"]["value"]}
-    return {"ours": our_bench(bench, *arguments), "targets": {mode: target}, "seconds": seconds,
+    return {"ours": our_bench(bench, *arguments), "targets": {mode: target}, "seconds": seconds, "repeat": 1,
             "peers": [{"family": mode, "mode": mode, "module": "work_other", "parameters": p}],
             "command": arguments, "tolerance": {"value": tolerance}}
 
@@ -251,7 +251,7 @@ def tutorial_row(bench, name, coupling, target):
 
     p = {"work": "tutorial", "iterations": iterations, "threads": 2}
     peers = [{"family": "torchcfm", "mode": coupling, "module": "work_torch", "parameters": p, "factor": 10}]
-    return {"ours": measure, "peers": peers, "targets": {"torchcfm": target}, "command": arguments, "seconds": 0,
+    return {"ours": measure, "peers": peers, "targets": {"torchcfm": target}, "command": arguments, "seconds": 0, "repeat": 1,
             "rounds": 3, "note": "fmcore: the whole command; torchcfm: 2,000 iterations, times 10"}
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-QUIET = 45.0  # seconds that the gate is held at most, unless one measurement is longer
+QUIET = 50.0  # seconds that the gate is held at most, unless one measurement is longer
 
 
 def log(text):
