@@ -169,7 +169,11 @@ fm__flow_velocity_plain(FmFlow *flow, GError **error)
 const FmVelocity *
 fm__flow_velocity_exact(FmFlow *flow, GError **error)
 {
-    return flow_velocity(flow, &flow->exact, MIN(flow->run->data.D, FM__MAX_TANGENTS), error);
+    if (flow->exact == NULL)
+        flow->exact = fm__velocity_exact_new(flow->run, flow->threads, error);
+    else
+        fm_exec_refresh(flow->exact->exec);
+    return flow->exact;
 }
 
 const FmVelocity *

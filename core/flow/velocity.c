@@ -5,6 +5,13 @@
 
 #include <string.h>
 
+/* What the second output is. */
+typedef enum VelocityKind {
+    VELOCITY_DOTS, /* sum_k e_k . J e_k with K tangents e given */
+    VELOCITY_UNITS, /* the same for the D unit vectors, which are constants */
+    VELOCITY_PRODUCTS /* J e_k */
+} VelocityKind;
+
 static FmVelocity *
 velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_out, size_t K,
                  int threads, GError **error)
@@ -33,8 +40,30 @@ velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_
     return v;
 }
 
+/* div v = sum_k d v_k / d x_k with one pass per unit vector. Each pass has the batch's rows, so what
+ * the passes share with the value needs no repetition over tangents. NULL: v does not depend on x. */
+static FmNode *
+velocity_divergence(FmGraph *graph, FmNode *v, FmNode *x, const FmDataInfo *d)
+{
+    g_autofree double *unit = g_new0(double, d->D);
+    FmNode *sum = NULL;
+
+    for (size_t k = 0; k < d->D; k++) {
+        unit[k] = 1.0;
+        FmNode *e = fm_constant(graph, d->ndim, d->dim, unit);
+        FmNode *je = e == NULL ? NULL : fm_jvp(v, x, e);
+        unit[k] = 0.0;
+        if (je == NULL)
+            continue;
+        const size_t rows = fm_node_shape(je)->rows; /* 0: the same in all rows */
+        je = fm_reshape(fm_slice(fm_reshape(je, rows, 1, &d->D), 0, k, 1), rows, 0, NULL);
+        sum = sum == NULL ? je : fm_add(sum, je);
+    }
+    return fm_broadcast(sum, &(FmShape){.rows = 1});
+}
+
 static FmVelocity *
-velocity_new(const FmRun *run, size_t K, gboolean products, int threads, GError **error)
+velocity_new(const FmRun *run, size_t K, VelocityKind kind, int threads, GError **error)
 {
     const FmDataInfo *d = &run->data;
     g_autoptr(FmGraph) graph = fm_graph_new();
@@ -47,13 +76,20 @@ velocity_new(const FmRun *run, size_t K, gboolean products, int threads, GError 
 
     if (!fm_graph_ok(graph, error))
         return NULL;
-    if (K > 0) {
+    if (kind == VELOCITY_UNITS) {
+        FmNode *div = velocity_divergence(graph, out[0], x, d);
+
+        if (!fm_graph_ok(graph, error))
+            return NULL;
+        if (div != NULL)
+            out[n_out++] = div;
+    } else if (K > 0) {
         FmNode *e = fm_input(graph, "e", K, d->ndim, d->dim);
         FmNode *je = fm_jvp(out[0], x, e);
 
         if (!fm_graph_ok(graph, error))
             return NULL;
-        if (je != NULL && products) {
+        if (je != NULL && kind == VELOCITY_PRODUCTS) {
             out[n_out++] = je;
         } else if (je != NULL) {
             FmNode *dot = fm_sum(fm_mul(e, je), (1u << d->ndim) - 1u, FALSE);
@@ -62,20 +98,30 @@ velocity_new(const FmRun *run, size_t K, gboolean products, int threads, GError 
     }
     FmVelocity *v = velocity_compile(run, graph, out, n_out, K, threads, error);
     if (v != NULL)
-        v->n_second = K == 0 ? 0 : products ? K * v->D : 1;
+        v->n_second = K == 0 ? 0 : kind == VELOCITY_PRODUCTS ? K * v->D : 1;
     return v;
 }
 
 FmVelocity *
 fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error)
 {
-    return velocity_new(run, K, FALSE, threads, error);
+    return velocity_new(run, K, VELOCITY_DOTS, threads, error);
+}
+
+FmVelocity *
+fm__velocity_exact_new(const FmRun *run, int threads, GError **error)
+{
+    enum { UNROLLED = 16 }; /* beyond it one pass for all: larger products, fewer operations */
+    const size_t D = run->data.D;
+
+    return velocity_new(run, MIN(D, FM__MAX_TANGENTS), D <= UNROLLED ? VELOCITY_UNITS : VELOCITY_DOTS,
+                        threads, error);
 }
 
 FmVelocity *
 fm__velocity_products_new(const FmRun *run, size_t K, int threads, GError **error)
 {
-    return velocity_new(run, K, TRUE, threads, error);
+    return velocity_new(run, K, VELOCITY_PRODUCTS, threads, error);
 }
 
 void

@@ -21,6 +21,9 @@ typedef struct FmVelocity {
 } FmVelocity;
 
 FmVelocity *fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error);
+/* For the exact divergence: K = D tangents, or as many as one pass takes. In few dimensions the unit
+ * vectors are part of the plan (in_e < 0). */
+FmVelocity *fm__velocity_exact_new(const FmRun *run, int threads, GError **error);
 FmVelocity *fm__velocity_products_new(const FmRun *run, size_t K, int threads, GError **error);
 void fm__velocity_free(FmVelocity *velocity); /* NULL allowed */
 

@@ -674,6 +674,17 @@ ancestors(const FmGraph *graph, const FmNode *y)
     return needed;
 }
 
+/* Operations through which a tangent without a batch axis (of a constant direction) may go before
+ * it meets values of the batch: what it costs is then paid once and not for every row. */
+static gboolean
+takes_constant_tangent(const FmNode *node)
+{
+    return fm__op_elt(node->op) >= 0 || node->op == FM_OP_CONCAT || node->op == FM_OP_PAD ||
+           node->op == FM_OP_SLICE || node->op == FM_OP_PERMUTE || node->op == FM_OP_MATMUL ||
+           node->op == FM_OP_BROADCAST ||
+           (node->op == FM_OP_RESHAPE && node->in[0]->shape.rows == node->shape.rows);
+}
+
 /* The tangent of `node` with the node's own axes, or NULL for zero. */
 static FmNode *
 forward_through(FmNode *node, FmNode *const *tangent)
@@ -685,6 +696,9 @@ forward_through(FmNode *node, FmNode *const *tangent)
     for (guint i = 0; i < node->n_in; i++) {
         d[i] = tangent[node->in[i]->id];
         any = any || d[i];
+        if (d[i] && d[i]->shape.rows == 0 && node->in[i]->shape.rows > 0 &&
+            (node->op != FM_OP_COMPOSITE || node->composite->jvp) && !takes_constant_tangent(node))
+            d[i] = fm_broadcast(d[i], &node->in[i]->shape);
     }
     if (!any)
         return NULL;
@@ -696,7 +710,7 @@ forward_through(FmNode *node, FmNode *const *tangent)
         dy = rules[node->op].jvp(node, d);
     if (!dy)
         return NULL;
-    shape.rows = MAX(shape.rows, dy->shape.rows);
+    shape.rows = dy->shape.rows == 0 ? 0 : MAX(shape.rows, dy->shape.rows);
     return fm_broadcast(dy, &shape);
 }
 

@@ -214,7 +214,8 @@ FmNode *fm_external(FmNode *x, FmNode *t, const FmExternal *external, void *self
 gboolean fm_vjp(FmNode *y, FmNode *cot, FmNode *const *wrt, size_t n, FmNode **d_wrt);
 
 /* Forward mode: (d y / d x) dx, for a tangent of x's shape, or with K rows per batch row for K
- * tangents in one pass. NULL when y does not depend on x (a zero tangent), with no error set. */
+ * tangents in one pass, or without a batch axis for one direction in all rows (the result may then
+ * have none either). NULL when y does not depend on x (a zero tangent), with no error set. */
 FmNode *fm_jvp(FmNode *y, FmNode *x, FmNode *dx);
 
 G_END_DECLS
