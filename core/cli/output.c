@@ -127,20 +127,20 @@ plugin_json(JsonBuilder *b, const char *key, const FmPlugin *plugin)
 static void
 train_json(JsonBuilder *b, const FmConfig *c)
 {
-    static const char *const schedule[] = {"constant", "cosine", "linear"};
-    static const char *const sampling[] = {"uniform", "stratified", "logit-normal"};
-
     out_open(b, "train");
     out_int(b, "steps", c->steps);
     out_int(b, "batch_size", c->batch_size);
     out_real(b, "lr", c->lr);
     out_int(b, "warmup", c->warmup);
-    out_text(b, "schedule", schedule[c->schedule]);
+    out_text(b, "schedule", fm_config_choices("schedule")[c->schedule]);
     out_real(b, "weight_decay", c->weight_decay);
     out_real(b, "grad_clip", c->grad_clip);
     out_real(b, "ema_decay", c->ema_decay);
     out_real(b, "scale", c->scale);
-    out_text(b, "time_sampling", sampling[c->time_sampling]);
+    out_text(b, "time_sampling", fm_config_choices("time_sampling")[c->time_sampling]);
+    out_text(b, "prediction", fm_config_choices("prediction")[c->prediction]);
+    out_bool(b, "conditional", c->conditional);
+    out_real(b, "scale", c->scale);
     json_builder_end_object(b);
 }
 

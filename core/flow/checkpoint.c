@@ -247,6 +247,8 @@ fm__model_save(const FmRun *run, GError **error)
     g_autofree char *scale = checkpoint_numbers(run->scale, run->data.D);
     const char *const metadata[] = {"format", "pt", "producer", "fmcore", "version", fm_version(),
                                     "net", spec, "path", path, "time", "t=0 noise, t=1 data",
+                                    "prediction",
+                                    fm_config_choices("prediction")[run->config->prediction],
                                     "time_features",
                                     net->time_features != NULL ? net->time_features : "",
                                     "data_shape", shape, "classes", classes, "levels", levels,

@@ -62,6 +62,7 @@ typedef struct ConfigField {
 
 static const char *const config_schedules[] = {"constant", "cosine", "linear", NULL};
 static const char *const config_times[] = {"uniform", "stratified", "logit-normal", NULL};
+static const char *const config_predictions[] = {"v", "score", "eps", "x1", NULL};
 static const char *const config_bools[] = {"no", "yes", NULL};
 static const char *const config_dtypes[] = {"f32", "f64", NULL};
 
@@ -81,6 +82,7 @@ static const ConfigField config_fields[] = {
     CONFIG_FIELD("train", warmup, CONFIG_INT64, 0, CONFIG_MANY, RESUME_FORCED),
     CONFIG_CHOICE("train", schedule, config_schedules, RESUME_FORCED),
     CONFIG_CHOICE("train", time_sampling, config_times, RESUME_FORCED),
+    CONFIG_CHOICE("train", prediction, config_predictions, RESUME_NEVER),
     CONFIG_CHOICE("train", conditional, config_bools, RESUME_NEVER),
     CONFIG_FIELD("train", weight_decay, CONFIG_REAL, 0, 1e3, RESUME_FORCED),
     CONFIG_FIELD("train", grad_clip, CONFIG_REAL, 0, 1e9, RESUME_FORCED),

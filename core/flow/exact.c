@@ -84,7 +84,7 @@ exact_field_plan(FmExact *e, FmExactPlan *p, ExactWhat what, GError **error)
     const FmDataInfo *d = &run->data;
     const ExactNodes n = exact_nodes(run);
     FmNode *out[EXACT_OUTPUTS] = {
-        fm_net_velocity(run->plugin[FM_KIND_NET], n.graph, &run->net_info, n.x, n.t, n.y)};
+        fm__run_velocity(run, n.graph, n.x, n.t, n.y)};
 
     if (out[EXACT_V] != NULL && what != EXACT_ONLY_V)
         out[EXACT_DIV] = exact_div_node(e, &n, out[EXACT_V]);

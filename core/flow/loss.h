@@ -2,6 +2,8 @@
 #ifndef FMCORE_CORE_FLOW_LOSS_H
 #define FMCORE_CORE_FLOW_LOSS_H
 
+#include "flow/prediction.h"
+
 #include <fmcore/objective.h>
 
 /* Inputs are made when the objective asks for them, under the names "x0", "x1", "xt", "ut", "t",
@@ -11,6 +13,7 @@ struct FmLoss {
     FmGraph *graph;     /* borrowed */
     FmPlugin *net;      /* the run's own; borrowed */
     FmNetInfo info;     /* its pointers are borrowed; training is TRUE */
+    const FmPredict *predict; /* what the net learns; borrowed; NULL: a velocity */
     GHashTable *others; /* name to FmPlugin: further nets of the run; owned */
 };
 

@@ -117,6 +117,48 @@ freeze(FmGraph *graph, const char *prefix)
     }
 }
 
+static FmPrediction
+loss_prediction(const FmLoss *loss)
+{
+    return loss->predict ? loss->predict->what : FM_PREDICT_V;
+}
+
+/* What the model's own net gives at (x, t). */
+static FmNode *
+loss_raw(FmLoss *loss, FmNode *x, FmNode *t)
+{
+    FmNode *y = loss->info.classes > 0 ? fm_input_labels(loss->graph, "y") : NULL;
+
+    fm_graph_set_prefix(loss->graph, "");
+    return fm_net_velocity(loss->net, loss->graph, &loss->info, x, t, y);
+}
+
+FmNode *
+fm_loss_output(FmLoss *loss)
+{
+    FmNode *q = loss_raw(loss, fm_loss_xt(loss), fm_loss_t(loss));
+
+    /* sigma times the score is minus the noise: a target of one size at all times. */
+    return q && loss_prediction(loss) == FM_PREDICT_SCORE
+               ? fm_mul(fm_loss_coefficient(loss, "sigma"), q)
+               : q;
+}
+
+FmNode *
+fm_loss_target(FmLoss *loss)
+{
+    switch (loss_prediction(loss)) {
+    case FM_PREDICT_EPS:
+        return fm_loss_x0(loss);
+    case FM_PREDICT_X1:
+        return fm_loss_x1(loss);
+    case FM_PREDICT_SCORE:
+        return fm_neg(fm_loss_x0(loss));
+    default:
+        return fm_loss_ut(loss);
+    }
+}
+
 FmNode *
 fm_loss_velocity(FmLoss *loss, const char *name, const char *spec, gboolean frozen, FmNode *x,
                  FmNode *t)
@@ -132,6 +174,7 @@ fm_loss_velocity(FmLoss *loss, const char *name, const char *spec, gboolean froz
     fm_graph_set_prefix(loss->graph, prefix);
     v = fm_net_velocity(net, loss->graph, &loss->info, x, t, y);
     fm_graph_set_prefix(loss->graph, "");
+    v = own ? fm__predict_velocity(loss->predict, v, x, t) : v;
     if (!frozen)
         return v;
     /* The model's own weights are trained by the rest of the loss: its value alone is frozen. */

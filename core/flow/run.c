@@ -227,6 +227,8 @@ run_open_parts(FmRun *run, GError **error)
                                 .shift = run->shift,
                                 .scale = run->scale};
     return fm_path_prepare(run->plugin[FM_KIND_PATH], run->data.D, error) &&
+           fm__predict_init(&run->predict, (FmPrediction)c->prediction, run->plugin[FM_KIND_NET],
+                            run->plugin[FM_KIND_PATH], run->source != NULL, error) &&
            fm_coupling_prepare(run->plugin[FM_KIND_COUPLING], run->data.D, error) &&
            fm_net_prepare(run->plugin[FM_KIND_NET], &run->net_info, error);
 }
@@ -302,6 +304,7 @@ fm__run_loss(const FmRun *run, FmGraph **graph, GError **error)
 {
     *graph = fm_graph_new();
     g_autoptr(FmLoss) loss = fm__loss_new(*graph, run->plugin[FM_KIND_NET], &run->net_info);
+    loss->predict = &run->predict;
     FmNode *rows = fm_objective_loss(run->plugin[FM_KIND_OBJECTIVE], loss);
 
     if (fm_graph_ok(*graph, error) && rows != NULL)

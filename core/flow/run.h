@@ -3,6 +3,8 @@
 #ifndef FMCORE_CORE_FLOW_RUN_H
 #define FMCORE_CORE_FLOW_RUN_H
 
+#include "flow/prediction.h"
+
 #include <fmcore/fmcore.h>
 
 typedef enum FmSchedule { FM_SCHEDULE_CONSTANT, FM_SCHEDULE_COSINE, FM_SCHEDULE_LINEAR } FmSchedule;
@@ -23,6 +25,7 @@ typedef struct FmConfig {
     double scale; /* standard deviation of the data in the model's units; images: half their range */
     FmSchedule schedule;
     FmTimeSampling time_sampling;
+    int prediction; /* FmPrediction: what the net learns */
     int conditional; /* 1: the net gets the data's labels; 0 (default): it does not */
     /* evaluation */
     gint64 samples, eval_samples;
@@ -55,6 +58,7 @@ typedef struct FmRun {
     FmPlugin *source; /* NULL: N(0, I) */
     FmDataInfo data, source_data;
     FmNetInfo net_info;
+    FmPredict predict; /* how the net's output becomes a velocity */
     double *shift, *scale; /* (D): x_model = (x - shift) / scale; owned */
     size_t n_train, n_valid, n_test; /* 0 for infinite data */
     FmParams *params; /* weights in use (EMA when on) */

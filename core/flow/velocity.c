@@ -12,6 +12,14 @@ typedef enum VelocityKind {
     VELOCITY_PRODUCTS /* J e_k */
 } VelocityKind;
 
+FmNode *
+fm__run_velocity(const FmRun *run, FmGraph *graph, FmNode *x, FmNode *t, FmNode *y)
+{
+    FmNode *q = fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, x, t, y);
+
+    return fm__predict_velocity(&run->predict, q, x, t);
+}
+
 static FmVelocity *
 velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_out, size_t K,
                  int threads, GError **error)
@@ -71,7 +79,7 @@ velocity_new(const FmRun *run, size_t K, VelocityKind kind, int threads, GError 
     FmNode *t = fm_input(graph, "t", 1, 0, NULL);
     FmNode *y = run->net_info.classes > 0 ? fm_input_labels(graph, "y") : NULL;
     FmNode *out[2] = {
-        fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, x, t, y)};
+        fm__run_velocity(run, graph, x, t, y)};
     size_t n_out = 1;
 
     if (!fm_graph_ok(graph, error))

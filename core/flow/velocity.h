@@ -20,6 +20,9 @@ typedef struct FmVelocity {
     gboolean flat; /* the field does not depend on x: the second output is 0 */
 } FmVelocity;
 
+/* The velocity of a run's net as nodes, whatever the net learns. NULL sets the graph's error. */
+FmNode *fm__run_velocity(const FmRun *run, FmGraph *graph, FmNode *x, FmNode *t, FmNode *y);
+
 FmVelocity *fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error);
 /* For the exact divergence: K = D tangents, or as many as one pass takes. In few dimensions the unit
  * vectors are part of the plan (in_e < 0). */

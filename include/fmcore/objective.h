@@ -19,6 +19,11 @@ FmNode *fm_loss_t(FmLoss *loss); /* time (B) */
 FmNode *fm_loss_coefficient(FmLoss *loss, const char *name); /* (B): "alpha", "dalpha", "sigma",
                                                                 "dsigma", "gamma", "dgamma" */
 
+/* What the run's own net gives at (x_t, t), and what it is to be: velocity and u_t, or with
+ * --prediction the noise and x0, the data and x1, sigma times the score and -x0. */
+FmNode *fm_loss_output(FmLoss *loss);
+FmNode *fm_loss_target(FmLoss *loss);
+
 /* v(t, x) of the run's own net ("model") or of another net of the same run: `name` prefixes its
  * weights in the checkpoint ("teacher/..."), `spec` is its plugin ("mlp:width=32"; NULL: as the
  * model). frozen: its parameters get no gradient (they are buffers of the checkpoint). */
