@@ -17,7 +17,8 @@ typedef struct Cli {
     gint64 trajectory;
     double time, until;
     gint64 dim, times;
-    gint64 repeat;
+    gint64 repeat, seeds;
+    GPtrArray *axes[FM_N_KINDS]; /* of `compare`: char *, owned; NULL: not given */
     GPtrArray *given; /* names of the options that were given */
 } Cli;
 
@@ -51,6 +52,8 @@ enum { /* groups of options */
        CLI_COMPUTE = CLI_SEED | CLI_THREADS,
        CLI_KERNELS = 65536, /* --backend */
        CLI_KL = 1 << 19, /* --dim, --times, --until */
+       CLI_AXES = 1 << 19, /* kinds of plugins may be repeated */
+       CLI_SEEDS = 1 << 20, /* --seeds */
        CLI_DATA = 131072 /* --dataset of another than the run's own */
 };
 
@@ -169,6 +172,7 @@ void sides_clear(Side side[2]);
 int cmd_kl(Cli *cli, GError **error);
 int cmd_run(Cli *cli, GError **error);
 int cmd_train(Cli *cli, GError **error);
+int cmd_compare(Cli *cli, GError **error);
 int cmd_eval(Cli *cli, GError **error);
 int cmd_sample(Cli *cli, GError **error);
 int cmd_encode(Cli *cli, GError **error);

@@ -1,5 +1,5 @@
 /* cmd_run.c: `run` (train, sample, evaluate, report), `train` and `eval`. */
-#include "cli/cli.h"
+#include "cli/outcome.h"
 #include "io/plot.h"
 #include "io/report.h"
 
@@ -8,19 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* Everything that a finished or interrupted run has to tell. */
-typedef struct Outcome {
-    FmTrainResult train;
-    gboolean trained, sampled;
-    size_t n_samples;
-    double *samples;
-    double sample_seconds;
-    FmSolveSummary summary;
-    GArray *metrics;
-    GPtrArray *files;
-} Outcome;
-
-static void
+void
 outcome_clear(Outcome *o)
 {
     g_clear_pointer(&o->train.loss_curve, g_array_unref);
@@ -28,8 +16,6 @@ outcome_clear(Outcome *o)
     g_clear_pointer(&o->metrics, g_array_unref);
     g_clear_pointer(&o->files, g_ptr_array_unref);
 }
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Outcome, outcome_clear)
 
 /* Peak resident memory of the process, bytes. */
 static gint64
@@ -40,13 +26,11 @@ peak_memory(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (gint64)usage.ru_maxrss * 1024 : 0;
 }
 
-static char *
-result_json(Cli *cli, FmRun *run, Outcome *o, const char *status)
+void
+outcome_json(JsonBuilder *b, FmRun *run, Outcome *o)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
     g_autofree char *digest = run->params ? fm_params_digest(run->params) : NULL;
 
-    out_header(b, cli, status);
     out_text(b, "run", run->dir);
     out_config(b, run);
     out_open(b, "net");
@@ -74,6 +58,15 @@ result_json(Cli *cli, FmRun *run, Outcome *o, const char *status)
     for (guint i = 0; i < o->files->len; i++)
         json_builder_add_string_value(b, o->files->pdata[i]);
     json_builder_end_array(b);
+}
+
+static char *
+result_json(Cli *cli, FmRun *run, Outcome *o, const char *status)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    out_header(b, cli, status);
+    outcome_json(b, run, o);
     return out_finish(b);
 }
 
@@ -225,21 +218,29 @@ print_outcome(FmRun *run, Outcome *o)
         printf("run in %s (seed %lld)\n", run->dir, (long long)run->config->seed);
 }
 
-/* Write result.json and say it all; the exit status. */
+/* result.json; its text, owned by the caller, or NULL. */
+static char *
+save_result(Cli *cli, FmRun *run, Outcome *o, GError **error)
+{
+    g_autofree char *text = result_json(cli, run, o, cli_interrupted() ? "interrupted" : "ok");
+    g_autofree char *file = run->dir ? g_build_filename(run->dir, "result.json", NULL) : NULL;
+
+    return !file || fm_write_file(file, text, strlen(text), error) ? g_steal_pointer(&text) : NULL;
+}
+
+/* Say it all; the exit status. */
 static int
 conclude(Cli *cli, FmRun *run, Outcome *o, GError **error)
 {
-    const int caught = cli_interrupted();
-    g_autofree char *text = result_json(cli, run, o, caught ? "interrupted" : "ok");
-    g_autofree char *file = run->dir ? g_build_filename(run->dir, "result.json", NULL) : NULL;
+    g_autofree char *text = save_result(cli, run, o, error);
 
-    if (file && !fm_write_file(file, text, strlen(text), error))
+    if (!text)
         return -1;
     if (cli->json)
         puts(text);
     else
         print_outcome(run, o);
-    return caught ? 128 + caught : 0;
+    return cli_interrupted() ? 128 + cli_interrupted() : 0;
 }
 
 /* Closed forms and foreign functions have no weights. */
@@ -265,6 +266,12 @@ open_run(Cli *cli, gboolean evaluated, GError **error)
     if (cli->resume && cli->out) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     "option --out does not go with --resume, which goes on in '%s'", cli->resume);
+        return NULL;
+    }
+    if (cli->seeds > 1 && (cli->resume || !evaluated)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --seeds starts fresh runs and evaluates them, so it goes with 'run' and "
+                    "'compare', and not with --resume");
         return NULL;
     }
     run = cli->resume ? fm_run_load(cli->resume, error) : fm_run_new(cli->config, error);
@@ -314,7 +321,7 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
     return draw_loss(run, o, error);
 }
 
-static void
+void
 outcome_init(Outcome *o)
 {
     o->metrics = metrics_new();
@@ -333,33 +340,57 @@ add_loss(Outcome *o)
     metrics_add(o->metrics, "loss", &e, o->train.seconds);
 }
 
+FmRun *
+experiment_new(const FmConfig *config, GError **error)
+{
+    FmRun *run = fm_run_new(config, error);
+
+    if (run && !evaluate_check(run, test_split(run), error))
+        g_clear_pointer(&run, fm_run_free);
+    return run;
+}
+
+/* After training: samples, pictures and metrics. */
+static gboolean
+sample_and_evaluate(FmRun *run, Outcome *o, GError **error)
+{
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, error);
+
+    return flow && draw_and_save(run, flow, o, error) &&
+           (cli_interrupted() || evaluate(run, flow, test_split(run), o->samples, o->n_samples,
+                                          o->metrics, error));
+}
+
+gboolean
+experiment(Cli *cli, FmRun *run, Outcome *o, GError **error)
+{
+    g_autofree char *text = NULL;
+
+    if (!train(cli, run, o, error))
+        return FALSE;
+    if (o->trained)
+        add_loss(o);
+    if (!cli_interrupted() && !sample_and_evaluate(run, o, error))
+        return FALSE;
+    text = save_result(cli, run, o, error);
+    return text != NULL;
+}
+
 int
 cmd_run(Cli *cli, GError **error)
 {
-    FmRun *run = open_run(cli, TRUE, error);
     g_auto(Outcome) o = {0};
-    FmFlow *flow = NULL;
+    FmRun *run;
     int status = -1;
 
+    if (cli->seeds > 1 && !cli->resume)
+        return compare_runs(cli, error);
+    run = open_run(cli, TRUE, error);
     outcome_init(&o);
-    if (!run || !train(cli, run, &o, error))
-        goto done;
-    if (o.trained)
-        add_loss(&o);
-    if (cli_interrupted()) {
+    if (run && experiment(cli, run, &o, error))
         status = conclude(cli, run, &o, error);
-        goto done;
-    }
-    flow = fm_flow_from_run(run, error);
-    if (!flow || !draw_and_save(run, flow, &o, error) ||
-        !evaluate(run, flow, test_split(run), o.samples, o.n_samples,
-                  o.metrics, error))
-        goto done;
-    status = conclude(cli, run, &o, error);
     if (status == 0 && !fm_report_write(run->dir, error))
         status = -1;
-done:
-    fm_flow_free(flow);
     fm_run_free(run);
     return status;
 }

@@ -9,7 +9,7 @@
 #define RUN_GROUPS (NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_SAMPLE | CLI_EVAL | CLI_OUT)
 
 const CliCommand cli_commands[] = {
-    {"run", "", "train, sample, evaluate, report (the default)", RUN_GROUPS | CLI_RESUME, 0, 0, cmd_run},
+    {"run", "", "train, sample, evaluate, report (the default)", RUN_GROUPS | CLI_RESUME | CLI_SEEDS, 0, 0, cmd_run},
     {"train", "", "train only; --resume RUN goes on", NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_RESUME | CLI_OUT, 0, 0, cmd_train},
     {"sample", "RUN", "draw samples", NET_GROUPS | CLI_SAMPLE | CLI_DRAW | CLI_OUT, 1, 1, cmd_sample},
     {"density", "RUN POINTS", "log q_1 at given points", NET_GROUPS | CLI_POINTS | CLI_DENSITY | CLI_OUT, 2, 2, cmd_density},
@@ -19,6 +19,7 @@ const CliCommand cli_commands[] = {
     {"measure", "P.npy Q.npy", "compare two sample files", CLI_COMPUTE | CLI_MEASURE, 2, 2, cmd_measure},
     {"import", "WEIGHTS.safetensors", "another tool's weights become a run", NET_GROUPS | CLI_MODEL | CLI_IMPORT | CLI_OUT, 1, 1, cmd_import},
     {"kl", "P Q", "KL(p_t||q_t) by several routes, bound and certificate", CLI_COMPUTE | CLI_KL | CLI_OUT, 2, 2, cmd_kl},
+    {"compare", "", "runs over several values of --path, --net, ...; one table", RUN_GROUPS | CLI_AXES | CLI_SEEDS, 0, 0, cmd_compare},
     {"report", "RUN...", "write report.html", 0, 1, 1000, cmd_report},
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},
     {"inspect", "NAME", "everything a plugin declares", 0, 1, 1, cmd_inspect},

@@ -75,6 +75,7 @@ static const Opt opts[] = {
     {"force", NULL, "write into a directory that is not empty", CLI_OUT, OPT_FLAG, CLI(force)},
     {"config", "FILE", "read options from a key file; the command line wins", CLI_TRAIN, OPT_TEXT, CLI(config_file)},
     {"seed", "N", "seed of all random numbers (default 0)", CLI_SEED, OPT_CONFIG},
+    {"seeds", "N", "repeat over so many seeds: mean and standard error of each metric", CLI_SEEDS, OPT_INT, CLI(seeds), 1, 1000},
     {"threads", "N", "threads (default: the machine's cores)", CLI_THREADS, OPT_CONFIG},
     {"backend", "NAME", "kernels: cpu or reference", CLI_KERNELS, OPT_SPEC, KIND(BACKEND)},
     {"plugin-path", "DIR[:DIR]", "directories of further plugins", CLI_COMMON, OPT_TEXT, CLI(plugin_path)},
@@ -99,6 +100,7 @@ cli_new(void)
     cli->time = cli->until = NAN;
     cli->dim = cli->times = -1;
     cli->trajectory = cli->repeat = -1;
+    cli->seeds = 1;
     return cli;
 }
 
@@ -110,6 +112,8 @@ cli_free(Cli *cli)
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(*texts[i]);
+    for (int k = 0; k < FM_N_KINDS; k++)
+        g_clear_pointer(&cli->axes[k], g_ptr_array_unref);
     fm_config_free(cli->config);
     g_ptr_array_unref(cli->args);
     g_ptr_array_unref(cli->given);
@@ -192,12 +196,26 @@ set_text(const Opt *o, const char *text, char **at, GError **error)
     return TRUE;
 }
 
+/* A kind that `compare` was given once more: each value is kept. */
+static void
+axis_add(Cli *cli, const Opt *o, const char *text)
+{
+    for (int k = 0; k < FM_N_KINDS; k++)
+        if (o->type == OPT_SPEC && o->offset == offsetof(FmConfig, spec) + (size_t)k * sizeof(char *)) {
+            if (!cli->axes[k])
+                cli->axes[k] = g_ptr_array_new_with_free_func(g_free);
+            g_ptr_array_add(cli->axes[k], g_strdup(text));
+        }
+}
+
 static gboolean
 opt_apply(Cli *cli, const Opt *o, const char *text, GError **error)
 {
     const gboolean config = o->type == OPT_SPEC || o->type == OPT_LIST;
     void *at = (config ? (char *)cli->config : (char *)cli) + o->offset;
 
+    if (cli->command->groups & CLI_AXES)
+        axis_add(cli, o, text);
     switch (o->type) {
     case OPT_CONFIG:
         return set_config(cli, o, text, error);

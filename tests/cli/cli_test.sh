@@ -91,6 +91,26 @@ expect 2 "did you mean 'gemm'" "$fm" bench gemn
 expect 0 "" "$fm" import "$dir/a/model.safetensors" --net mlp --data-shape 2 --out "$dir/i"
 [ -s "$dir/i/model.safetensors" ] || fail "import wrote no weights"
 
+tiny="--dataset moons --net mlp:width=8,depth=1 --steps 20 --samples 50 --eval-samples 50 --quiet"
+# shellcheck disable=SC2086
+expect 0 "path=vp" "$fm" compare $tiny --path ot --path vp --seeds 2 --out "$dir/cmp"
+grep -q "mean +- standard error over 2 seeds" "$dir/out" || fail "compare: $(cat "$dir/out")"
+for r in 01-seed-0 01-seed-1 02-seed-0 02-seed-1; do
+    [ -s "$dir/cmp/$r/result.json" ] || fail "compare made no $r"
+done
+[ "$(grep -c '"peak_memory_bytes"' "$dir/cmp/result.json")" = 4 ] || fail "compare: not four rows"
+# shellcheck disable=SC2086
+expect 0 "over 2 seeds" "$fm" run $tiny --seeds 2 --seed 5 --out "$dir/seeds"
+# shellcheck disable=SC2086
+expect 0 "nll" "$fm" run $tiny --seed 6 --out "$dir/six"
+cmp "$dir/seeds/01-seed-6/model.safetensors" "$dir/six/model.safetensors" || fail "--seeds is not --seed"
+expect 2 "several values" "$fm" compare --dataset moons
+# shellcheck disable=SC2086
+expect 2 "goes with 'run' and" "$fm" run --resume "$dir/six" --seeds 2
+# shellcheck disable=SC2086
+expect 0 "nll" "$fm" run $tiny --prediction x1 --conditional yes --out "$dir/x1"
+expect 0 "4 samples" "$fm" sample "$dir/x1" --samples 4 --labels 0,1 --out "$dir/x1.csv"
+
 expect 2 "did you mean 'dopri5'" "$fm" run --solver dopri6 --dataset moons
 expect 2 "did you mean '--solver'" "$fm" run --solvr euler
 expect 2 "did you mean 'train'" "$fm" trainn
