@@ -65,7 +65,12 @@ exact_nodes(const FmRun *run)
 static FmNode *
 exact_div_node(const FmExact *e, const ExactNodes *n, FmNode *v)
 {
-    const FmDataInfo *d = &e->flow->run->data;
+    const FmRun *run = e->flow->run;
+    const FmDataInfo *d = &run->data;
+    FmNode *own = fm_net_divergence(run->plugin[FM_KIND_NET], n->graph, &run->net_info, n->x, n->t, n->y);
+
+    if (own != NULL)
+        return own;
     FmNode *unit = fm_input(n->graph, "e", e->K, d->ndim, d->dim), *je = fm_jvp(v, n->x, unit);
 
     if (je == NULL)
@@ -301,7 +306,7 @@ exact_passes(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *
              const gint32 *y, const double *s, double *v, double *div, double *grad)
 {
     const FmExactPlan *p = grad != NULL ? &e->full : div != NULL ? &e->div : &e->plain;
-    const size_t chunks = div != NULL && p->out[EXACT_DIV] >= 0 ? e->chunks : 1, D = e->D;
+    const size_t chunks = div != NULL && p->in_e >= 0 ? e->chunks : 1, D = e->D;
 
     if (div != NULL)
         memset(div, 0, n * sizeof *div);

@@ -78,17 +78,32 @@ fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                    fm_node_shape(x));
 }
 
+typedef FmNode *(*NetScalar)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
+                             FmNode *y);
+
+/* One number a row that a net may offer. */
+static FmNode *
+net_scalar(FmPlugin *net, NetScalar scalar, const char *what, FmGraph *graph, const FmNetInfo *info,
+           FmNode *x, FmNode *t, FmNode *y)
+{
+    if (!x || !t || !scalar)
+        return NULL;
+    const FmShape rows = {.rows = fm_node_shape(x)->rows};
+    FmNode *node = scalar(fm_plugin_self(net), graph, info, x, t, y);
+    return node ? checked(net, graph, what, node, &rows) : NULL;
+}
+
 FmNode *
 fm_net_log_density(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
                    FmNode *y)
 {
-    const FmNetOps *ops = net_ops(net);
+    return net_scalar(net, net_ops(net)->log_density, "log-density", graph, info, x, t, y);
+}
 
-    if (!x || !t || !ops->log_density)
-        return NULL;
-    const FmShape rows = {.rows = fm_node_shape(x)->rows};
-    FmNode *log_p = ops->log_density(fm_plugin_self(net), graph, info, x, t, y);
-    return log_p ? checked(net, graph, "log-density", log_p, &rows) : NULL;
+FmNode *
+fm_net_divergence(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t, FmNode *y)
+{
+    return net_scalar(net, net_ops(net)->divergence, "divergence", graph, info, x, t, y);
 }
 
 gboolean

@@ -48,6 +48,9 @@ typedef struct FmNetOps {
      * closed form; NULL (without failing) when it is not. */
     FmNode *(*log_density)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
                            FmNode *y);
+    /* div v (B) in fewer operations than D tangents take; NULL (without failing): none. */
+    FmNode *(*divergence)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
+                          FmNode *y);
     /* p_t = N(mean, diag(sd^2)): mean and sd (D) written; FALSE when it is no such Gaussian. */
     gboolean (*gaussian)(const void *self, const FmNetInfo *info, double t, double *mean, double *sd);
 } FmNetOps;
@@ -62,6 +65,9 @@ FmNode *fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, Fm
 /* Exact log p_t(x) (B), or NULL: not known (no error is set) or failed (the graph's error is). */
 FmNode *fm_net_log_density(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                            FmNode *t, FmNode *y);
+/* div v (B) by the net's own formula, or NULL: none (no error is set) or failed. */
+FmNode *fm_net_divergence(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
+                          FmNode *y);
 gboolean fm_net_gaussian(const FmPlugin *net, const FmNetInfo *info, double t, double *mean, double *sd);
 FmNode *fm_net_forward(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                        FmNode **log_det);

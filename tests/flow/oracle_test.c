@@ -1,6 +1,6 @@
 /* oracle_test.c: the closed-form net is exact: its flow has the data's density, its log-density
  * has the data's score, its errors have the size that was set. */
-#include "flow/run.h"
+#include "flow/exact.h"
 
 #include <check.h>
 #include <math.h>
@@ -98,6 +98,36 @@ oracle_at(FmRun *run, size_t n, const double *x, double t, double *v, double *lo
         fm_free(typed[i]);
     g_clear_pointer(&exec, fm_exec_free);
 }
+
+/* Its own formula for the divergence against tangents. */
+static const char *const divergence_cases[][2] = {{"oracle:scale=1.3", "8gaussians"},
+                                                  {"oracle:shift=0.2", "mixture:k=3,dim=5"},
+                                                  {"oracle", "gaussian:dim=4,mean=1,sd=0.6"},
+                                                  {"oracle:field=linear,a=a2", "gaussian:dim=3"}};
+
+START_TEST(its_divergence_is_that_of_its_velocity)
+{
+    FmRun *run = oracle_run(divergence_cases[_i][0], divergence_cases[_i][1], "ot", FM_F64);
+    const size_t D = run->data.D;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, &error);
+    g_autoptr(FmExact) exact = fm__exact_new(flow, 1, &error);
+    FmExactWorker *worker = fm__exact_worker_new(exact, &error);
+    enum { N = 20 };
+    g_autofree double *x = g_new(double, N *D), *v = g_new(double, N *D), *w = g_new(double, N *D);
+    double own[N], tangents[N];
+
+    oracle_points(run, N, x);
+    ck_assert(fm_flow_velocity(flow, N, x, 0.7, NULL, v, tangents, &error));
+    ck_assert(fm__exact_field(exact, worker, 0, N, x, 0.7, NULL, w, own));
+    for (int i = 0; i < N; i++)
+        ck_assert_double_eq_tol(own[i], tangents[i], 1e-10 * (1 + fabs(own[i])));
+    fm__exact_worker_free(worker);
+    g_clear_pointer(&exact, fm__exact_free);
+    g_clear_pointer(&flow, fm_flow_free);
+    fm_run_free(run);
+}
+END_TEST
 
 /* At t = 1 of the straight path p_t is the data. */
 START_TEST(its_log_density_has_the_score_of_the_data)
@@ -271,6 +301,7 @@ main(void)
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, its_flow_has_the_density_of_the_data, 0, G_N_ELEMENTS(exact_cases));
     tcase_add_loop_test(c, its_log_density_has_the_score_of_the_data, 0, 2);
+    tcase_add_loop_test(c, its_divergence_is_that_of_its_velocity, 0, G_N_ELEMENTS(divergence_cases));
     tcase_add_test(c, it_follows_the_runs_units);
     tcase_add_loop_test(c, linear_fields_are_closed, 0, G_N_ELEMENTS(linear_cases));
     tcase_add_test(c, expressions_equal_names);

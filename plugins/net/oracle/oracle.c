@@ -138,15 +138,17 @@ time_columns(void *self, FmNode *t)
 
 /* ---- the field ---- */
 
-/* v (B, D) without perturbation and, when asked for, log p_t (B). */
+/* v (B, D) without perturbation and, when asked for, log p_t (B) and div v (B). */
 static FmNode *
 exact_field(Oracle *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *column,
-            FmNode **log_p)
+            FmNode **log_p, FmNode **div)
 {
     const double D = (double)info->data->D;
 
     if (self->field == FIELD_DATA)
-        return oracle_mixture(graph, fm_dataset_mixture(info->dataset), info, x, column, log_p);
+        return oracle_mixture(graph, fm_dataset_mixture(info->dataset), info, x, column, log_p, div);
+    if (div)
+        *div = fm_reshape(fm_affine(oracle_column(column, ORACLE_A), D, 0.0), 1, 0, NULL);
     if (log_p) { /* N(0, exp(2 A) I) */
         FmNode *A = oracle_column(column, ORACLE_INTEGRAL);
         FmNode *square = fm_mul(fm_sum(fm_square(x), 1u, TRUE), fm_exp(fm_affine(A, -2.0, 0.0)));
@@ -163,7 +165,7 @@ oracle_velocity(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, Fm
     const FmShape shape = *fm_node_shape(x);
     const size_t D = info->data->D;
     FmNode *flat = fm_reshape(x, 1, 1, &D), *column = time_columns(self, t);
-    FmNode *v = exact_field(self, graph, info, flat, column, NULL);
+    FmNode *v = exact_field(self, graph, info, flat, column, NULL, NULL);
 
     v = oracle_perturb(self, graph, flat, column, v);
     return fm_reshape(v, 1, shape.ndim, shape.dim);
@@ -177,8 +179,23 @@ oracle_log_density(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x,
 
     if (oracle_is_perturbed(self))
         return NULL;
-    exact_field(self, graph, info, fm_reshape(x, 1, 1, &D), time_columns(self, t), &log_p);
+    exact_field(self, graph, info, fm_reshape(x, 1, 1, &D), time_columns(self, t), &log_p, NULL);
     return log_p;
+}
+
+static FmNode *
+oracle_divergence(void *self_, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t, FmNode *y)
+{
+    const Oracle *self = self_;
+    const size_t D = info->data->D;
+    FmNode *flat = fm_reshape(x, 1, 1, &D), *column = time_columns(self_, t), *div = NULL;
+
+    if (!oracle_function_is(&self->f_rotate, 0.0) || !oracle_function_is(&self->f_noise, 0.0))
+        return NULL; /* these need the whole Jacobian */
+    exact_field(self_, graph, info, flat, column, NULL, &div);
+    if (!oracle_function_is(&self->f_scale, 1.0))
+        div = fm_mul(div, fm_reshape(oracle_column(column, ORACLE_SCALE), 1, 0, NULL));
+    return div;
 }
 
 static gboolean
@@ -215,6 +232,7 @@ static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
                                     .clear = oracle_clear,
                                     .data_units = TRUE,
                                     .log_density = oracle_log_density,
+                                    .divergence = oracle_divergence,
                                     .gaussian = oracle_gaussian};
 
 static const FmFact oracle_facts[] = {

@@ -59,10 +59,10 @@ typedef struct Oracle {
 
 /* ---- oracle_mixture.c ---- */
 
-/* Velocity (B, D) and, when log_p is not NULL, log p_t (B) of a mixture of Gaussians under an
+/* Velocity (B, D) and, where the pointers are not NULL, log p_t (B) and div v (B) of a mixture of Gaussians under an
  * affine path, at x (B, D) in the model's units; `column` is the node of t. */
 FmNode *oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode *x,
-                       FmNode *column, FmNode **log_p);
+                       FmNode *column, FmNode **log_p, FmNode **div);
 
 /* ---- oracle_perturb.c ---- */
 

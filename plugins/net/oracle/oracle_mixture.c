@@ -50,9 +50,22 @@ means(FmGraph *graph, const FmMixture *m, const FmNetInfo *info)
     return fm_constant(graph, 2, (size_t[]){m->K, m->D}, v);
 }
 
+/* With v_k affine of slope c_k and g_k = -(x - alpha m_k) / var_k the score of component k,
+ * div v = sum_k r_k [ sum_d c_kd + g_k . (v_k - v) ]. `steep` is -g_k; slope repeats `times` times. */
+static FmNode *
+divergence(FmNode *r, FmNode *slope, FmNode *steep, FmNode *v, FmNode *mean_v, double times)
+{
+    const FmShape *s = fm_node_shape(mean_v);
+    FmNode *apart = fm_sub(v, fm_reshape(mean_v, 1, 2, (size_t[]){1, s ? s->dim[0] : 0}));
+    FmNode *trace = fm_affine(fm_sum(slope, 2u, TRUE), times, 0.0); /* (B, K, 1) or (B, 1, 1) */
+    FmNode *turn = fm_sum(fm_mul(steep, apart), 2u, TRUE);
+
+    return fm_sum(fm_mul(r, fm_sub(trace, turn)), 3u, FALSE);
+}
+
 FmNode *
 oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode *x, FmNode *column,
-               FmNode **log_p)
+               FmNode **log_p, FmNode **div)
 {
     const size_t K = m->K, D = m->D;
     g_autofree double *log_w = g_new(double, K);
@@ -80,5 +93,8 @@ oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode
     if (log_p)
         *log_p = fm_affine(fm_reshape(fm_add(top, fm_log(sum)), 1, 0, NULL), 1.0,
                            -0.5 * (double)D * log(2.0 * G_PI));
-    return fm_sum(fm_mul(r, v), 1u, FALSE);
+    FmNode *mean_v = fm_sum(fm_mul(r, v), 1u, FALSE);
+    if (div)
+        *div = divergence(r, slope, fm_mul(diff, inverse), v, mean_v, s_shape.dim[1] == D ? 1.0 : (double)D);
+    return mean_v;
 }
