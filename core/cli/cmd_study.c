@@ -11,6 +11,8 @@ static const struct {
     const char *name, *summary;
     gboolean (*run)(Study *s, GError **error);
 } studies[] = {
+    {"entropy", "the entropy of p_t by three routes, along exact flows", study_entropy},
+    {"paths", "straightness, cost and conditional variance of each path", study_paths},
     {"tv-rate", "total variation to a density of known smoothness against the number of rows", study_tv_rate},
 };
 

@@ -35,6 +35,8 @@ typedef struct StudySlope {
 StudySlope study_slope(size_t n, const double *x, const double *y);
 
 /* One file each. FALSE with *error set; a check that does not hold is no error. */
+gboolean study_entropy(Study *s, GError **error);
+gboolean study_paths(Study *s, GError **error);
 gboolean study_tv_rate(Study *s, GError **error);
 
 #endif

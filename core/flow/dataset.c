@@ -195,3 +195,9 @@ fm_dataset_rows_read(const FmArray *a, const size_t *rows, size_t n, double *x)
     for (size_t i = 0; is_image_bytes(a) && i < n * D; i++)
         x[i] /= 255.0;
 }
+
+const FmBoxes *
+fm_dataset_boxes(const FmPlugin *dataset)
+{
+    return dataset_ops(dataset)->boxes ? dataset_ops(dataset)->boxes(fm_plugin_self(dataset)) : NULL;
+}

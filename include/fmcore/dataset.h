@@ -32,6 +32,13 @@ typedef struct FmMixture {
     const double *sd; /* (K, D) */
 } FmMixture;
 
+/* A mixture of K uniform densities on boxes [lo, hi] in D dimensions. */
+typedef struct FmBoxes {
+    size_t K, D;
+    const double *weight; /* (K), sums to 1 */
+    const double *lo, *hi; /* (K, D), lo < hi */
+} FmBoxes;
+
 /* What every mixture can do: rows from fm_rng(key, row) (label: the component), log-density in nats
  * (log-sum-exp) and score (n, D). */
 void fm_mixture_draw(const FmMixture *m, FmKey key, guint64 row0, size_t n, double *x, int *y);
@@ -74,6 +81,7 @@ typedef struct FmDatasetOps {
     const FmMixture *(*mixture)(const void *self); /* borrowed; NULL: not for these options */
     void (*clear)(void *self); /* NULL: owns nothing */
     gboolean (*has_density)(const void *self); /* after `open`; NULL: when log_density is there */
+    const FmBoxes *(*boxes)(const void *self); /* borrowed; NULL: no mixture of boxes */
 } FmDatasetOps;
 
 /* For data sets that are the rows of an array file (fm_array_load()): (N), (N, D) points or
@@ -104,6 +112,7 @@ double fm_dataset_entropy(const FmPlugin *dataset); /* NAN when unknown */
 /* grad log p (n, D); FALSE when it is not known. */
 gboolean fm_dataset_score(const FmPlugin *dataset, size_t n, const double *x, double *score);
 const FmMixture *fm_dataset_mixture(const FmPlugin *dataset); /* NULL when it is none */
+const FmBoxes *fm_dataset_boxes(const FmPlugin *dataset); /* NULL when it is none */
 
 G_END_DECLS
 #endif

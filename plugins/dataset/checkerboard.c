@@ -4,8 +4,13 @@
 
 #include <math.h>
 
+enum { CHECKERBOARD_SQUARES = 8 };
+
 typedef struct Checkerboard {
     double scale; /* option */
+    FmBoxes boxes; /* the dark squares, in the arrays below */
+    double weight[CHECKERBOARD_SQUARES];
+    double lo[2 * CHECKERBOARD_SQUARES], hi[2 * CHECKERBOARD_SQUARES];
 } Checkerboard;
 
 static const FmOption checkerboard_options[] = {
@@ -16,6 +21,19 @@ static const FmOption checkerboard_options[] = {
 static gboolean
 checkerboard_open(void *self, FmDataInfo *info, GError **error)
 {
+    Checkerboard *s = self;
+
+    for (int k = 0; k < CHECKERBOARD_SQUARES; k++) {
+        const int column = k / 2 - 2, row = 2 * (k % 2) - 2 + (k / 2) % 2;
+
+        s->weight[k] = 1.0 / CHECKERBOARD_SQUARES;
+        s->lo[2 * k] = s->scale * column;
+        s->lo[2 * k + 1] = s->scale * row;
+        for (int d = 0; d < 2; d++)
+            s->hi[2 * k + d] = s->lo[2 * k + d] + s->scale;
+    }
+    s->boxes = (FmBoxes){
+        .K = CHECKERBOARD_SQUARES, .D = 2, .weight = s->weight, .lo = s->lo, .hi = s->hi};
     *info = (FmDataInfo){.ndim = 1, .dim = {2}, .D = 2, .classes = 0};
     return TRUE;
 }
@@ -66,8 +84,15 @@ checkerboard_entropy(const void *self)
     return log(8.0 * scale * scale);
 }
 
+static const FmBoxes *
+checkerboard_boxes(const void *self)
+{
+    return &((const Checkerboard *)self)->boxes;
+}
+
 static const FmDatasetOps checkerboard_ops = {.open = checkerboard_open, .draw = checkerboard_draw,
-    .log_density = checkerboard_log_density, .entropy = checkerboard_entropy};
+    .log_density = checkerboard_log_density, .entropy = checkerboard_entropy,
+    .boxes = checkerboard_boxes};
 
 static const FmFact checkerboard_facts[] = {
     {"entropy", "log(8 scale^2) = log 32 = 3.4657 nats at the default scale"},

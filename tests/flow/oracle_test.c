@@ -42,6 +42,7 @@ static const struct {
                    {"8gaussians", "poly:n=3", 1e-6},
                    {"mixture:k=5,dim=6,radius=2,sd=0.7", "ot", 1e-6},
                    {"gaussian:dim=3,mean=0.7,sd=1.9", "cosine", 1e-6},
+                   {"checkerboard", "ot", 1e-5},
                    {"8gaussians", "vp", 2e-2}};
 
 START_TEST(its_flow_has_the_density_of_the_data)

@@ -30,8 +30,8 @@ static gboolean
 refuse_data(const FmNetInfo *info, GError **error)
 {
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                "net 'oracle': %s%s%s has no closed form under a path, expected gaussian, mixture or "
-                "8gaussians", info->dataset ? "dataset '" : "a run without its data set",
+                "net 'oracle': %s%s%s has no closed form under a path, expected gaussian, mixture, "
+                "8gaussians or checkerboard", info->dataset ? "dataset '" : "a run without its data set",
                 info->dataset ? fm_plugin_name(info->dataset) : "", info->dataset ? "'" : "");
     return FALSE;
 }
@@ -51,7 +51,8 @@ check_data(const Oracle *self, const FmNetInfo *info, GError **error)
                     info->path ? " " : " is not known or", info->path ? fm_plugin_name(info->path) : "");
         return FALSE;
     }
-    return (info->dataset && fm_dataset_mixture(info->dataset)) || refuse_data(info, error);
+    return (info->dataset && (fm_dataset_mixture(info->dataset) || fm_dataset_boxes(info->dataset))) ||
+           refuse_data(info, error);
 }
 
 static gboolean
@@ -145,6 +146,8 @@ exact_field(Oracle *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNo
 {
     const double D = (double)info->data->D;
 
+    if (self->field == FIELD_DATA && fm_dataset_boxes(info->dataset))
+        return oracle_boxes(graph, fm_dataset_boxes(info->dataset), info, x, column, log_p);
     if (self->field == FIELD_DATA)
         return oracle_mixture(graph, fm_dataset_mixture(info->dataset), info, x, column, log_p, div);
     if (div)
@@ -193,6 +196,8 @@ oracle_divergence(void *self_, FmGraph *graph, const FmNetInfo *info, FmNode *x,
     if (!oracle_function_is(&self->f_rotate, 0.0) || !oracle_function_is(&self->f_noise, 0.0))
         return NULL; /* these need the whole Jacobian */
     exact_field(self_, graph, info, flat, column, NULL, &div);
+    if (!div)
+        return NULL;
     if (!oracle_function_is(&self->f_scale, 1.0))
         div = fm_mul(div, fm_reshape(oracle_column(column, ORACLE_SCALE), 1, 0, NULL));
     return div;
@@ -216,7 +221,7 @@ oracle_gaussian(const void *self_, const FmNetInfo *info, double t, double *mean
         return TRUE;
     }
     const FmMixture *m = fm_dataset_mixture(info->dataset);
-    if (m->K != 1)
+    if (!m || m->K != 1)
         return FALSE;
     for (size_t d = 0; d < D; d++) {
         const double scale = info->scale ? info->scale[d] : 1.0, s = m->sd[d] / scale;
@@ -237,7 +242,7 @@ static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
 
 static const FmFact oracle_facts[] = {
     {"a1, a2, a3", "sin(pi t), 0.3 sin(2 pi t) + 0.2, t - 1/2"},
-    {"data", "those with mixture parameters: gaussian, mixture, 8gaussians"},
+    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians) and of boxes (checkerboard)"},
     {"coupling", "the field of independent pairs, whatever the run's coupling"},
     {"error", "eps^2 = D shift^2, D noise^2; expressions of t need libmatheval"},
     {NULL, NULL},

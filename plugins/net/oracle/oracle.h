@@ -64,6 +64,15 @@ typedef struct Oracle {
 FmNode *oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode *x,
                        FmNode *column, FmNode **log_p, FmNode **div);
 
+/* Column `which` as (B, 1, 1), to broadcast over components and coordinates. */
+FmNode *oracle_wide(FmNode *column, int which);
+
+/* ---- oracle_boxes.c ---- */
+
+/* The same of a mixture of uniform boxes, without a divergence of its own. */
+FmNode *oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode *x,
+                     FmNode *column, FmNode **log_p);
+
 /* ---- oracle_perturb.c ---- */
 
 /* v (B, D) scaled, rotated in its first two coordinates, shifted and with noise added. */

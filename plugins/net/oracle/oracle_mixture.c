@@ -14,9 +14,8 @@ oracle_column(FmNode *column, int which)
     return fm_slice(column, 0, (size_t)which, 1);
 }
 
-/* Column `which` as (B, 1, 1), to broadcast over components and coordinates. */
-static FmNode *
-wide(FmNode *column, int which)
+FmNode *
+oracle_wide(FmNode *column, int which)
 {
     return fm_reshape(oracle_column(column, which), 1, 2, (size_t[]){1, 1});
 }
@@ -75,19 +74,19 @@ oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode
     for (size_t k = 0; k < K; k++)
         log_w[k] = log(m->weight[k]);
     /* (B, K, D), or fewer where the standard deviations agree */
-    FmNode *var = fm_add(fm_mul(wide(column, ORACLE_ALPHA2), s2), wide(column, ORACLE_VAR));
+    FmNode *var = fm_add(fm_mul(oracle_wide(column, ORACLE_ALPHA2), s2), oracle_wide(column, ORACLE_VAR));
     FmNode *inverse = fm_recip(var);
     FmNode *diff = fm_sub(fm_reshape(x, 1, 2, (size_t[]){1, D}),
-                          fm_mul(wide(column, ORACLE_ALPHA), mean));
+                          fm_mul(oracle_wide(column, ORACLE_ALPHA), mean));
     FmNode *square = fm_sum(fm_mul(fm_square(diff), inverse), 2u, FALSE); /* (B, K) */
     FmNode *log_var = fm_affine(fm_sum(fm_log(var), 2u, FALSE), s_shape.dim[1] == D ? 1.0 : (double)D,
                                 0.0); /* (B, K) or (B, 1) */
     FmNode *l = fm_add(fm_affine(fm_add(square, log_var), -0.5, 0.0), fm_constant(graph, 1, &K, log_w));
     FmNode *top = fm_stop_gradient(fm_max(l, 1u, TRUE));
     FmNode *e = fm_exp(fm_sub(l, top)), *sum = fm_sum(e, 1u, TRUE);
-    FmNode *slope = fm_mul(fm_add(fm_mul(wide(column, ORACLE_ALPHA_DALPHA), s2),
-                                  wide(column, ORACLE_COV)), inverse);
-    FmNode *v = fm_add(fm_mul(wide(column, ORACLE_DALPHA), mean), fm_mul(slope, diff));
+    FmNode *slope = fm_mul(fm_add(fm_mul(oracle_wide(column, ORACLE_ALPHA_DALPHA), s2),
+                                  oracle_wide(column, ORACLE_COV)), inverse);
+    FmNode *v = fm_add(fm_mul(oracle_wide(column, ORACLE_DALPHA), mean), fm_mul(slope, diff));
     FmNode *r = fm_reshape(fm_div(e, sum), 1, 2, (size_t[]){K, 1});
 
     if (log_p)
