@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -91,60 +92,97 @@ draw_loss(FmRun *run, Outcome *o, GError **error)
     return TRUE;
 }
 
-/* The density on a grid around the data, for the third panel. */
-static gboolean
-grid_density(FmRun *run, FmFlow *flow, const double *x, size_t n, double box[4], double **density,
-             size_t side, GError **error)
+static int
+by_value(const void *a, const void *b)
 {
-    g_autofree double *points = g_new(double, 2 * side *side);
+    const double x = *(const double *)a, y = *(const double *)b;
 
-    for (int d = 0; d < 2; d++) {
-        double lo = INFINITY, hi = -INFINITY;
+    return (x > y) - (x < y);
+}
 
+/* All data (n, 2), and the samples (m, 2) but for the outermost half per cent on each side. */
+static void
+picture_box(const double *data, size_t n, const double *samples, size_t m, double box[4])
+{
+    g_autofree double *v = g_new(double, m + 1);
+
+    for (size_t d = 0; d < 2; d++) {
+        double lo, hi;
+
+        for (size_t i = 0; i < m; i++)
+            v[i] = isfinite(samples[2 * i + d]) ? samples[2 * i + d] : data[d];
+        qsort(v, m, sizeof *v, by_value);
+        lo = m > 0 ? v[m / 200] : data[d];
+        hi = m > 0 ? v[m - 1 - m / 200] : data[d];
         for (size_t i = 0; i < n; i++) {
-            lo = MIN(lo, x[2 * i + (size_t)d]);
-            hi = MAX(hi, x[2 * i + (size_t)d]);
+            lo = MIN(lo, data[2 * i + d]);
+            hi = MAX(hi, data[2 * i + d]);
+        }
+        if (!(hi > lo)) { /* one point */
+            lo -= 0.5 + fabs(lo) * 0.1;
+            hi += 0.5 + fabs(hi) * 0.1;
         }
         box[d] = lo - 0.05 * (hi - lo);
         box[2 + d] = hi + 0.05 * (hi - lo);
     }
-    for (size_t i = 0; i < side; i++)
-        for (size_t j = 0; j < side; j++) {
-            points[2 * (i * side + j)] = box[0] + (box[2] - box[0]) * ((double)j + 0.5) / (double)side;
-            points[2 * (i * side + j) + 1] =
-                box[1] + (box[3] - box[1]) * ((double)i + 0.5) / (double)side;
-        }
+}
+
+/* The density on a grid over the box, for the third panel, and its integral as a metric. */
+static gboolean
+grid_density(FmFlow *flow, const double box[4], size_t side, double **density, GArray *metrics,
+             GError **error)
+{
+    g_autofree double *points = g_new(double, 2 * side *side);
+    const double dx = (box[2] - box[0]) / (double)side, dy = (box[3] - box[1]) / (double)side;
+    const double start = cli_seconds();
+    FmEstimate e = {.se = NAN, .n = side * side, .unit = ""};
+
+    for (size_t i = 0; i < side * side; i++) {
+        points[2 * i] = box[0] + dx * ((double)(i % side) + 0.5);
+        points[2 * i + 1] = box[1] + dy * ((double)(i / side) + 0.5);
+    }
     *density = g_new(double, side *side);
     if (!fm_flow_log_density(flow, side * side, points, NULL, NULL, *density, NULL, NULL, error))
         return FALSE;
-    for (size_t i = 0; i < side * side; i++)
+    for (size_t i = 0; i < side * side; i++) {
         (*density)[i] = exp((*density)[i]);
+        e.value += (*density)[i] * dx * dy;
+    }
+    fm_estimate_text(&e, "over", "the box of samples.png");
+    metrics_add(metrics, "density-mass", &e, cli_seconds() - start);
     return TRUE;
+}
+
+/* Data, samples and, unless the likelihood is not wanted, the density side by side. */
+static gboolean
+draw_plane(FmRun *run, FmFlow *flow, Outcome *o, size_t n, const char *file, GError **error)
+{
+    /* Finite data may hold fewer points than are drawn. */
+    const size_t m = run->data.rows > 0 ? MIN(n, run->data.rows) : n, side = 100;
+    g_autofree double *data = g_new(double, 2 * m), *density = NULL;
+    double box[4];
+
+    if (!fm_run_data(run, run->data.rows > 0 ? "all" : "test", 0, m, data, NULL, error))
+        return FALSE;
+    picture_box(data, m, o->samples, n, box);
+    if (run->net_info.classes == 0 && strcmp(run->config->likelihood, "none") != 0 &&
+        !grid_density(flow, box, side, &density, o->metrics, error))
+        return FALSE;
+    return fm_plot_scatter2(file, data, m, o->samples, n, density, side, side, box, error);
 }
 
 static gboolean
 draw_samples(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
 {
     g_autofree char *file = g_build_filename(run->dir, "samples.png", NULL);
-    const size_t n = MIN(o->n_samples, run->data.ndim == 3 ? 64 : 4000), side = 100;
-    /* Finite data may hold fewer points than are drawn. */
-    const size_t m = run->data.rows > 0 ? MIN(n, run->data.rows) : n;
-    g_autofree double *data = NULL, *density = NULL;
-    double box[4];
+    const size_t n = MIN(o->n_samples, run->data.ndim == 3 ? 64 : 4000);
+    const size_t *dim = run->data.dim;
 
-    if (run->data.ndim == 3) {
-        if (!fm_plot_images(file, o->samples, n, run->data.dim[0], run->data.dim[1],
-                            run->data.dim[2], n < 16 ? 4 : 8, error))
+    if (run->data.ndim == 3 && (dim[2] == 1 || dim[2] == 3)) {
+        if (!fm_plot_images(file, o->samples, n, dim[0], dim[1], dim[2], n < 16 ? 4 : 8, error))
             return FALSE;
-    } else if (run->data.D == 2) {
-        data = g_new(double, 2 * m);
-        if (!fm_run_data(run, run->data.rows > 0 ? "all" : "test", 0, m, data, NULL, error))
-            return FALSE;
-        if (run->net_info.classes == 0 && strcmp(run->config->likelihood, "none") != 0 &&
-            !grid_density(run, flow, data, m, box, &density, side, error))
-            return FALSE;
-        if (!fm_plot_scatter2(file, data, m, o->samples, n, density, side, side, density ? box : NULL,
-                              error))
+    } else if (run->data.ndim == 1 && run->data.D == 2) {
+        if (!draw_plane(run, flow, o, n, file, error))
             return FALSE;
     } else {
         return TRUE;

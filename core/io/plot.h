@@ -20,7 +20,8 @@ enum { FM_PLOT_LOG_X = 1, FM_PLOT_LOG_Y = 2 };
 gboolean fm_plot_images(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C,
                         size_t columns, GError **error);
 
-/* data (n, 2) | samples (m, 2) | density (ny, nx) over box {x0, y0, x1, y1}, or NULL. */
+/* data (n, 2) | samples (m, 2) | density (ny, nx; NULL: no such panel), all over the box {x0, y0, x1,
+ * y1}; a title says how many points lie outside. */
 gboolean fm_plot_scatter2(const char *file, const double *data, size_t n, const double *samples,
                           size_t m, const double *density, size_t nx, size_t ny, const double *box,
                           GError **error);

@@ -94,25 +94,52 @@ py(const Axes *a, double y)
     return a->top + a->h * (a->y1 - y) / (a->y1 - a->y0);
 }
 
-/* Frame, five ticks a side, labels. */
+/* The distance of ticks: 1, 2 or 5 times a power of ten, four to nine over the range; whole decades
+ * on a logarithmic axis where they are enough. */
+static double
+tick_step(double lo, double hi, gboolean logarithmic)
+{
+    const double raw = (hi - lo) / 5, power = pow(10, floor(log10(raw))), m = raw / power;
+    const double step = power * (m < 1.5 ? 1 : m < 3.5 ? 2 : m < 7.5 ? 5 : 10);
+
+    return logarithmic && hi - lo >= 2 ? MAX(1, round(step)) : step;
+}
+
+static void
+tick_label(char *label, size_t size, double v, double step, gboolean logarithmic)
+{
+    const double shown = fabs(v) < 1e-6 * step ? 0 : v;
+
+    g_snprintf(label, size, "%.6g", logarithmic ? pow(10, shown) : shown);
+    if (logarithmic)
+        g_snprintf(label, size, "%.2g", pow(10, shown));
+}
+
+/* Frame, ticks at round numbers, labels. */
 static void
 frame(cairo_t *cr, const Axes *a, const char *title, const char *xl, const char *yl, int flags)
 {
+    const double dx = tick_step(a->x0, a->x1, flags & FM_PLOT_LOG_X);
+    const double dy = tick_step(a->y0, a->y1, flags & FM_PLOT_LOG_Y);
     char label[32];
 
     cairo_set_source_rgb(cr, 0, 0, 0);
     cairo_set_line_width(cr, 1);
     cairo_rectangle(cr, a->left, a->top, a->w, a->h);
     cairo_stroke(cr);
-    for (int i = 0; i <= 4; i++) {
-        const double x = a->x0 + (a->x1 - a->x0) * i / 4;
-        const double raw = a->y0 + (a->y1 - a->y0) * i / 4;
-        const double y = fabs(raw) < 1e-3 * (a->y1 - a->y0) ? 0 : raw;
-
-        g_snprintf(label, sizeof label, "%.3g", flags & FM_PLOT_LOG_X ? pow(10, x) : x);
-        text(cr, px(a, x), a->top + a->h + 18, 0.5, label);
-        g_snprintf(label, sizeof label, "%.3g", flags & FM_PLOT_LOG_Y ? pow(10, y) : y);
-        text(cr, a->left - 6, py(a, y) + 4, 1, label);
+    for (double x = ceil(a->x0 / dx) * dx; x <= a->x1; x += dx) {
+        tick_label(label, sizeof label, x, dx, flags & FM_PLOT_LOG_X);
+        cairo_move_to(cr, px(a, x), a->top + a->h);
+        cairo_rel_line_to(cr, 0, 5);
+        cairo_stroke(cr);
+        text(cr, px(a, x), a->top + a->h + 20, 0.5, label);
+    }
+    for (double y = ceil(a->y0 / dy) * dy; y <= a->y1; y += dy) {
+        tick_label(label, sizeof label, y, dy, flags & FM_PLOT_LOG_Y);
+        cairo_move_to(cr, a->left, py(a, y));
+        cairo_rel_line_to(cr, -5, 0);
+        cairo_stroke(cr);
+        text(cr, a->left - 8, py(a, y) + 4, 1, label);
     }
     text(cr, a->left + a->w / 2, a->top - 10, 0.5, title);
     text(cr, a->left + a->w / 2, a->top + a->h + 38, 0.5, xl);
@@ -142,48 +169,73 @@ settle(double *lo, double *hi)
     *hi += pad;
 }
 
+/* Points as small squares; how many lie outside. */
+static size_t
+draw_points(cairo_t *cr, const Axes *a, const double *x, size_t n)
+{
+    size_t outside = 0;
+
+    cairo_set_source_rgba(cr, 0.1, 0.3, 0.7, 0.5);
+    for (size_t i = 0; i < n; i++) {
+        const double u = x[2 * i], v = x[2 * i + 1];
+
+        if (!(u >= a->x0 && u <= a->x1 && v >= a->y0 && v <= a->y1)) {
+            outside++;
+            continue;
+        }
+        cairo_rectangle(cr, px(a, u) - 1, py(a, v) - 1, 2, 2);
+        cairo_fill(cr);
+    }
+    return outside;
+}
+
+/* density (ny, nx) over the axes: white is 0, blue the largest. */
+static void
+draw_density(cairo_t *cr, const Axes *a, const double *density, size_t nx, size_t ny)
+{
+    const double w = a->w / (double)nx, h = a->h / (double)ny;
+    double top = 0;
+
+    for (size_t i = 0; i < nx * ny; i++)
+        top = isfinite(density[i]) ? MAX(top, density[i]) : top;
+    cairo_set_antialias(cr, CAIRO_ANTIALIAS_NONE);
+    for (size_t i = 0; i < nx * ny; i++) {
+        const double g = top > 0 && isfinite(density[i]) ? 1 - density[i] / top : 1;
+        const double left = a->left + w * (double)(i % nx);
+        const double bottom = a->top + a->h - h * (double)(i / nx);
+
+        cairo_set_source_rgb(cr, g, g, 0.3 + 0.7 * g);
+        cairo_rectangle(cr, left, bottom - h, w, h);
+        cairo_fill(cr);
+    }
+    cairo_set_antialias(cr, CAIRO_ANTIALIAS_DEFAULT);
+}
+
 static const char *
 scatter2(const FmPlotTarget *to, const double *data, size_t n, const double *samples, size_t m,
          const double *density, size_t nx, size_t ny, const double *box)
 {
-    const char *titles[3] = {"data", "samples", "density of the model"};
+    static const char *const titles[3] = {"data", "samples", "density of the model"};
     const double *points[2] = {data, samples};
     const size_t count[2] = {n, m};
-    const int panels = density && box ? 3 : 2;
-    Axes a = {.top = 40, .w = 300, .h = 300, .x0 = INFINITY, .x1 = -INFINITY, .y0 = INFINITY, .y1 = -INFINITY};
-    double top = 0;
+    const int panels = density ? 3 : 2;
+    Axes a = {.top = 40, .w = 300, .h = 300, .x0 = box[0], .x1 = box[2], .y0 = box[1], .y1 = box[3]};
     cairo_t *cr;
     cairo_surface_t *s = canvas(to, panels * 380 + 20, 400, &cr);
 
-    for (size_t i = 0; i < n; i++) {
-        grow(&a.x0, &a.x1, data[2 * i]);
-        grow(&a.y0, &a.y1, data[2 * i + 1]);
-    }
-    settle(&a.x0, &a.x1);
-    settle(&a.y0, &a.y1);
     for (int k = 0; k < panels; k++) {
-        a.left = 70 + 380 * k;
-        cairo_save(cr);
-        cairo_rectangle(cr, a.left, a.top, a.w, a.h);
-        cairo_clip(cr);
-        cairo_set_source_rgba(cr, 0.1, 0.3, 0.7, 0.5);
-        for (size_t i = 0; k < 2 && i < count[k]; i++) {
-            cairo_rectangle(cr, px(&a, points[k][2 * i]) - 1, py(&a, points[k][2 * i + 1]) - 1, 2, 2);
-            cairo_fill(cr);
-        }
-        for (size_t i = 0; k == 2 && i < nx * ny; i++)
-            top = isfinite(density[i]) ? MAX(top, density[i]) : top;
-        for (size_t i = 0; k == 2 && i < nx * ny; i++) {
-            const double g = top > 0 && isfinite(density[i]) ? 1 - density[i] / top : 1;
-            const double dx = (box[2] - box[0]) / (double)nx, dy = (box[3] - box[1]) / (double)ny;
-            const double x = box[0] + dx * (double)(i % nx), y = box[1] + dy * (double)(i / nx);
+        size_t outside = 0;
+        char title[64];
 
-            cairo_set_source_rgb(cr, g, g, 0.3 + 0.7 * g);
-            cairo_rectangle(cr, px(&a, x), py(&a, y + dy), px(&a, x + dx) - px(&a, x) + 0.5, py(&a, y) - py(&a, y + dy) + 0.5);
-            cairo_fill(cr);
-        }
-        cairo_restore(cr);
-        frame(cr, &a, titles[k], "x1", "x2", 0);
+        a.left = 70 + 380 * k;
+        if (k < 2)
+            outside = draw_points(cr, &a, points[k], count[k]);
+        else
+            draw_density(cr, &a, density, nx, ny);
+        g_strlcpy(title, titles[k], sizeof title);
+        if (outside > 0)
+            g_snprintf(title, sizeof title, "%s (%zu of %zu outside)", titles[k], outside, count[k]);
+        frame(cr, &a, title, "x1", "x2", 0);
     }
     return finish(cr, s, to);
 }
