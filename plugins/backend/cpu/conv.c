@@ -46,16 +46,15 @@ conv_of(const FmShape *x, const FmShape *w, const FmShape *y, const FmAttrConv *
     }
 #define KERNEL_REDUCE(op, suffix) {.run = op##_##suffix, .scratch = op##_scratch_##suffix}
 
-#ifdef HAVE_ONEDNN
-/* What oneDNN's kernels fall back to for shapes that it does not take. */
+/* What the faster kernels fall back to for shapes that they do not take. */
 const FmKernel cpu_im2col_conv2d = KERNELS(conv2d, f32);
 const FmKernel cpu_im2col_conv2d_input = KERNELS(conv2d_input, f32);
 const FmKernel cpu_im2col_conv2d_weight = KERNEL_REDUCE(conv2d_weight, f32);
-#endif
 
+/* in double; cpu_lookup() knows the others */
 const CpuEntry cpu_conv_table[] = {
-    {"conv2d", KERNELS(conv2d, f32), KERNELS(conv2d, f64)},
-    {"conv2d_input", KERNELS(conv2d_input, f32), KERNELS(conv2d_input, f64)},
-    {"conv2d_weight", KERNEL_REDUCE(conv2d_weight, f32), KERNEL_REDUCE(conv2d_weight, f64)},
+    {"conv2d", {NULL}, KERNELS(conv2d, f64)},
+    {"conv2d_input", {NULL}, KERNELS(conv2d_input, f64)},
+    {"conv2d_weight", {NULL}, KERNEL_REDUCE(conv2d_weight, f64)},
     {NULL},
 };

@@ -53,14 +53,12 @@ cpu_lookup(const void *self, const char *op, FmDtype dtype)
     cpu_describe(self);
     if (dtype != FM_F32 && dtype != FM_F64)
         return NULL;
-#ifdef HAVE_ONEDNN
     if (dtype == FM_F32 && strcmp(op, "conv2d") == 0)
-        return &cpu_dnnl_conv2d;
+        return &cpu_wino_conv2d;
     if (dtype == FM_F32 && strcmp(op, "conv2d_input") == 0)
-        return &cpu_dnnl_conv2d_input;
+        return &cpu_wino_conv2d_input;
     if (dtype == FM_F32 && strcmp(op, "conv2d_weight") == 0)
-        return &cpu_dnnl_conv2d_weight;
-#endif
+        return &cpu_wino_conv2d_weight;
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
         for (const CpuEntry *e = tables[i]; e->op != NULL; e++)
             if (strcmp(e->op, op) == 0) {

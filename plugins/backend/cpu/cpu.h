@@ -28,9 +28,11 @@ typedef struct CpuEntry {
 extern const CpuEntry cpu_eltwise_table[], cpu_move_table[], cpu_reduce_table[],
     cpu_matmul_table[], cpu_conv_table[], cpu_norm_table[], cpu_attention_table[];
 
+/* Float convolutions: Winograd's where it fits, else oneDNN's, else by columns. */
+extern const FmKernel cpu_wino_conv2d, cpu_wino_conv2d_input, cpu_wino_conv2d_weight;
+extern const FmKernel cpu_im2col_conv2d, cpu_im2col_conv2d_input, cpu_im2col_conv2d_weight;
 #ifdef HAVE_ONEDNN
 extern const FmKernel cpu_dnnl_conv2d, cpu_dnnl_conv2d_input, cpu_dnnl_conv2d_weight;
-extern const FmKernel cpu_im2col_conv2d, cpu_im2col_conv2d_input, cpu_im2col_conv2d_weight;
 const char *cpu_dnnl_version(void); /* "oneDNN 2.6.3" */
 gboolean cpu_dnnl_sgemm_steps(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
                               const float *a, size_t lda, const float *b, size_t ldb, float beta,

@@ -430,6 +430,30 @@ START_TEST(convolutions_agree)
 }
 END_TEST
 
+/* 3 x 3 filters with many channels have kernels of their own; blocks end inside images. */
+START_TEST(wide_convolutions_agree)
+{
+    static const size_t sides[][2] = {{9, 7}, {4, 5}, {8, 8}, {3, 9}};
+    static const size_t channels[][2] = {{24, 33}, {33, 24}, {130, 70}, {23, 64}};
+    const FmAttrConv at = {1, 1};
+
+    for (size_t k = 0; k < G_N_ELEMENTS(channels); k++) {
+        const size_t I = channels[k][0], O = channels[k][1], H = sides[_i][0], W = sides[_i][1];
+        const FmShape x = {1, 3, {H, W, I}}, w = {0, 4, {O, I, 3, 3}}, y = {1, 3, {H, W, O}};
+        const size_t n = 1 + (k + (size_t)_i) % 5;
+        const Case f = {"conv2d", n, 2, {x, w}, y, &at, -1, 1, 40};
+        const Case b = {"conv2d_input", n, 2, {y, w}, x, &at, -1, 1, 40};
+        Case g = {"conv2d_weight", n, 2, {x, y}, w, &at, -1, 1, 40};
+
+        compare_both(&f);
+        compare_both(&b);
+        compare_both(&g);
+        g.accumulate = TRUE;
+        compare_both(&g);
+    }
+}
+END_TEST
+
 START_TEST(labels_and_random_agree)
 {
     const FmShape table = {0, 2, {4, 9}}, labels = {1, 0, {0}}, rows = {1, 1, {9}};
@@ -579,6 +603,7 @@ main(void)
     tcase_add_loop_test(tc, wide_products_agree, 0, 7);
     tcase_add_test(tc, level_is_the_best_or_the_one_asked_for);
     tcase_add_loop_test(tc, convolutions_agree, 0, 6);
+    tcase_add_loop_test(tc, wide_convolutions_agree, 0, 4);
     tcase_add_test(tc, labels_and_random_agree);
     tcase_add_test(tc, programs_agree);
     tcase_add_test(tc, dense_algebra);
