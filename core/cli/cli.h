@@ -13,7 +13,7 @@ typedef struct Cli {
     FmConfig *config; /* --config, then options on top */
     GPtrArray *args; /* positional arguments: char *, owned by argv */
     gboolean json, quiet, verbose, force, log_density, profile, help;
-    char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score, *plugin_path;
+    char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score, *plugin_path, *preset;
     gint64 trajectory;
     double time, until;
     gint64 dim, times;
@@ -69,6 +69,11 @@ gboolean cli_given(const Cli *cli, const char *option); /* was --option given? *
 char *cli_help(const CliCommand *command); /* owned text; NULL: of the program */
 /* NAME[:options] to an instance; the spec must not be empty. */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Cli, cli_free)
+
+/* ---- presets.c ---- */
+
+gboolean cli_preset(FmConfig *config, const char *name, GError **error); /* its settings */
+void cli_preset_help(GString *out);
 
 /* ---- output.c: results on stdout, progress on stderr ---- */
 

@@ -177,6 +177,30 @@ cmd_list(Cli *cli, GError **error)
     return 0;
 }
 
+/* The entropy of a data set, computed, for each of its variants. */
+static void
+inspect_entropy(const FmPluginDesc *desc)
+{
+    static const char *const plain[] = {"", NULL};
+    const char *const *variants = plain;
+
+    for (const FmOption *o = desc->options; o && o->name; o++)
+        if (strcmp(o->name, "variant") == 0 && o->choices)
+            variants = o->choices;
+    for (; desc->kind == FM_KIND_DATASET && *variants; variants++) {
+        g_autofree char *spec = **variants ? g_strdup_printf("%s:variant=%s", desc->name, *variants)
+                                           : g_strdup(desc->name);
+        g_autoptr(FmPlugin) dataset = fm_plugin_new(FM_KIND_DATASET, spec, NULL);
+        FmDataInfo info;
+
+        if (!dataset || !fm_dataset_has_density(dataset) || !fm_dataset_open(dataset, &info, NULL) ||
+            isnan(fm_dataset_entropy(dataset)))
+            continue;
+        printf("  entropy   %.6g nats%s%s\n", fm_dataset_entropy(dataset), **variants ? ", " : "",
+               *variants);
+    }
+}
+
 static void
 inspect_text(const FmPluginDesc *desc)
 {
@@ -191,6 +215,7 @@ inspect_text(const FmPluginDesc *desc)
     for (guint i = 0; i < keys->len; i++)
         printf("  %s  %s: %s\n", i == 0 ? "declares" : "        ", (char *)keys->pdata[i],
                (char *)values->pdata[i]);
+    inspect_entropy(desc);
     for (const FmOption *o = desc->options; o && o->name; o++) {
         g_autofree char *range = NULL;
 

@@ -73,6 +73,7 @@ static const Opt opts[] = {
     {"profile", NULL, "print where the time goes, part by part", CLI_TRAIN | CLI_BENCH, OPT_FLAG, CLI(profile)},
     {"out", "PATH", "run directory, or file to write", CLI_OUT, OPT_TEXT, CLI(out)},
     {"force", NULL, "write into a directory that is not empty", CLI_OUT, OPT_FLAG, CLI(force)},
+    {"preset", "NAME", "settings of a known experiment; --config and the command line win", CLI_TRAIN, OPT_TEXT, CLI(preset)},
     {"config", "FILE", "read options from a key file; the command line wins", CLI_TRAIN, OPT_TEXT, CLI(config_file)},
     {"seed", "N", "seed of all random numbers (default 0)", CLI_SEED, OPT_CONFIG},
     {"seeds", "N", "repeat over so many seeds: mean and standard error of each metric", CLI_SEEDS, OPT_INT, CLI(seeds), 1, 1000},
@@ -108,7 +109,8 @@ void
 cli_free(Cli *cli)
 {
     char **texts[] = {&cli->out, &cli->resume, &cli->config_file, &cli->init, &cli->labels,
-                      &cli->div, &cli->split, &cli->data_shape, &cli->score, &cli->plugin_path};
+                      &cli->div, &cli->split, &cli->data_shape, &cli->score, &cli->plugin_path,
+                      &cli->preset};
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(*texts[i]);
@@ -304,6 +306,12 @@ read_config(Cli *cli, GArray *given, GError **error)
 {
     for (guint i = 0; i < given->len; i++) {
         const Given *g = &g_array_index(given, Given, i);
+
+        if (strcmp(g->opt->name, "preset") == 0 && !cli_preset(cli->config, g->text, error))
+            return FALSE;
+    }
+    for (guint i = 0; i < given->len; i++) {
+        const Given *g = &g_array_index(given, Given, i);
         g_autofree char *text = NULL;
         g_autoptr(GError) why = NULL;
 
@@ -368,6 +376,8 @@ cli_help(const CliCommand *command)
         g_string_append_printf(s, "fmcore %s %s\n    %s\n\nOptions\n", command->name,
                                command->arguments, command->summary);
         help_options(s, command->groups | CLI_COMMON, 0);
+        if (command->groups & CLI_TRAIN)
+            cli_preset_help(s);
         return g_string_free(s, FALSE);
     }
     g_string_append(s,

@@ -48,6 +48,12 @@ circles_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int
 
 static const FmDatasetOps circles_ops = {.open = circles_open, .draw = circles_draw};
 
+static const FmFact circles_facts[] = {
+    {"ffjord", "make_circles(factor 0.5, noise 0.08) * 3"},
+    {"density", "not given in closed form here"},
+    {NULL, NULL},
+};
+
 FM_PLUGIN_DECLARE(DATASET, circles, "circles", circles_ops, .self_size = sizeof(Circles),
-                  .options = circles_options, .summary = "two concentric circles",
+                  .options = circles_options, .facts = circles_facts, .summary = "two concentric circles",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

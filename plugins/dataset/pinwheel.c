@@ -52,6 +52,12 @@ pinwheel_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, in
 
 static const FmDatasetOps pinwheel_ops = {.open = pinwheel_open, .draw = pinwheel_draw};
 
+static const FmFact pinwheel_facts[] = {
+    {"ffjord", "radial sd 0.3, tangential sd 0.1, 5 arms, rate 0.25, times 2"},
+    {"density", "not closed"},
+    {NULL, NULL},
+};
+
 FM_PLUGIN_DECLARE(DATASET, pinwheel, "pinwheel", pinwheel_ops, .self_size = sizeof(Pinwheel),
-                  .options = pinwheel_options, .summary = "arms turned by their radius",
+                  .options = pinwheel_options, .facts = pinwheel_facts, .summary = "arms turned by their radius",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

@@ -47,6 +47,12 @@ rings_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int *
 
 static const FmDatasetOps rings_ops = {.open = rings_open, .draw = rings_draw};
 
+static const FmFact rings_facts[] = {
+    {"ffjord", "radii 3, 2.25, 1.5, 0.75, equal weights, noise 0.08"},
+    {"density", "not given in closed form here"},
+    {NULL, NULL},
+};
+
 FM_PLUGIN_DECLARE(DATASET, rings, "rings", rings_ops, .self_size = sizeof(Rings),
-                  .options = rings_options, .summary = "four concentric rings",
+                  .options = rings_options, .facts = rings_facts, .summary = "four concentric rings",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

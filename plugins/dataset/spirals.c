@@ -48,6 +48,12 @@ spirals_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int
 
 static const FmDatasetOps spirals_ops = {.open = spirals_open, .draw = spirals_draw};
 
+static const FmFact spirals_facts[] = {
+    {"ffjord", "540 degrees, 0.5 of uniform jitter, divided by 3, noise 0.1"},
+    {"density", "not closed"},
+    {NULL, NULL},
+};
+
 FM_PLUGIN_DECLARE(DATASET, spirals, "spirals", spirals_ops, .self_size = sizeof(Spirals),
-                  .options = spirals_options, .summary = "two spirals",
+                  .options = spirals_options, .facts = spirals_facts, .summary = "two spirals",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

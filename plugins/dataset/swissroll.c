@@ -45,6 +45,12 @@ swissroll_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, i
 
 static const FmDatasetOps swissroll_ops = {.open = swissroll_open, .draw = swissroll_draw};
 
+static const FmFact swissroll_facts[] = {
+    {"ffjord", "a (cos a, sin a) / 5 with a uniform on 1.5 pi (1 + 2 u), noise 1.0 / 5"},
+    {"density", "not closed"},
+    {NULL, NULL},
+};
+
 FM_PLUGIN_DECLARE(DATASET, swissroll, "swissroll", swissroll_ops, .self_size = sizeof(Swissroll),
-                  .options = swissroll_options, .summary = "the spiral of a Swiss roll",
+                  .options = swissroll_options, .facts = swissroll_facts, .summary = "the spiral of a Swiss roll",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

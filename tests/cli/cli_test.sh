@@ -104,6 +104,10 @@ expect 0 "over 2 seeds" "$fm" run $tiny --seeds 2 --seed 5 --out "$dir/seeds"
 # shellcheck disable=SC2086
 expect 0 "nll" "$fm" run $tiny --seed 6 --out "$dir/six"
 cmp "$dir/seeds/01-seed-6/model.safetensors" "$dir/six/model.safetensors" || fail "--seeds is not --seed"
+expect 0 "nll" "$fm" run --preset quick --dataset moons --steps 10 --samples 20 --eval-samples 20 --quiet --out "$dir/quick"
+grep -q "^lr=0.005" "$dir/quick/config.ini" && grep -q "^steps=10$" "$dir/quick/config.ini" || fail "--preset: $(cat "$dir/quick/config.ini")"
+expect 2 "did you mean 'quick'" "$fm" run --preset quik
+expect 0 "entropy   2.83188 nats, ffjord" "$fm" inspect 8gaussians
 expect 2 "several values" "$fm" compare --dataset moons
 # shellcheck disable=SC2086
 expect 2 "goes with 'run' and" "$fm" run --resume "$dir/six" --seeds 2
