@@ -62,6 +62,17 @@ def relative(a, b):
     return float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1e-30))
 
 
+def gradients_differ(theirs, ours):
+    """Largest difference of any tensor, over that tensor's largest value. Gradients that are zero but
+    for rounding (a bias before a norm of its own channel) do not count: 1e-4 of the largest of all."""
+    least = 1e-4 * max(float(np.max(np.abs(g))) for g in ours.values())
+    worst = 0.0
+    for name, b in ours.items():
+        b, a = np.asarray(b, np.float64), np.asarray(theirs[name], np.float64)
+        worst = max(worst, float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), least)))
+    return worst
+
+
 def eight_gaussians():
     """torchcfm's: centres (8, 2) and standard deviation."""
     angle = np.arange(8) * np.pi / 4

@@ -149,7 +149,7 @@ class Train:
         loss = torch.mean((self.velocity(xt, tensor(inputs["t"])) - ut) ** 2)
         loss.backward()
         self.net = old
-        worst = max(data.relative(w.grad, gradients[n]) for n, w in net.named_parameters())
+        worst = data.gradients_differ({n: w.grad for n, w in net.named_parameters()}, gradients)
         return {"loss": abs(loss.item() / self.p["loss"] - 1), "gradients": worst}
 
     def image(self, a):
