@@ -31,6 +31,27 @@ def best_mode_is_by_median():
     assert best["J"]["mode"] == "jit", best
 
 
+def busy_rounds_are_left_out():
+    assert runner.quietest([0.5, 0.0, 0.3, 0.01], 2) == [1, 3]
+    times = iter([9.0, 1.0, 2.0, 3.0])
+    shares = iter([0.9, 0.0, 0.01, 0.02])
+    old, runner.Others.share = runner.Others.share, lambda self: next(shares)
+    bench = type("B", (), {"rounds": 3, "gate": runner.Gate("")})()
+    found = {"fmcore": {"ms": [], "memory": 0, "gflops": []}}
+    row = {"ours": lambda: {"ms": next(times), "memory": 1}}
+    share = peers.rounds(bench, row, {}, found)
+    runner.Others.share = old
+    assert found["fmcore"]["ms"] == [1.0, 2.0, 3.0] and share == 0.02, found
+
+
+def own_work_is_not_foreign():
+    others = runner.Others([])
+    others.begin()
+    sum(i * i for i in range(300000))
+    others.end()
+    assert 0 <= others.share() <= 1.2
+
+
 def rows_are_chosen():
     assert peers.wanted("") == [*ROWS, "scaling", "adaptive"]
     assert peers.wanted("startup, train-64x3") == ["startup", "train-64x3"]
@@ -129,7 +150,8 @@ def gate_is_held():
 
 
 def main():
-    tests = [sources_compile, ratios_are_of_rounds, best_mode_is_by_median, rows_are_chosen, sweep_varies_one_axis, rows_at_an_error,
+    tests = [sources_compile, ratios_are_of_rounds, best_mode_is_by_median, busy_rounds_are_left_out,
+             own_work_is_not_foreign, rows_are_chosen, sweep_varies_one_axis, rows_at_an_error,
              workers_answer, other_work_is_refused, page_says_what_was_measured, gate_is_held]
     for test in tests:
         test()

@@ -73,28 +73,46 @@ def measure_peer(row, entry):
     return statistics.median(answer["ms"]) * entry["factor"], answer["memory"]
 
 
-def rounds(bench, row, workers, found):
-    """A B C A B C ..."""
-    expected, alive = {}, {n: e for n, e in workers.items() if not (e.get("worker") and e["worker"].dead)}
+BUSY = 0.05  # of the machine, taken by others: such a round is measured again
+
+
+def one_round(bench, row, workers, expected, others):
+    """Each side once: {name: (ms, memory, more)}."""
+    out = {}
     measures = {"fmcore": row["ours"], **row.get("also", {})}
-    for _ in range(min(bench.rounds, row.get("rounds", bench.rounds))):
-        for name, measure in measures.items():
-            bench.gate.open(expected.get(name, 3))
-            begin = time.monotonic()
-            one = measure()
-            expected[name] = time.monotonic() - begin
-            found[name]["ms"].append(one["ms"])
-            found[name]["memory"] = max(found[name]["memory"], one["memory"])
-            found[name].update({k: one[k] for k in ("detail",) if k in one})
-            if one.get("gflops"):
-                found[name]["gflops"].append(one["gflops"])
-        for name, entry in alive.items():
-            bench.gate.open(expected.get(name, 2))
-            begin = time.monotonic()
-            ms, memory = measure_peer(row, entry)
-            expected[name] = time.monotonic() - begin
+    for name in [*measures, *workers]:
+        bench.gate.open(expected.get(name, 3))
+        begin = time.monotonic()
+        others.begin()
+        if name in measures:
+            one = measures[name]()
+            out[name] = (one["ms"], one["memory"], one)
+        else:
+            out[name] = (*measure_peer(row, workers[name]), {})
+        others.end()
+        expected[name] = time.monotonic() - begin
+    return out
+
+
+def rounds(bench, row, workers, found):
+    """A B C A B C ...: as many rounds as wanted, those in which others used the machine left out as
+    long as there are better ones. The share of others in the rest."""
+    alive = {n: e for n, e in workers.items() if not (e.get("worker") and e["worker"].dead)}
+    others = runner.Others([e["worker"].process.pid for e in alive.values() if "worker" in e])
+    wanted_rounds = min(bench.rounds, row.get("rounds", bench.rounds))
+    expected, all_rounds, shares = {}, [], []
+    while sum(s < BUSY for s in shares) < wanted_rounds and len(shares) < 2 * wanted_rounds:
+        all_rounds.append(one_round(bench, row, alive, expected, others))
+        shares.append(others.share())
+    kept = runner.quietest(shares, wanted_rounds)
+    for i in kept:
+        for name, (ms, memory, more) in all_rounds[i].items():
+            entry = found.get(name) or alive[name]
             entry["ms"].append(ms)
             entry["memory"] = max(entry.get("memory", 0), memory)
+            if more.get("gflops"):
+                entry["gflops"].append(more["gflops"])
+    return max(shares[i] for i in kept)
 
 
 def profile(bench, command):
@@ -127,7 +145,7 @@ def run_row(bench, name, row):
     result = {"title": ROWS[name]["title"], "note": row.get("note", ""), "targets": row["targets"],
               "command": " ".join(str(a) if not str(a).startswith(bench.work) else "RUN" for a in row["command"])}
     try:
-        rounds(bench, row, workers, found)
+        result["others"] = rounds(bench, row, workers, found)
         result["profile"] = profile(bench, row["command"])
     finally:
         for entry in workers.values():

@@ -25,7 +25,8 @@ def text(name, result):
     if "mixtures" in result:
         return adaptive_text(result)
     ours = result["fmcore"]
-    lines = [f"\n{name}: {result['title']} ({result['rounds']} rounds)",
+    lines = [f"\n{name}: {result['title']} ({result['rounds']} rounds, others took up to "
+             f"{100 * result.get('others', 0):.0f} % of the machine)",
              f"  {'fmcore':34} {milliseconds(statistics.median(ours['ms'])):>10} ms  "
              f"{mib(ours['memory']):>6} MiB" + rate(result)]
     for mode, m in result["modes"].items():
@@ -96,13 +97,17 @@ Memory is the largest resident size of the process, a Python process with its li
 """
 
 
+def busy_mark(result):
+    return " (machine not quiet)" if result.get("others", 0) > 0.05 else ""
+
+
 def table(results):
     out = ["| work | fmcore, ms | MiB | peer, its best mode | ms | MiB | ratio (of rounds) | wanted |",
            "|---|---:|---:|---|---:|---:|---:|---:|"]
     for name, r in results.items():
         if "fmcore" not in r:
             continue
-        first = f"{r['title']} | {milliseconds(statistics.median(r['fmcore']['ms']))} | {mib(r['fmcore']['memory'])}"
+        first = f"{r['title']}{busy_mark(r)} | {milliseconds(statistics.median(r['fmcore']['ms']))} | {mib(r['fmcore']['memory'])}"
         for family, b in r["best"].items():
             target = r["targets"].get(family)
             mode = "" if b["mode"] in (family, family.split(", ")[0]) else f", {b['mode'].replace(family + ' ', '')}"
@@ -135,6 +140,8 @@ def modes_text(results):
             out.append(f"  {profile_text(r)}")
         if check_text(r):
             out.append(f"  Largest differences from fmcore on the same weights: {check_text(r)}.")
+        if r.get("others", 0) > 0.05:
+            out.append(f"  The machine was not quiet: other processes took up to {100 * r['others']:.0f} % of it.")
         verb = "" if r["command"].startswith(("train --", "list")) else "bench "
         out.append(f"  `fmcore {verb}{r['command']}`\n")
     return "\n".join(out) + "\n"

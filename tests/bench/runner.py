@@ -1,6 +1,7 @@
 """Rounds: fmcore and its peers one after another, again and again, in one run."""
 import json
 import os
+import resource
 import select
 import shlex
 import statistics
@@ -39,6 +40,55 @@ class Gate:
             self.process.stdin.close()
             self.process.wait()
             self.process = None
+
+
+def machine_seconds():
+    """CPU seconds that all processes together have used; 0 where the system does not say."""
+    try:
+        with open("/proc/stat", encoding="ascii") as f:
+            user, nice, system, _, _, irq, softirq, steal = map(int, f.readline().split()[1:9])
+    except (OSError, ValueError):
+        return 0.0
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds(pids=()):
+    """CPU seconds of this process, its finished children and these processes."""
+    mine, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    total = mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+class Others:
+    """The share of the machine that other processes take while we measure."""
+
+    def __init__(self, pids):
+        self.pids, self.foreign, self.wall = pids, 0.0, 0.0
+
+    def begin(self):
+        self.at = time.monotonic(), machine_seconds(), own_seconds(self.pids)
+
+    def end(self):
+        self.wall += time.monotonic() - self.at[0]
+        self.foreign += max(machine_seconds() - self.at[1] - (own_seconds(self.pids) - self.at[2]), 0.0)
+
+    def share(self):
+        """Of the rounds since the last call."""
+        share = self.foreign / max(self.wall * (os.cpu_count() or 1), 1e-9)
+        self.foreign = self.wall = 0.0
+        return share
+
+
+def quietest(shares, n):
+    """Which rounds to keep, in order: the n with the smallest share of others."""
+    return sorted(sorted(range(len(shares)), key=lambda i: shares[i])[:n])
 
 
 class Fmcore:
