@@ -25,7 +25,7 @@ python=$venv/bin/python
 [ -x "$python" ] || python=
 page=${PEERS_PAGE:-$top/doc/benchmarks.md}
 [ "$page" != none ] || page=
-PEERS_REVISION=$(git -C "$top" rev-parse --short HEAD 2>/dev/null || true)
+PEERS_REVISION=${PEERS_REVISION:-$(git -C "$top" rev-parse --short HEAD 2>/dev/null || true)}
 PYTHONDONTWRITEBYTECODE=1
 export PEERS_REVISION PYTHONDONTWRITEBYTECODE
 exec "${python:-python3}" "$here/peers.py" --python "$python" --fmcore "$fmcore" --mnist "$top/data/mnist" \

@@ -158,7 +158,8 @@ def run_row(bench, name, row):
     for n in row.get("also", {}):
         modes[n] = {"family": n, "ms": found[n]["ms"], "memory": found[n]["memory"]}
     result.update(fmcore=found["fmcore"], modes=modes, best=runner.best_modes(ours, modes),
-                  rounds=len(ours), date=time.strftime("%Y-%m-%d"))
+                  rounds=len(ours), date=time.strftime("%Y-%m-%d"),
+                  revision=os.environ.get("PEERS_REVISION", ""))
     return result
 
 

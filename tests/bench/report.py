@@ -126,7 +126,8 @@ def modes_text(results):
         if "fmcore" not in r:
             continue
         ms = r["fmcore"]["ms"]
-        out.append(f"**{r['title']}** (`ROWS={name}`, {r['rounds']} rounds, {r['date']}). {r['note'] and r['note'] + '. '}"
+        out.append(f"**{r['title']}** (`ROWS={name}`, {r['rounds']} rounds, {r['date']}, "
+                   f"revision {r.get('revision') or 'not known'}). {r['note'] and r['note'] + '. '}"
                    f"fmcore: {milliseconds(statistics.median(ms))} ms ({milliseconds(min(ms))} to "
                    f"{milliseconds(max(ms))}){rate(r).replace('  ', ', ')}.")
         for mode, m in r["modes"].items():
@@ -212,7 +213,7 @@ def page(results_folder, path):
         about = json.load(f)
     m = about["machine"]
     text = HEAD + (f"- Machine: {m['cpu']}, {m['cores']} cores.\n"
-                   f"- fmcore {m['fmcore']}{m['revision'] and ' (' + m['revision'] + ')'}; {m['kernels']}.\n"
+                   f"- fmcore {m['fmcore']}, revisions beside the rows below; {m['kernels']}.\n"
                    f"- Peers: {', '.join(f'{k} {v}' for k, v in about['versions'].items())}.\n"
                    "- Command: `make bench-peers` (`ROWS=NAME,...` selects, `ROUNDS=N`).\n\n")
     text += table(results) + "\n"
