@@ -237,6 +237,34 @@ measure_kl(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, c
     return TRUE;
 }
 
+/* The integral of the density over a box, in few dimensions. */
+static gboolean
+measure_mass(FmRun *run, FmFlow *flow, const FmLikelihood *how, GArray *metrics, GError **error)
+{
+    const double start = cli_seconds();
+    const size_t points = (size_t)MAX(run->config->density_mass, 0);
+    FmEstimate e = {.se = NAN, .unit = ""};
+    g_autoptr(GString) box = g_string_new(NULL);
+    FmDensityMass m;
+
+    if (points == 0 || run->net_info.classes > 0)
+        return TRUE;
+    if (!fm_flow_density_mass(flow, how, points, &m, error))
+        return FALSE;
+    for (size_t d = 0; d < run->data.D; d++)
+        g_string_append_printf(box, "%s[%.4g, %.4g]", d > 0 ? " x " : "", m.lo[d], m.hi[d]);
+    e.value = m.value;
+    e.n = m.n;
+    fm_estimate_number(&e, "tail", m.tail);
+    fm_estimate_number(&e, "grid_error", m.grid_error);
+    fm_estimate_number(&e, "tail_n", (double)m.tail_n);
+    fm_estimate_text(&e, "box", box->str);
+    if (m.failed > 0)
+        fm_estimate_number(&e, "failed", (double)m.failed);
+    metrics_add(metrics, "density-mass", &e, cli_seconds() - start);
+    return TRUE;
+}
+
 /* -log q of continuous points, and KL(P||Q) where log p is known, on the same points. */
 static gboolean
 measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, GArray *metrics,
@@ -249,7 +277,8 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
 
     return fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, NULL, &s, error) &&
            evaluate_nll(run, flow, p->n, p->x, labels, how, log_q, &s, start, metrics, error) &&
-           measure_kl(run, flow, how, p, labels, log_q, start, metrics, error);
+           measure_kl(run, flow, how, p, labels, log_q, start, metrics, error) &&
+           measure_mass(run, flow, how, metrics, error);
 }
 
 /* Bits per dimension of quantised data: uniform dequantisation, log-mean-exp over K draws. */

@@ -64,6 +64,7 @@ static const Opt opts[] = {
     {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_CONFIG},
     {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N], map or none", CLI_EVAL | CLI_DENSITY | CLI_DRAW, OPT_CONFIG},
     {"dequant", "K", "dequantisation draws an image", CLI_EVAL, OPT_CONFIG},
+    {"density-mass", "N", "integrate the density over a box, N points an axis (0: do not)", CLI_EVAL, OPT_CONFIG},
     {"score", "FILE", "also write grad log q_1", CLI_DENSITY, OPT_TEXT, CLI(score)},
     {"split", "NAME", "train, valid, test or all", CLI_SPLIT, OPT_TEXT, CLI(split)},
     {"div", "FILE", "also write the exact divergence", CLI_VELOCITY, OPT_TEXT, CLI(div)},

@@ -97,6 +97,7 @@ static const ConfigField config_fields[] = {
     CONFIG_FIELD("eval", eval_samples, CONFIG_INT64, 2, CONFIG_ROWS, RESUME_FREE),
     CONFIG_FIELD("eval", likelihood, CONFIG_STRING, 0, 0, RESUME_FREE),
     CONFIG_FIELD("eval", dequant, CONFIG_INT64, 1, 1e5, RESUME_FREE),
+    CONFIG_FIELD("eval", density_mass, CONFIG_INT64, 0, 1e6, RESUME_FREE),
     CONFIG_FIELD("run", seed, CONFIG_INT64, 0, 9007199254740992.0, RESUME_NEVER),
     CONFIG_FIELD("run", threads, CONFIG_INT, 1, CONFIG_THREADS, RESUME_FREE),
     CONFIG_CHOICE("run", dtype, config_dtypes, RESUME_NEVER),
@@ -226,6 +227,8 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
     CONFIG_DEFAULT(samples, d->samples);
     CONFIG_DEFAULT(eval_samples, d->eval_samples);
     CONFIG_DEFAULT(dequant, CONFIG_DEQUANT);
+    /* cheap where it is the default: fewer points than --eval-samples has */
+    CONFIG_DEFAULT(density_mass, data->ndim != 1 ? 0 : data->D == 1 ? 512 : data->D == 2 ? 64 : 0);
 }
 
 /* ---- text ---- */

@@ -31,6 +31,7 @@ typedef struct FmConfig {
     gint64 samples, eval_samples;
     char *likelihood; /* "exact", "hutchinson:probe=rademacher,probes=1", "none"; NULL: default */
     gint64 dequant; /* K */
+    gint64 density_mass; /* points an axis of the density's integral; 0: none */
     guint64 given; /* bit i: field i of the table was set by fm_config_set() or a file */
 } FmConfig;
 

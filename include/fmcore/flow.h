@@ -84,6 +84,21 @@ gboolean fm_flow_log_density_error(FmFlow *flow, size_t n, const double *x, cons
                                    const FmLikelihood *how, const double *log_q,
                                    double *difference, GError **error);
 
+/* The integral of the density over a box: near 1 - tail for a density that is one. */
+typedef struct FmDensityMass {
+    double value;
+    double grid_error; /* difference to the rule with cells twice as wide */
+    double tail; /* share of tail_n further samples that lie outside the box */
+    size_t n, tail_n; /* points of the grid; samples */
+    size_t failed; /* points without a finite density, counted as 0 */
+    double lo[3], hi[3]; /* the box, data units: around samples, 30 % of their range wider */
+} FmDensityMass;
+
+/* In 1 to 3 dimensions, with `points` (even) along each axis; how as in fm_flow_log_density().
+ * FM_ERROR_UNSUPPORTED for more dimensions and for nets that take labels. */
+gboolean fm_flow_density_mass(FmFlow *flow, const FmLikelihood *how, size_t points,
+                              FmDensityMass *mass, GError **error);
+
 /* nll (n) in nats of quantised data, -log mean_k q(x_k) + D log(levels), by K draws of uniform
  * dequantisation noise: x_k = (x (levels - 1) + u) / levels. The K draws of an image share their
  * probes, so that noise of the probes does not pass for probability. Bits per dimension: nll / (D log 2).

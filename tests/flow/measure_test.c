@@ -291,6 +291,63 @@ START_TEST(draws_of_an_image_share_their_probes)
 }
 END_TEST
 
+/* ---- the integral of the density ---- */
+
+START_TEST(a_gaussian_has_mass_one)
+{
+    static const struct {
+        const char *spec;
+        size_t D, points;
+    } cases[] = {{"gaussian:dim=1,mean=3,sd=2.385", 1, 64}, {"gaussian:dim=2,mean=-1,sd=0.7", 2, 40},
+                 {"gaussian:dim=3,sd=1.3", 3, 24}};
+    FmRun *run = random_run(cases[_i].spec, "mlp:width=4,depth=1", 0.0); /* v = 0 */
+    g_autoptr(FmFlow) flow = flow_of(run);
+    g_autoptr(GError) error = NULL;
+    FmDensityMass m;
+
+    set_solver(flow, "rk4:step=0.5");
+    ck_assert(fm_flow_density_mass(flow, &of_the_flow, cases[_i].points, &m, &error));
+    ck_assert_double_eq_tol(m.value, 1.0, 1e-4); /* what lies 4 and more deviations out is left */
+    ck_assert_double_lt(m.grid_error, 2e-3);
+    ck_assert_double_lt(m.tail, 2e-3);
+    ck_assert_uint_eq(m.failed, 0);
+    ck_assert(!fm_flow_density_mass(flow, &of_the_flow, 7, &m, &error));
+    ck_assert(g_error_matches(error, FM_ERROR, FM_ERROR_USAGE));
+    g_clear_pointer(&flow, fm_flow_free);
+    fm_run_free(run);
+}
+END_TEST
+
+START_TEST(a_trained_flow_has_mass_one)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FmConfig) c = fm_config_new();
+    FmTrainResult result;
+    FmDensityMass m, wrong;
+
+    c->spec[FM_KIND_DATASET] = g_strdup("moons");
+    c->spec[FM_KIND_NET] = g_strdup("mlp:width=32,depth=2");
+    c->steps = 500;
+    c->batch_size = 128;
+    c->threads = 2;
+    FmRun *run = fm_run_new(c, &error);
+    ck_assert_msg(run != NULL, "%s", error ? error->message : "");
+    ck_assert(fm_run_train(run, NULL, NULL, &result, &error));
+    g_array_unref(result.loss_curve);
+    g_autoptr(FmFlow) flow = flow_of(run);
+    ck_assert(fm_flow_density_mass(flow, &of_the_flow, 80, &m, &error));
+    ck_assert_msg(fabs(m.value - 1.0) < m.grid_error + m.tail + 2e-3,
+                  "mass %g, grid error %g, tail %g", m.value, m.grid_error, m.tail);
+    ck_assert_double_lt(m.grid_error, 0.02);
+    /* a likelihood that is wrong is seen: the flow's density of coarse steps does not add up */
+    set_solver(flow, "euler:step=0.25");
+    ck_assert(fm_flow_density_mass(flow, &of_the_flow, 80, &wrong, &error));
+    ck_assert_double_gt(fabs(wrong.value - 1.0), 0.02);
+    g_clear_pointer(&flow, fm_flow_free);
+    fm_run_free(run);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -306,6 +363,8 @@ main(void)
     tcase_add_loop_test(c, solver_error_is_estimated, 0, 6);
     tcase_add_test(c, bias_of_independent_noise);
     tcase_add_test(c, draws_of_an_image_share_their_probes);
+    tcase_add_loop_test(c, a_gaussian_has_mass_one, 0, 3);
+    tcase_add_test(c, a_trained_flow_has_mass_one);
     suite_add_tcase(s, c);
     r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK); /* worker threads do not survive a fork */
