@@ -79,6 +79,20 @@ def profile_text(result):
             f"{p['gemm_peak_gflops']:.0f} GFLOP/s.")
 
 
+def wanting_text(result):
+    """What a missed target would take, beside what there is."""
+    out, ours = [], result["fmcore"]
+    if not ours.get("gflops"):
+        return ""
+    ms, rate_now = statistics.median(ours["ms"]), statistics.median(ours["gflops"])
+    for family, b in result["best"].items():
+        target = result["targets"].get(family)
+        if target and b["ratio"]["median"] < target:
+            need = b["ms"]["median"] / target
+            out.append(f"{target:g} x {family} would be {milliseconds(need)} ms, {rate_now * ms / need:.0f} GFLOP/s")
+    return "; ".join(out)
+
+
 def check_text(result):
     worst = {}
     for mode in result["modes"].values():
@@ -139,6 +153,8 @@ def modes_text(results):
                            f"to {milliseconds(max(m['ms']))}), {mib(m['memory'])} MiB{bad}.")
         if profile_text(r):
             out.append(f"  {profile_text(r)}")
+        if wanting_text(r):
+            out.append(f"  {wanting_text(r)}.")
         if check_text(r):
             out.append(f"  Largest differences from fmcore on the same weights: {check_text(r)}.")
         if r.get("others", 0) > 0.05:
@@ -217,6 +233,9 @@ def page(results_folder, path):
                    f"- Peers: {', '.join(f'{k} {v}' for k, v in about['versions'].items())}.\n"
                    "- Command: `make bench-peers` (`ROWS=NAME,...` selects, `ROUNDS=N`).\n\n")
     text += table(results) + "\n"
+    missing = [f"`{name}`" for name in ROWS if name not in results]
+    if missing:
+        text += f"Without a result so far (`make bench-peers ROWS=...`): {', '.join(missing)}.\n\n"
     notes = os.path.join(os.path.dirname(os.path.abspath(__file__)), "notes.md")
     if os.path.exists(notes):
         with open(notes, encoding="utf-8") as f:
