@@ -173,6 +173,11 @@ typedef struct Side {
 gboolean sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver,
                     GError **error);
 void sides_clear(Side side[2]);
+/* One side: a field as above (other: whose data, path and units it takes where it names none; NULL),
+ * or a run in memory, owned by the side afterwards. */
+gboolean side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int threads,
+                    const char *solver, GError **error);
+gboolean side_run(Side *side, FmRun *run, int threads, const char *solver, GError **error);
 
 int cmd_kl(Cli *cli, GError **error);
 int cmd_run(Cli *cli, GError **error);

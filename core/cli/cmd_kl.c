@@ -63,6 +63,7 @@ kl_metrics(const FmKl *kl, double seconds)
     add(m, kl, "reverse-kl", kl->reverse, "nats", "by weights q/p");
     add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", "by weights q/p");
     add(m, kl, "tv", kl->tv, "", "by weights q/p");
+    add(m, kl, "weights-mean", kl->weight, "", "mean of q/p, 1 when p's trajectories cover q");
     add(m, kl, "weights-ess", (FmKlNumber){kl->ess, NAN}, "", "effective sample size of q/p");
     add(m, kl, "entropy", (FmKlNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");
     add(m, kl, "entropy-score", (FmKlNumber){kl->value[FM_KL_ENTROPY_SCORE][end], kl->se[FM_KL_ENTROPY_SCORE][end]},

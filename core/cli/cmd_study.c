@@ -11,6 +11,8 @@ static const struct {
     const char *name, *summary;
     gboolean (*run)(Study *s, GError **error);
 } studies[] = {
+    {"kl-identity", "d/dt KL(p_t||q_t) = E<v - w, score gap>: closed forms, mixtures, learned fields", study_kl_identity},
+    {"kl-bound", "KL(p_1||q_1) <= int eps_t sqrt(S_t) dt <= eps sqrt(S): closed forms, learned fields", study_kl_bound},
     {"entropy", "the entropy of p_t by three routes, along exact flows", study_entropy},
     {"paths", "straightness, cost and conditional variance of each path", study_paths},
     {"tv-rate", "total variation to a density of known smoothness against the number of rows", study_tv_rate},
@@ -88,6 +90,39 @@ study_curves(Study *s, const char *name, const char *title, const char *xlabel, 
     if (!fm_plot_curves(file, title, xlabel, ylabel, curves, n, flags, error))
         return FALSE;
     g_ptr_array_add(s->files, g_strdup(name));
+    return TRUE;
+}
+
+gboolean
+study_panels(Study *s, const char *name, const char *xlabel, const FmPanel *panels, size_t n, GError **error)
+{
+    g_autofree char *file = g_build_filename(s->dir, name, NULL);
+
+    if (!fm_plot_panels(file, xlabel, panels, n, error))
+        return FALSE;
+    g_ptr_array_add(s->files, g_strdup(name));
+    return TRUE;
+}
+
+gboolean
+study_takes(const Study *s, const char *const *taken, GError **error)
+{
+    static const char *const always[] = {"seed", "threads", "out", "force", "json", "quiet", "backend",
+                                         "plugin-path", NULL};
+
+    for (guint i = 0; i < s->cli->given->len; i++) {
+        const char *name = s->cli->given->pdata[i];
+        g_autofree char *all = NULL;
+
+        if (g_strv_contains(always, name) || g_strv_contains(taken, name))
+            continue;
+        all = taken[0] ? g_strjoinv(", --", (char **)taken) : NULL;
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --%s does not apply to 'study %s'; beside --seed, --threads and --out it "
+                    "takes %s%s", name, (char *)s->cli->args->pdata[0], all ? "--" : "nothing",
+                    all ? all : "");
+        return FALSE;
+    }
     return TRUE;
 }
 

@@ -58,20 +58,45 @@ missing(const char *text, GError **error)
 }
 
 gboolean
+side_run(Side *side, FmRun *run, int threads, const char *solver, GError **error)
+{
+    side->run = run;
+    side->flow = fm_flow_from_run(run, error);
+    if (!side->flow || !fm_flow_set_solver(side->flow, solver, error))
+        return FALSE;
+    fm_flow_set_threads(side->flow, threads);
+    return TRUE;
+}
+
+gboolean
+side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int threads, const char *solver,
+           GError **error)
+{
+    FmRun *run = field_run(spec, other, dim, error);
+
+    if (!run)
+        return FALSE;
+    if (other)
+        share_units(run, other);
+    return side_run(side, run, threads, solver, error);
+}
+
+gboolean
 sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver, GError **error)
 {
-    for (int k = 0; k < 2; k++)
-        if (is_run(text[k]) && !(side[k].run = fm_run_load(text[k], error)))
-            return FALSE;
     for (int k = 0; k < 2; k++) {
-        const FmRun *other = is_run(text[1 - k]) ? side[1 - k].run : NULL;
+        FmRun *run = is_run(text[k]) ? fm_run_load(text[k], error) : NULL;
 
+        if (is_run(text[k]) && (!run || !side_run(&side[k], run, threads, solver, error)))
+            return FALSE;
+    }
+    for (int k = 0; k < 2; k++) {
         if (side[k].run)
             continue;
         if (strchr(text[k], '/') && !strchr(text[k], ':'))
             return missing(text[k], error);
-        side[k].run = field_run(text[k], other, dim, error);
-        if (!side[k].run)
+        if (!side_field(&side[k], text[k], is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads,
+                        solver, error))
             return FALSE;
         if (dim > 0 && side[k].run->data.D != (size_t)dim) {
             g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
@@ -79,14 +104,6 @@ sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const cha
                         (int)dim, text[k], side[k].run->data.D);
             return FALSE;
         }
-        if (other)
-            share_units(side[k].run, other);
-    }
-    for (int k = 0; k < 2; k++) {
-        side[k].flow = fm_flow_from_run(side[k].run, error);
-        if (!side[k].flow || !fm_flow_set_solver(side[k].flow, solver, error))
-            return FALSE;
-        fm_flow_set_threads(side[k].flow, threads);
     }
     return TRUE;
 }

@@ -28,6 +28,13 @@ gboolean study_curves(Study *s, const char *name, const char *title, const char 
 /* A line of progress on stderr, unless --quiet. */
 void study_progress(const Study *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+gboolean study_panels(Study *s, const char *name, const char *xlabel, const FmPanel *panels, size_t n,
+                      GError **error);
+
+/* FALSE with a sentence when an option was given that this study does not use; `taken` lists those it
+ * uses beside --seed, --threads, --out and the like, NULL closes. */
+gboolean study_takes(const Study *s, const char *const *taken, GError **error);
+
 /* Least squares y = a + b x: the slope b and half its 95 % confidence interval (t with n - 2). */
 typedef struct StudySlope {
     double slope, half_width;
@@ -38,5 +45,7 @@ StudySlope study_slope(size_t n, const double *x, const double *y);
 gboolean study_entropy(Study *s, GError **error);
 gboolean study_paths(Study *s, GError **error);
 gboolean study_tv_rate(Study *s, GError **error);
+gboolean study_kl_identity(Study *s, GError **error);
+gboolean study_kl_bound(Study *s, GError **error);
 
 #endif

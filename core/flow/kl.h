@@ -75,6 +75,7 @@ typedef struct FmKl {
     double quadrature; /* |int - the same on every other time| of route (b) */
     double residual_max, residual[4]; /* pathwise: over all times; at the end 50, 90, 99, 100 % */
     FmKlNumber reverse, jensen_shannon, tv; /* KL(q||p), JS, TV by importance weights q/p */
+    FmKlNumber weight; /* mean of q/p at the end, 1 up to its standard error */
     double tail; /* tail index of the weights q/p (Hill): the low form needs < 1/4 */
     double ess; /* effective sample size of these weights */
     double nfe_mean; /* evaluations a trajectory and time */

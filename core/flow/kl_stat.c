@@ -77,7 +77,8 @@ stat_tail(Stat *s)
 }
 
 /* The low-variance form is log p/q + q/p - 1 >= 0. It is used when its standard error at the end is
- * smaller and the weights q/p are not so heavy-tailed that it could not be trusted. */
+ * smaller, the weights q/p are not so heavy-tailed that it could not be trusted, and their mean is 1
+ * as it must be: below it, q has mass where no trajectory of p went. */
 static void
 stat_ratio(Stat *s)
 {
@@ -91,8 +92,12 @@ stat_ratio(Stat *s)
             s->v[i] += expm1(-s->v[i]);
         stat_set(s, FM_KL_LOW, j, s->v);
     }
+    for (size_t i = 0; i < s->n; i++)
+        s->v[i] = exp(-log_ratio(kl, (s->T - 1) * s->n + i));
+    const FmKlNumber w = fm__kl_mean(s->v, s->n);
+    kl->weight = w;
     kl->tail = stat_tail(s);
-    kl->low = kl->tail < 0.25 && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
+    kl->low = kl->tail < 0.25 && fabs(w.value - 1.0) < 2.0 * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
     for (size_t j = 0; j < s->T; j++) {
         double *a = s->ratio + j * s->n;
 

@@ -68,6 +68,7 @@ expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 expect 0 "bound 0.004948" "$fm" kl oracle:field=linear oracle:field=linear,beta=0.05 --samples 100 --times 21 --out "$dir/kl"
 [ -s "$dir/kl/kl.svg" ] && [ -s "$dir/kl/result.json" ] || fail "kl wrote no files"
 expect 0 '"verdict" : "' "$fm" kl oracle:dataset=gaussian "$dir/a" --samples 20 --times 11 --out "$dir/kl2" --json
+expect 2 "does not apply to 'study kl-bound'" "$fm" study kl-bound --net mlp --out "$dir/st"
 expect 1 "neither a run" "$fm" kl ./nowhere "$dir/a" --out "$dir/kl3"
 expect 2 "option --dim is 3" "$fm" kl oracle:field=linear,dataset=gaussian oracle:field=linear --dim 3 --out "$dir/kl3"
 expect 0 "order of dopri5" "$fm" selftest

@@ -1,0 +1,13 @@
+/* study_kl.h: what the studies of the KL identity and bound share. */
+#ifndef FMCORE_CORE_CLI_STUDY_KL_H
+#define FMCORE_CORE_CLI_STUDY_KL_H
+
+#include "cli/study.h"
+#include "flow/kl.h"
+
+#define STUDY_KL_SOLVER "dopri8:rtol=1e-8,atol=1e-8"
+
+/* A fresh run of `net` on `dataset` in double, with --steps, --batch-size and --lr where given. */
+FmRun *study_kl_run(const Study *s, const char *net, const char *dataset, gint64 steps, GError **error);
+
+#endif
