@@ -39,6 +39,8 @@ kl_metrics(const FmKl *kl, double seconds)
                                   : kl->low ? "mean of log p/q + q/p - 1"
                                             : "mean of log p/q");
     fm_estimate_number(&e, "t", time_of(kl, end));
+    if (kl->infinite)
+        fm_estimate_text(&e, "at_t_1", "infinite or undefined: no smooth density there");
     fm_estimate_number(&e, "failed", (double)kl->failed);
     fm_estimate_number(&e, "tail", kl->tail);
     fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);

@@ -28,8 +28,10 @@ kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
 
     pair->t0 = MAX(p->t0, q->t0);
     pair->t1 = MIN(p->t1, q->t1);
-    if (!isnan(o->stop))
-        pair->t1 = MIN(pair->t1, o->stop);
+    const double end = MIN(fm_net_density_end(p->flow->run->plugin[FM_KIND_NET]),
+                           fm_net_density_end(q->flow->run->plugin[FM_KIND_NET]));
+    pair->infinite = end < 1.0;
+    pair->t1 = MIN(pair->t1, isnan(o->stop) ? end : o->stop);
     if (p->t0 == q->t0 && pair->t1 > pair->t0)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
@@ -92,6 +94,7 @@ fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
     kl->T = o->times;
     kl->D = pair->p->D;
     kl->t0 = pair->t0;
+    kl->infinite = pair->infinite;
     kl->h = (pair->t1 - pair->t0) / (double)(kl->T - 1);
     kl->alignment = kl->z_max = kl->quadrature = kl->residual_max = kl->ess = NAN;
     kl->reverse = kl->jensen_shannon = kl->tv = (FmKlNumber){NAN, NAN};

@@ -57,6 +57,7 @@ typedef struct FmKlNumber {
 typedef struct FmKl {
     size_t n, failed, T, D; /* trajectories used, and left out because a solve failed */
     double t0, h; /* time j is t0 + j h */
+    gboolean infinite; /* at t = 1 one side has no smooth density: KL or S are infinite there */
     double *field[FM_KL_N_FIELDS]; /* (T, n) each */
     double *x; /* (n, D) at the last time, p's model units */
     double *value[FM_KL_N_CURVES], *se[FM_KL_N_CURVES]; /* (T) each */

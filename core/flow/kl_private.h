@@ -11,6 +11,7 @@ typedef struct FmKlPair {
     double *a, *b; /* (D) */
     double log_a; /* sum of log a */
     double t0, t1;
+    gboolean infinite; /* one side has no smooth density at t = 1 */
 } FmKlPair;
 
 gboolean fm__kl_pair_open(FmKlPair *pair, FmFlow *p, FmFlow *q, const FmKlOptions *o, GError **error);

@@ -345,5 +345,7 @@ fm_kl_words(const FmKl *kl)
     }
     g_string_append_printf(s, "); bound %.5g; %s", kl->exact != NULL ? kl->exact_bound : kl->bound.value,
                            fm_verdict_names[kl->verdict]);
+    if (kl->infinite)
+        g_string_append(s, "; at t = 1 one side has no smooth density, KL or S are infinite");
     return g_string_free(s, FALSE);
 }

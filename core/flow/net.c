@@ -106,6 +106,14 @@ fm_net_divergence(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *
     return net_scalar(net, net_ops(net)->divergence, "divergence", graph, info, x, t, y);
 }
 
+double
+fm_net_density_end(const FmPlugin *net)
+{
+    const FmNetOps *ops = net_ops(net);
+
+    return ops->density_end ? ops->density_end(fm_plugin_self(net)) : 1.0;
+}
+
 gboolean
 fm_net_gaussian(const FmPlugin *net, const FmNetInfo *info, double t, double *mean, double *sd)
 {

@@ -53,6 +53,8 @@ typedef struct FmNetOps {
                           FmNode *y);
     /* p_t = N(mean, diag(sd^2)): mean and sd (D) written; FALSE when it is no such Gaussian. */
     gboolean (*gaussian)(const void *self, const FmNetInfo *info, double t, double *mean, double *sd);
+    /* The last t at which p_t has a smooth density; NULL: 1. After it S and KL may be infinite. */
+    double (*density_end)(const void *self);
 } FmNetOps;
 
 /* Check the net's options against what it is to be built for; before anything else. */
@@ -68,6 +70,7 @@ FmNode *fm_net_log_density(FmPlugin *net, FmGraph *graph, const FmNetInfo *info,
 /* div v (B) by the net's own formula, or NULL: none (no error is set) or failed. */
 FmNode *fm_net_divergence(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
                           FmNode *y);
+double fm_net_density_end(const FmPlugin *net);
 gboolean fm_net_gaussian(const FmPlugin *net, const FmNetInfo *info, double t, double *mean, double *sd);
 FmNode *fm_net_forward(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                        FmNode **log_det);

@@ -3,6 +3,7 @@
 #include "flow/exact.h"
 
 #include <check.h>
+#include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
 
@@ -272,6 +273,67 @@ START_TEST(scale_and_rotation_act_on_the_velocity)
 }
 END_TEST
 
+/* Finite data: velocity and log-density against sums over the rows in plain loops, in f64 and f32;
+ * the divergence against tangents; more rows than one block. */
+START_TEST(finite_data_are_exact)
+{
+    enum { N = 2500, D = 3, AT = 6 };
+    static const double times[] = {0.0, 0.35, 0.8};
+    g_autofree char *dir = g_dir_make_tmp("fmcore-XXXXXX", NULL), *file = g_build_filename(dir, "x.csv", NULL),
+                    *spec = g_strdup_printf("csv:file=%s", file);
+    g_autofree double *m = g_new(double, N *D);
+    GString *text = g_string_new(NULL);
+    FmDataInfo info;
+    g_autoptr(GError) error = NULL;
+
+    fm_fill_normal_f64((FmKey){.seed = 3, .stream = FM_STREAM_USER}, 0, N, D, m);
+    for (int i = 0; i < N * D; i++)
+        g_string_append_printf(text, "%.17g%s", m[i], i % D == D - 1 ? "\n" : ",");
+    ck_assert(g_file_set_contents(file, text->str, -1, NULL));
+    g_string_free(text, TRUE);
+    FmRun *run = oracle_run("oracle", spec, "ot", _i < 3 ? FM_F64 : FM_F32);
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, &error);
+    g_autoptr(FmExact) exact = fm__exact_new(flow, 1, &error);
+    FmExactWorker *worker = fm__exact_worker_new(exact, &error);
+    const double t = times[_i % 3], tolerance = _i < 3 ? 1e-10 : 2e-4;
+    double x[AT * D], v[AT * D], log_p[AT], score[AT * D], own[AT], tangents[AT], w[AT * D];
+
+    ck_assert(fm_dataset_open(run->plugin[FM_KIND_DATASET], &info, &error));
+    for (int i = 0; i < AT * D; i++)
+        x[i] = 0.3 * (double)(i % 5) - 0.6 + 0.01 * (double)i;
+    oracle_at(run, AT, x, t, v, log_p, score);
+    for (int r = 0; r < AT; r++) {
+        double sum = 0, mean[D] = {0};
+        const double sigma = 1 - t;
+        for (int i = 0; i < N; i++) {
+            double square = 0;
+            for (int d = 0; d < D; d++)
+                square += pow(x[r * D + d] - t * m[i * D + d], 2);
+            const double e = exp(-0.5 * square / (sigma * sigma));
+            sum += e;
+            for (int d = 0; d < D; d++)
+                mean[d] += e * m[i * D + d];
+        }
+        ck_assert_double_eq_tol(log_p[r], log(sum / N) - 1.5 * log(2 * G_PI * sigma * sigma),
+                                tolerance * (1 + fabs(log_p[r])));
+        for (int d = 0; d < D; d++) {
+            const double want = (mean[d] / sum - x[r * D + d]) / sigma;
+            ck_assert_double_eq_tol(v[r * D + d], want, tolerance * (1 + fabs(want)));
+        }
+    }
+    ck_assert(fm__exact_field(exact, worker, 0, AT, x, t, NULL, w, own));
+    ck_assert(fm_flow_velocity(flow, AT, x, t, NULL, w, tangents, &error));
+    for (int r = 0; r < AT; r++)
+        ck_assert_double_eq_tol(own[r], tangents[r], 50 * tolerance * (1 + fabs(own[r])));
+    fm__exact_worker_free(worker);
+    g_clear_pointer(&exact, fm__exact_free);
+    g_clear_pointer(&flow, fm_flow_free);
+    fm_run_free(run);
+    g_unlink(file);
+    g_rmdir(dir);
+}
+END_TEST
+
 static const struct {
     const char *net, *dataset, *says;
 } refused[] = {{"oracle", "moons", "closed form"},
@@ -303,6 +365,7 @@ main(void)
     tcase_add_loop_test(c, its_flow_has_the_density_of_the_data, 0, G_N_ELEMENTS(exact_cases));
     tcase_add_loop_test(c, its_log_density_has_the_score_of_the_data, 0, 2);
     tcase_add_loop_test(c, its_divergence_is_that_of_its_velocity, 0, G_N_ELEMENTS(divergence_cases));
+    tcase_add_loop_test(c, finite_data_are_exact, 0, 6);
     tcase_add_test(c, it_follows_the_runs_units);
     tcase_add_loop_test(c, linear_fields_are_closed, 0, G_N_ELEMENTS(linear_cases));
     tcase_add_test(c, expressions_equal_names);

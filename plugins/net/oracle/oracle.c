@@ -1,6 +1,7 @@
 /* oracle: a net without weights, the exact marginal velocity of a path for a data set, with its
  * exact log-density and, as the core derives everything from the graph, its exact score.
- *   field=data     the run's data set under the run's affine path, x0 ~ N(0, I), independent pairs
+ *   field=data     the run's data set under the run's affine path, x0 ~ N(0, I), independent pairs:
+ *                  a mixture of Gaussians, or all rows of a finite data set
  *   field=linear   v = (a(t) + beta) x in any dimension, from N(0, I)
  * Perturbed by a known amount it is a learned field whose error is set, not estimated. */
 #include "oracle.h"
@@ -31,8 +32,23 @@ refuse_data(const FmNetInfo *info, GError **error)
 {
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                 "net 'oracle': %s%s%s has no closed form under a path, expected gaussian, mixture, "
-                "8gaussians or checkerboard", info->dataset ? "dataset '" : "a run without its data set",
+                "8gaussians, checkerboard or a finite data set such as npy, csv or mnist",
+                info->dataset ? "dataset '" : "a run without its data set",
                 info->dataset ? fm_plugin_name(info->dataset) : "", info->dataset ? "'" : "");
+    return FALSE;
+}
+
+/* The rows become constants of the plans. */
+static gboolean
+check_rows(const FmNetInfo *info, GError **error)
+{
+    const size_t most = (size_t)1 << 27;
+
+    if (info->data->rows <= most / info->data->D)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                "net 'oracle': dataset '%s' has %zu rows of %zu numbers, expected at most %zu numbers",
+                fm_plugin_name(info->dataset), info->data->rows, info->data->D, most);
     return FALSE;
 }
 
@@ -51,8 +67,9 @@ check_data(const Oracle *self, const FmNetInfo *info, GError **error)
                     info->path ? " " : " is not known or", info->path ? fm_plugin_name(info->path) : "");
         return FALSE;
     }
-    return (info->dataset && (fm_dataset_mixture(info->dataset) || fm_dataset_boxes(info->dataset))) ||
-           refuse_data(info, error);
+    if (info->dataset && (fm_dataset_mixture(info->dataset) || fm_dataset_boxes(info->dataset)))
+        return TRUE;
+    return (info->dataset && info->data->rows > 0) ? check_rows(info, error) : refuse_data(info, error);
 }
 
 static gboolean
@@ -78,6 +95,14 @@ oracle_prepare(void *self_, const FmNetInfo *info, GError **error)
         return FALSE;
     }
     self->affine = info->path;
+    self->last = 1.0;
+    if (self->field == FIELD_DATA && info->path && fm_path_is_affine(info->path) && info->data->rows > 0) {
+        FmAffine end;
+
+        fm_path_coefficients(info->path, 1.0, &end);
+        self->points = end.sigma * end.sigma + end.gamma * end.gamma < 1e-10;
+        self->last = self->points ? 1.0 - 1e-5 : 1.0;
+    }
     return self->field == FIELD_LINEAR || check_data(self, info, error);
 }
 
@@ -100,7 +125,7 @@ time_row(const Oracle *self, double t, double *row)
     FmAffine c = {0};
 
     if (self->field == FIELD_DATA)
-        fm_path_coefficients(self->affine, t, &c);
+        fm_path_coefficients(self->affine, MIN(t, self->last), &c);
     row[ORACLE_ALPHA] = c.alpha;
     row[ORACLE_DALPHA] = c.dalpha;
     row[ORACLE_ALPHA2] = c.alpha * c.alpha;
@@ -148,6 +173,8 @@ exact_field(Oracle *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNo
 
     if (self->field == FIELD_DATA && fm_dataset_boxes(info->dataset))
         return oracle_boxes(graph, fm_dataset_boxes(info->dataset), info, x, column, log_p);
+    if (self->field == FIELD_DATA && !fm_dataset_mixture(info->dataset))
+        return oracle_finite(graph, info, x, column, log_p, div);
     if (self->field == FIELD_DATA)
         return oracle_mixture(graph, fm_dataset_mixture(info->dataset), info, x, column, log_p, div);
     if (div)
@@ -232,17 +259,26 @@ oracle_gaussian(const void *self_, const FmNetInfo *info, double t, double *mean
     return TRUE;
 }
 
+/* Points have no density without noise; near the end scores grow without bound. */
+static double
+oracle_density_end(const void *self)
+{
+    return ((const Oracle *)self)->points ? 0.99 : 1.0;
+}
+
 static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
                                     .prepare = oracle_prepare,
                                     .clear = oracle_clear,
                                     .data_units = TRUE,
                                     .log_density = oracle_log_density,
                                     .divergence = oracle_divergence,
-                                    .gaussian = oracle_gaussian};
+                                    .gaussian = oracle_gaussian,
+                                    .density_end = oracle_density_end};
 
 static const FmFact oracle_facts[] = {
     {"a1, a2, a3", "sin(pi t), 0.3 sin(2 pi t) + 0.2, t - 1/2"},
-    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians) and of boxes (checkerboard)"},
+    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians) and of boxes (checkerboard); finite data: all rows"},
+    {"finite data", "without noise at t = 1 the field of t = 1 - 1e-5 is used beyond it"},
     {"coupling", "the field of independent pairs, whatever the run's coupling"},
     {"error", "eps^2 = D shift^2, D noise^2; expressions of t need libmatheval"},
     {NULL, NULL},

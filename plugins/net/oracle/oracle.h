@@ -54,6 +54,8 @@ typedef struct Oracle {
     char *scale, *shift, *rotate, *noise;
     /* prepared */
     const FmPlugin *affine; /* the run's path; borrowed */
+    gboolean points; /* finite data and a path without noise at t = 1 */
+    double last; /* time whose coefficients serve beyond it, too */
     OracleFunction f_a, f_scale, f_shift, f_rotate, f_noise;
 } Oracle;
 
@@ -72,6 +74,12 @@ FmNode *oracle_wide(FmNode *column, int which);
 /* The same of a mixture of uniform boxes, without a divergence of its own. */
 FmNode *oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode *x,
                      FmNode *column, FmNode **log_p);
+
+/* ---- oracle_data.c ---- */
+
+/* The same of all rows of a finite data set. */
+FmNode *oracle_finite(FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *column, FmNode **log_p,
+                      FmNode **div);
 
 /* ---- oracle_perturb.c ---- */
 
