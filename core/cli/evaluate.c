@@ -334,7 +334,7 @@ measure_distances(FmRun *run, const char *split, const double *samples, size_t n
         return FALSE;
     a = (FmSamples){.n = p.n, .D = p.D, .x = p.x};
     b = (FmSamples){.n = n_samples, .D = p.D, .x = samples};
-    for (guint i = 0; i < run->config->divergences->len; i++) {
+    for (guint i = 0; i < run->config->divergences->len && !cli_interrupted(); i++) {
         const char *spec = run->config->divergences->pdata[i];
         g_autoptr(FmPlugin) d = fm_plugin_new(FM_KIND_DIVERGENCE, spec, error);
         const double start = cli_seconds();

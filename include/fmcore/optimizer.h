@@ -35,5 +35,15 @@ typedef struct FmOptimizerOps {
 void fm_optimizer_update(const FmPlugin *optimizer, const FmUpdate *u);
 int fm_optimizer_moments(const FmPlugin *optimizer); /* state arrays per parameter */
 
+/* Methods that keep a running mean m (moment[0]) of gradients and v (moment[1]) of their squares:
+ *   g = grad_scale grad + penalty param
+ *   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
+ *   param = keep param - lr / (1 - beta1^step) m / (sqrt(v) / sqrt(1 - beta2^step) + eps) */
+typedef struct FmTwoMoments {
+    double beta1, beta2, eps;
+    double penalty, keep;
+} FmTwoMoments;
+void fm_update_two_moments(const FmTwoMoments *how, const FmUpdate *u);
+
 G_END_DECLS
 #endif

@@ -1,12 +1,6 @@
-/* adam: adaptive moments; weight decay is an L2 penalty, added to the gradient.
- *   g = grad_scale grad + weight_decay param
- *   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
- *   param -= lr / (1 - beta1^step) m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
- * the arithmetic of torch.optim.Adam. */
-#include <fmcore/cpu.h>
+/* adam: adaptive moments; weight decay is an L2 penalty, added to the gradient:
+ * fm_update_two_moments() with penalty weight_decay; the arithmetic of torch.optim.Adam. */
 #include <fmcore/optimizer.h>
-
-FM_FAST_FILE
 
 typedef struct Adam {
     double beta1, beta2, eps;
@@ -19,38 +13,17 @@ static const FmOption adam_options[] = {
     FM_OPT_END,
 };
 
-/* The same loop for both types; constants are rounded once, outside of it. */
-#define DEFINE_UPDATE(T, suffix, root)                                                             \
-    FM_INLINE void adam_update_##suffix##_any(const Adam *self, const FmUpdate *u)                 \
-    {                                                                                              \
-        const double bias1 = 1.0 - pow(self->beta1, (double)u->step);                              \
-        const double bias2 = 1.0 - pow(self->beta2, (double)u->step);                              \
-        const T b1 = (T)self->beta1, c1 = (T)(1.0 - self->beta1), scale = (T)u->grad_scale;        \
-        const T b2 = (T)self->beta2, c2 = (T)(1.0 - self->beta2), eps = (T)self->eps;              \
-        const T rate = (T)(u->lr / bias1), unbias = (T)(1.0 / sqrt(bias2));                        \
-        const T decay = (T)u->weight_decay;                                                        \
-        const T *restrict grad = u->grad;                                                          \
-        T *restrict p = u->param, *restrict m = u->moment[0], *restrict v = u->moment[1];          \
-                                                                                                   \
-        for (size_t i = 0; i < u->n; i++) {                                                        \
-            const T g = scale * grad[i] + decay * p[i];                                            \
-            m[i] = b1 * m[i] + c1 * g;                                                             \
-            v[i] = b2 * v[i] + c2 * g * g;                                                         \
-            p[i] = p[i] - rate * m[i] / (root(v[i]) * unbias + eps);                               \
-        }                                                                                          \
-    }                                                                                              \
-    FM_CPU_VARIANTS(adam_update_##suffix, (const Adam *self, const FmUpdate *u), (self, u))
-
-DEFINE_UPDATE(float, f32, sqrtf)
-DEFINE_UPDATE(double, f64, sqrt)
-
 static void
 adam_update(const void *self, const FmUpdate *u)
 {
-    if (u->dtype == FM_F32)
-        adam_update_f32(self, u);
-    else
-        adam_update_f64(self, u);
+    const Adam *s = self;
+    const FmTwoMoments how = {.beta1 = s->beta1,
+                              .beta2 = s->beta2,
+                              .eps = s->eps,
+                              .penalty = u->weight_decay,
+                              .keep = 1.0};
+
+    fm_update_two_moments(&how, u);
 }
 
 static const FmOptimizerOps adam_ops = {.update = adam_update, .moments = 2, .default_lr = 1e-3};
