@@ -89,6 +89,33 @@ START_TEST(threads_do_not_matter)
 }
 END_TEST
 
+/* Images: convolutions of both sorts, attention, tiles and a remainder. */
+START_TEST(threads_do_not_matter_to_images)
+{
+    static const int threads[] = {1, 2, 3, 8};
+    g_autofree char *want = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(threads); i++) {
+        g_autoptr(FmConfig) c = small_config();
+        FmTrainResult result;
+
+        g_free(c->spec[FM_KIND_DATASET]);
+        g_free(c->spec[FM_KIND_NET]);
+        c->spec[FM_KIND_DATASET] = g_strdup("mnist");
+        c->spec[FM_KIND_NET] = g_strdup("conv:channels=12,mult=[1,2],groups=4,attention=[14]");
+        c->steps = 3;
+        c->batch_size = 13;
+        c->threads = threads[i];
+        g_autofree char *got = trained_digest(c, &result);
+        ck_assert(isfinite(result.loss_last));
+        if (want == NULL)
+            want = g_steal_pointer(&got);
+        else
+            ck_assert_str_eq(want, got);
+    }
+}
+END_TEST
+
 START_TEST(resume_is_bit_identical)
 {
     g_autofree char *dir = g_dir_make_tmp("fmcore-XXXXXX", NULL);
@@ -319,6 +346,7 @@ main(int argc, char **argv)
     if (argc == 3 && g_str_equal(argv[1], "victim"))
         return victim(argv[2]);
     tcase_set_timeout(c, 120);
+    tcase_add_test(c, threads_do_not_matter_to_images);
     tcase_add_loop_test(c, threads_do_not_matter, 0, (int)G_N_ELEMENTS(couplings));
     tcase_add_loop_test(c, resume_is_bit_identical, 0, 2);
     tcase_add_test(c, kill_leaves_a_checkpoint);
