@@ -64,4 +64,8 @@ double bench_gemm_peak(Bench *b);
 gboolean bench_conv(Bench *b, GError **error);
 gboolean bench_startup(Bench *b, GError **error);
 
+/* ---- bench_calibration.c: error bars against known divergences; a table of its own ---- */
+
+int bench_calibration(Cli *cli, GError **error);
+
 #endif

@@ -169,7 +169,7 @@ bench_print(const char *name, const BenchRow *row)
 static gboolean
 check_name(const char *name, gboolean profile, GError **error)
 {
-    const char *names[G_N_ELEMENTS(benchmarks) + 1] = {NULL};
+    const char *names[G_N_ELEMENTS(benchmarks) + 2] = {NULL};
     g_autofree char *all = NULL;
     const char *near;
 
@@ -181,6 +181,7 @@ check_name(const char *name, gboolean profile, GError **error)
             return FALSE;
         }
     }
+    names[G_N_ELEMENTS(benchmarks)] = "calibration";
     if (!name || g_strv_contains(names, name))
         return TRUE;
     near = fm_error_suggest(name, names);
@@ -222,6 +223,8 @@ cmd_bench(Cli *cli, GError **error)
 
     if (!check_name(name, cli->profile, error))
         return -1;
+    if (name && strcmp(name, "calibration") == 0)
+        return bench_calibration(cli, error);
     out_header(json, cli, "ok");
     out_array(json, "bench");
     if (!cli->json)

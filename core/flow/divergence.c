@@ -116,6 +116,43 @@ fm_estimate_text(FmEstimate *e, const char *name, const char *text)
         g_strlcpy(d->text, text, sizeof d->text);
 }
 
+/* Mean of term(own, other) over one sample and the variance of that mean; FALSE with a reason when
+ * a density is 0 at a row of its own sample. */
+static gboolean
+mean_of_terms(const FmSamples *s, const double *own, const double *other,
+              double (*term)(double own, double other), double *mean, double *var, FmEstimate *out)
+{
+    double sum = 0.0;
+
+    *mean = 0.0;
+    for (size_t i = 0; i < s->n; i++) {
+        const double before = *mean, v = term(own[i], other[i]);
+
+        if (own[i] == -INFINITY) {
+            g_snprintf(out->why, sizeof out->why, "a density is 0 at row %zu of its own sample", i);
+            return FALSE;
+        }
+        *mean += (v - before) / ((double)i + 1.0);
+        sum += (v - before) * (v - *mean);
+    }
+    *var = sum / ((double)s->n - 1.0) / (double)s->n;
+    return TRUE;
+}
+
+void
+fm_estimate_symmetric(const FmSamples *p, const FmSamples *q,
+                      double (*term)(double own, double other), FmEstimate *out)
+{
+    double a, b, va, vb;
+
+    out->n = p->n;
+    if (!mean_of_terms(p, p->log_p, p->log_q, term, &a, &va, out) ||
+        !mean_of_terms(q, q->log_q, q->log_p, term, &b, &vb, out))
+        return; /* `why` says it */
+    out->value = 0.5 * (a + b);
+    out->se = 0.5 * sqrt(va + vb);
+}
+
 double
 fm_estimate_block_se(const double *value, size_t n)
 {

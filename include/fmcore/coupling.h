@@ -42,7 +42,9 @@ gboolean fm_coupling_prepare(FmPlugin *coupling, size_t D, GError **error);
 /* Minimum-cost perfect matching of a square cost matrix (n, n), row-major: to[i] is the column of
  * row i. Exact to the rounding of double, ties to the same pairs on every machine; O(n^3) at worst.
  * work: fm_assignment_work(n) bytes, FM_ALIGN aligned (about 4 n^2); nothing is allocated. Returns
- * the total cost; NAN, with `to` unspecified, when a cost is not finite or their sum overflows.
+ * the total cost; `work` then begins with the columns' potentials v (n doubles): row i's least
+ * cost[i][j] - v[j] is at to[i]. NAN, with `to` unspecified, when a cost is not finite or their sum
+ * overflows.
  * Bertsekas 1988, doi:10.1007/BF02186476; Jonker & Volgenant 1987, doi:10.1007/BF02278710. */
 double fm_assignment(size_t n, const double *cost, size_t *to, void *work);
 size_t fm_assignment_work(size_t n);

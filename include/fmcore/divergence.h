@@ -60,6 +60,12 @@ void fm_estimate_text(FmEstimate *e, const char *name, const char *text);
  * so that +- 1.96 of it is a t interval. NAN for n < 2. */
 double fm_estimate_block_se(const double *value, size_t n);
 
+/* value = 1/2 [mean over P of term(log p, log q) + mean over Q of term(log q, log p)] and the
+ * standard error of independent samples; out->n, or out->why when a density is 0 at a row of its
+ * own sample. Total variation and Jensen-Shannon are of this form. Needs both log-densities. */
+void fm_estimate_symmetric(const FmSamples *p, const FmSamples *q,
+                           double (*term)(double own, double other), FmEstimate *out);
+
 /* Distances in place to kernel values: v (n) holds squared Euclidean distances. */
 typedef void (*FmPairKernel)(const void *self, size_t n, double *v);
 

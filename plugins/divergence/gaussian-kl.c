@@ -143,7 +143,8 @@ gaussian_finish(const FmSamples *p, const FmSamples *q, const GaussianFit *a, co
     gaussian_backward(D, b->chol, g);
     var = gaussian_influence(p, a, b, u, g, TRUE, z) / (double)p->n +
           gaussian_influence(q, a, b, u, g, FALSE, z) / (double)q->n;
-    out->se = sqrt(var + 0.5 * df * rate * rate);
+    /* at P = Q the influence is noise of variance df rate^2 */
+    out->se = sqrt(MAX(var - df * rate * rate, 0.0) + 0.5 * df * rate * rate);
     fm_estimate_number(out, "bias when equal", 0.5 * df * rate);
 }
 

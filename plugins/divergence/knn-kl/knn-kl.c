@@ -10,25 +10,12 @@
  * distance; with c points within the radius the term gets psi(c) in place of psi(k) (ibid., sec.
  * III, neighbour numbers that depend on the point). Without ties c = k and the formula is as above.
  *
- * Search: k-d tree for d <= 8, else distances by blocks of a matrix product, whose candidates are
- * measured again exactly. Standard error: ten disjoint blocks of both samples, t interval. */
-#include <fmcore/backend.h>
-#include <fmcore/divergence.h>
-#include <fmcore/plan.h>
+ * Search: k-d tree for d <= 8 (tree.c), else distances to all points, selected in single and
+ * decided in double precision (scan.c); both are exact. Standard error: ten disjoint blocks of both
+ * samples, t interval. */
+#include "knn.h"
 
-#include <math.h>
-#include <string.h>
-
-enum {
-    KNN_LEAF = 12,      /* points of a leaf */
-    KNN_TREE_D = 8,     /* widest data for the tree */
-    KNN_CHUNK = 64,     /* queries of one work item */
-    KNN_COLUMNS = 1024, /* reference points of one matrix product */
-    KNN_SPARE = 8,      /* candidates beyond k + 1 that are measured again */
-    KNN_BLOCKS = 10,
-    KNN_K_MAX = 100,
-    KNN_LIST = KNN_K_MAX + 1 + KNN_SPARE
-};
+enum { KNN_BLOCKS = 10 };
 
 typedef struct KnnKl {
     int k; /* option */
@@ -39,211 +26,62 @@ static const FmOption knn_options[] = {
     FM_OPT_END,
 };
 
-/* ---- the nearest so far ---- */
+/* ---- sets of points ---- */
 
-typedef struct KnnBest {
-    size_t n, size;      /* entries; wanted */
-    double d2[KNN_LIST]; /* ascending */
-    size_t at[KNN_LIST];
-} KnnBest;
-
-static double
-knn_worst(const KnnBest *b)
-{
-    return b->n < b->size ? INFINITY : b->d2[b->n - 1];
-}
-
-static void
-knn_insert(KnnBest *b, double d2, size_t at)
-{
-    size_t i;
-
-    if (!(d2 < knn_worst(b)))
-        return;
-    i = b->n < b->size ? b->n++ : b->n - 1;
-    for (; i > 0 && b->d2[i - 1] > d2; i--) {
-        b->d2[i] = b->d2[i - 1];
-        b->at[i] = b->at[i - 1];
-    }
-    b->d2[i] = d2;
-    b->at[i] = at;
-}
-
-static double
-knn_distance2(size_t D, const double *a, const double *b)
-{
-    double sum = 0.0;
-
-    for (size_t d = 0; d < D; d++)
-        sum += (a[d] - b[d]) * (a[d] - b[d]);
-    return sum;
-}
-
-/* ---- reference points: a k-d tree (D <= KNN_TREE_D) or a plain set with norms ---- */
-
-typedef struct KnnNode {
-    double split;
-    guint32 axis;       /* G_MAXUINT32: leaf */
-    guint32 begin, end; /* points of the node */
-    guint32 right;      /* the left child follows its parent */
-} KnnNode;
-
-typedef struct KnnSet {
-    size_t n, D;
-    double *x;     /* (n, D) owned, in tree order */
-    guint32 *id;   /* (n) owned: the caller's row */
-    double *norm;  /* (n) owned; brute force only */
-    KnnNode *node; /* owned; NULL: brute force */
-    guint32 n_nodes;
-} KnnSet;
-
-static void
+void
 knn_set_clear(KnnSet *s)
 {
     g_clear_pointer(&s->x, fm_free);
     g_clear_pointer(&s->id, fm_free);
+    g_clear_pointer(&s->near, fm_free);
     g_clear_pointer(&s->norm, fm_free);
     g_clear_pointer(&s->node, fm_free);
 }
 
+/* Row i in single precision, less the centre, and its square. */
 static void
-knn_swap(KnnSet *s, size_t i, size_t j)
+knn_set_copy(KnnSet *s, size_t i, const double *centre)
 {
-    const guint32 id = s->id[i];
+    double sum = 0.0;
 
-    s->id[i] = s->id[j];
-    s->id[j] = id;
     for (size_t d = 0; d < s->D; d++) {
-        const double x = s->x[i * s->D + d];
+        const double v = s->x[i * s->D + d] - centre[d];
 
-        s->x[i * s->D + d] = s->x[j * s->D + d];
-        s->x[j * s->D + d] = x;
+        s->near[i * s->D + d] = (float)v;
+        sum += v * v;
     }
+    s->norm[i] = (float)sum;
+    s->norm_max = MAX(s->norm_max, sum * (1.0 + 1e-6));
 }
 
-/* Hoare's quickselect: afterwards rows before `mid` are <= row mid on `axis`, rows after >=. */
-static void
-knn_select(KnnSet *s, size_t begin, size_t end, size_t mid, size_t axis)
-{
-    const size_t D = s->D;
-    size_t lo = begin, hi = end - 1;
-
-    while (lo < hi) {
-        const double a = s->x[lo * D + axis], b = s->x[(lo + hi) / 2 * D + axis],
-                     c = s->x[hi * D + axis];
-        const double pivot = MAX(MIN(a, b), MIN(MAX(a, b), c));
-        size_t i = lo, j = hi;
-
-        for (;;) {
-            while (s->x[i * D + axis] < pivot)
-                i++;
-            while (s->x[j * D + axis] > pivot)
-                j--;
-            if (i >= j)
-                break;
-            knn_swap(s, i++, j--);
-        }
-        if (i == j && s->x[i * D + axis] <= pivot)
-            j = i; /* row j belongs to the left part */
-        if (mid <= j)
-            hi = j == hi ? hi - 1 : j;
-        else
-            lo = j + 1;
-    }
-}
-
-static guint32
-knn_build(KnnSet *s, size_t begin, size_t end)
-{
-    const guint32 me = s->n_nodes++;
-    KnnNode *node = &s->node[me];
-    double widest = 0.0;
-    size_t axis = 0, mid;
-
-    *node = (KnnNode){.axis = G_MAXUINT32, .begin = (guint32)begin, .end = (guint32)end};
-    if (end - begin <= KNN_LEAF)
-        return me;
-    for (size_t d = 0; d < s->D; d++) {
-        double lo = INFINITY, hi = -INFINITY;
-
-        for (size_t i = begin; i < end; i++) {
-            lo = MIN(lo, s->x[i * s->D + d]);
-            hi = MAX(hi, s->x[i * s->D + d]);
-        }
-        if (hi - lo > widest) {
-            widest = hi - lo;
-            axis = d;
-        }
-    }
-    if (widest == 0.0) /* all the same point */
-        return me;
-    mid = begin + (end - begin) / 2;
-    knn_select(s, begin, end, mid, axis);
-    node->axis = (guint32)axis;
-    node->split = s->x[mid * s->D + axis];
-    knn_build(s, begin, mid);
-    node->right = knn_build(s, mid, end);
-    return me;
-}
-
-/* A set over rows row[0 .. n - 1] of x (row NULL: all). */
-static gboolean
-knn_set_init(KnnSet *s, size_t n, size_t D, const double *x, const guint32 *row, GError **error)
+gboolean
+knn_set_init(KnnSet *s, size_t n, size_t D, const double *x, const guint32 *row,
+             const double *centre, GError **error)
 {
     *s = (KnnSet){.n = n, .D = D};
     s->x = fm_alloc(n * D * sizeof *s->x);
     s->id = fm_alloc(n * sizeof *s->id);
     if (D <= KNN_TREE_D)
-        s->node = fm_alloc((2 * (n / (KNN_LEAF / 2) + 1)) * sizeof *s->node);
-    else
+        s->node = fm_alloc(knn_tree_nodes(n) * sizeof *s->node);
+    else {
+        s->near = fm_alloc(n * D * sizeof *s->near);
         s->norm = fm_alloc(n * sizeof *s->norm);
-    if (s->x == NULL || s->id == NULL || (s->node == NULL && s->norm == NULL)) {
+    }
+    if (!s->x || !s->id || !(s->node || (s->near && s->norm))) {
         knn_set_clear(s);
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
                     "divergence 'knn-kl': no memory for %zu x %zu points", n, D);
         return FALSE;
     }
     for (size_t i = 0; i < n; i++) {
-        const size_t r = row ? row[i] : i;
-
-        memcpy(s->x + i * D, x + r * D, D * sizeof *x);
+        memcpy(s->x + i * D, x + (row ? row[i] : i) * D, D * sizeof *x);
         s->id[i] = (guint32)i;
-        if (s->norm)
-            for (size_t d = 0; d < D; d++)
-                s->norm[i] += x[r * D + d] * x[r * D + d];
+        if (s->near)
+            knn_set_copy(s, i, centre);
     }
     if (s->node)
-        knn_build(s, 0, n);
+        knn_tree_build(s);
     return TRUE;
-}
-
-/* Depth first, nearer child first. offset: squared distance to the node's box per axis; d2: their
- * sum (Arya & Mount 1993). `skip`: the id that does not count, or G_MAXUINT32. */
-static void
-knn_visit(const KnnSet *s, guint32 at, const double *x, guint32 skip, double *offset, double d2,
-          KnnBest *best)
-{
-    const KnnNode *node = &s->node[at];
-    double delta, old, far;
-    gboolean left;
-
-    if (node->axis == G_MAXUINT32) {
-        for (guint32 i = node->begin; i < node->end; i++)
-            if (s->id[i] != skip)
-                knn_insert(best, knn_distance2(s->D, x, s->x + i * s->D), i);
-        return;
-    }
-    delta = x[node->axis] - node->split;
-    left = delta < 0.0;
-    knn_visit(s, left ? at + 1 : node->right, x, skip, offset, d2, best);
-    old = offset[node->axis];
-    far = d2 - old + delta * delta;
-    /* a hair below: the bound is rounded otherwise than the distances */
-    if (far * (1.0 - 1e-12) < knn_worst(best)) {
-        offset[node->axis] = delta * delta;
-        knn_visit(s, left ? node->right : at + 1, x, skip, offset, far, best);
-        offset[node->axis] = old;
-    }
 }
 
 /* ---- radius and count of one point ---- */
@@ -295,10 +133,11 @@ knn_term(const KnnSet *s, const double *x, guint32 skip, size_t k, const KnnBest
 typedef struct KnnJob {
     const KnnSet *p, *q;
     size_t k;
-    double *term;  /* (p->n) log-ratio of a point, by position in p */
-    guint8 *tied;  /* (p->n) */
-    double *work;  /* brute force: (threads, KNN_CHUNK, KNN_COLUMNS) */
-    KnnBest *best; /* brute force: (threads, KNN_CHUNK) */
+    double *term;         /* (p->n) log-ratio of a point, by position in p */
+    guint8 *tied;         /* (p->n) */
+    const double *centre; /* (D) scan only */
+    KnnScan **scan;       /* (threads) scan only */
+    KnnBest *best;        /* (threads, KNN_CHUNK) scan only */
 } KnnJob;
 
 static void
@@ -315,12 +154,11 @@ knn_chunk_tree(void *ctx, int worker, size_t chunk)
 
         for (int j = 0; j < 2; j++) {
             const guint32 skip = j == 0 ? p->id[i] : G_MAXUINT32;
-            double offset[KNN_TREE_D] = {0};
             KnnBest best;
 
             best.n = 0;
             best.size = job->k + 1;
-            knn_visit(sets[j], 0, x, skip, offset, 0.0, &best);
+            knn_tree_search(sets[j], x, skip, &best);
             term[j] = knn_term(sets[j], x, skip, job->k, &best, &tied);
         }
         job->term[i] = term[1] - term[0];
@@ -328,63 +166,25 @@ knn_chunk_tree(void *ctx, int worker, size_t chunk)
     }
 }
 
-/* The nearest of `s` to KNN_CHUNK queries by |x|^2 + |y|^2 - 2 x.y, spare candidates included. */
 static void
-knn_scan(const KnnJob *job, const KnnSet *s, size_t begin, size_t end, double *tile, KnnBest *best)
-{
-    const KnnSet *p = job->p;
-    const size_t D = p->D;
-
-    for (size_t i = begin; i < end; i++) {
-        best[i - begin].n = 0;
-        best[i - begin].size = job->k + 1 + KNN_SPARE;
-    }
-    for (size_t c = 0; c < s->n; c += KNN_COLUMNS) {
-        const size_t width = MIN(KNN_COLUMNS, s->n - c);
-
-        fm_linalg_gemm_f64(TRUE, end - begin, width, D, -2.0, p->x + begin * D, s->x + c * D, 0.0,
-                           tile);
-        for (size_t i = begin; i < end; i++) {
-            const double *row = tile + (i - begin) * width;
-            KnnBest *b = &best[i - begin];
-            double limit = knn_worst(b);
-
-            for (size_t j = 0; j < width; j++) {
-                const double d2 = row[j] + s->norm[c + j];
-
-                if (d2 < limit && !(s == p && c + j == i)) {
-                    knn_insert(b, d2, c + j);
-                    limit = knn_worst(b);
-                }
-            }
-        }
-    }
-}
-
-static void
-knn_chunk_brute(void *ctx, int worker, size_t chunk)
+knn_chunk_scan(void *ctx, int worker, size_t chunk)
 {
     const KnnJob *job = ctx;
     const KnnSet *p = job->p, *sets[2] = {job->p, job->q};
     const size_t begin = chunk * KNN_CHUNK, end = MIN(begin + KNN_CHUNK, p->n);
-    double *tile = job->work + (size_t)worker * KNN_CHUNK * KNN_COLUMNS;
     KnnBest *best = job->best + (size_t)worker * KNN_CHUNK;
 
     for (int j = 0; j < 2; j++) {
-        knn_scan(job, sets[j], begin, end, tile, best);
+        for (size_t i = 0; i < end - begin; i++) {
+            best[i].n = 0;
+            best[i].size = job->k + 1;
+        }
+        knn_scan_search(job->scan[worker], sets[j], p, begin, end, best);
         for (size_t i = begin; i < end; i++) {
-            const KnnBest *candidates = &best[i - begin];
-            const double *x = p->x + i * p->D;
             gboolean tied = FALSE;
-            KnnBest exact;
-            double term;
+            const double term = knn_term(sets[j], p->x + i * p->D, j == 0 ? p->id[i] : G_MAXUINT32,
+                                         job->k, &best[i - begin], &tied);
 
-            exact.n = 0;
-            exact.size = job->k + 1;
-            for (size_t l = 0; l < candidates->n; l++)
-                knn_insert(&exact, knn_distance2(p->D, x, sets[j]->x + candidates->at[l] * p->D),
-                           candidates->at[l]);
-            term = knn_term(sets[j], x, j == 0 ? p->id[i] : G_MAXUINT32, job->k, &exact, &tied);
             job->term[i] = j == 0 ? -term : job->term[i] + term;
             job->tied[i] = (guint8)((j ? job->tied[i] : 0) | tied);
         }
@@ -399,7 +199,7 @@ knn_divergence(const KnnJob *job, int threads, size_t *n_tied)
     double sum = 0.0;
 
     fm_parallel(threads, (p->n + KNN_CHUNK - 1) / KNN_CHUNK,
-                p->node ? knn_chunk_tree : knn_chunk_brute, (void *)job);
+                p->node ? knn_chunk_tree : knn_chunk_scan, (void *)job);
     *n_tied = 0;
     for (size_t i = 0; i < p->n; i++) {
         sum += job->term[i];
@@ -416,9 +216,9 @@ knn_estimate_rows(KnnJob *job, const FmSamples *p, size_t n, const guint32 *p_ro
 {
     KnnSet a, b;
 
-    if (!knn_set_init(&a, n, p->D, p->x, p_row, error))
+    if (!knn_set_init(&a, n, p->D, p->x, p_row, job->centre, error))
         return FALSE;
-    if (!knn_set_init(&b, m, q->D, q->x, q_row, error)) {
+    if (!knn_set_init(&b, m, q->D, q->x, q_row, job->centre, error)) {
         knn_set_clear(&a);
         return FALSE;
     }
@@ -472,7 +272,7 @@ knn_run(KnnJob *job, const FmSamples *p, const FmSamples *q, FmKey key, int thre
     out->unit = "nats";
     out->n = p->n;
     fm_estimate_number(out, "k", (double)job->k);
-    fm_estimate_text(out, "search", p->D <= KNN_TREE_D ? "k-d tree" : "matrix product");
+    fm_estimate_text(out, "search", p->D <= KNN_TREE_D ? "k-d tree" : "scan");
     if (tied > 0)
         fm_estimate_number(out, "points with ties", (double)tied);
     if (!isfinite(out->value)) {
@@ -490,12 +290,39 @@ knn_run(KnnJob *job, const FmSamples *p, const FmSamples *q, FmKey key, int thre
     return knn_block_se(job, p, q, key, threads, &out->se, error);
 }
 
+/* The means of Q's columns, near which products cancel least, and scratch for the workers. */
+static gboolean
+knn_scan_init(KnnJob *job, const FmSamples *q, int threads)
+{
+    double *centre = fm_alloc(q->D * sizeof *centre);
+    gboolean ok = centre != NULL;
+
+    job->centre = centre;
+    job->best = fm_alloc((size_t)threads * KNN_CHUNK * sizeof *job->best);
+    job->scan = g_new0(KnnScan *, threads);
+    for (int t = 0; t < threads; t++)
+        ok = (job->scan[t] = knn_scan_new()) != NULL && ok;
+    for (size_t i = 0; ok && i < q->n; i++)
+        for (size_t d = 0; d < q->D; d++)
+            centre[d] += q->x[i * q->D + d] / (double)q->n;
+    return ok && job->best != NULL;
+}
+
+static void
+knn_scan_clear(KnnJob *job, int threads)
+{
+    for (int t = 0; job->scan != NULL && t < threads; t++)
+        knn_scan_free(job->scan[t]);
+    g_free(job->scan);
+    fm_free(job->best);
+    fm_free((void *)job->centre);
+}
+
 static gboolean
 knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
                 FmEstimate *out, GError **error)
 {
     const size_t k = (size_t)((const KnnKl *)self)->k;
-    const gboolean brute = p->D > KNN_TREE_D;
     KnnJob job = {.k = k};
     gboolean ok;
 
@@ -508,11 +335,7 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
     }
     job.term = fm_alloc(p->n * sizeof *job.term);
     job.tied = fm_alloc(p->n);
-    if (brute) {
-        job.work = fm_alloc((size_t)threads * KNN_CHUNK * KNN_COLUMNS * sizeof *job.work);
-        job.best = fm_alloc((size_t)threads * KNN_CHUNK * sizeof *job.best);
-    }
-    ok = job.term && job.tied && (!brute || (job.work && job.best));
+    ok = job.term && job.tied && (p->D <= KNN_TREE_D || knn_scan_init(&job, q, threads));
     if (!ok)
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'knn-kl': no memory for %zu rows",
                     p->n);
@@ -520,8 +343,7 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
         ok = knn_run(&job, p, q, key, threads, out, error);
     fm_free(job.term);
     fm_free(job.tied);
-    fm_free(job.work);
-    fm_free(job.best);
+    knn_scan_clear(&job, threads);
     return ok;
 }
 
@@ -535,7 +357,7 @@ static const FmFact knn_facts[] = {
     {"bias", "small for d = 1, 2; about +0.1 nats at d = 5 and +0.4 at d = 10 (n = 2000, k = 5)"},
     {"error", "ten disjoint blocks of both samples, t interval; does not contain the bias"},
     {"ties", "radius = smallest positive distance, psi(points within it) in place of psi(k)"},
-    {"search", "k-d tree for d <= 8, matrix products above"},
+    {"search", "exact: k-d tree for d <= 8, all distances above (selected in single precision)"},
     {NULL, NULL},
 };
 

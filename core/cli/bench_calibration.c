@@ -1,0 +1,258 @@
+/* bench_calibration.c: do the error bars hold? Each estimator many times on pairs of normal
+ * distributions whose divergence is known. */
+#include "cli/bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* P = N(mean (1, .., 1), sd^2 I), Q = N(0, I); n rows of each. */
+typedef struct Case {
+    const char *spec;
+    size_t D, n;
+    double mean, sd;
+} Case;
+
+static const Case cases[] = {
+    {"knn-kl", 1, 10000, 0.3, 0.8},
+    {"knn-kl", 2, 10000, 0.3, 0.8},
+    {"knn-kl", 5, 10000, 0.3, 0.8},
+    {"knn-kl", 10, 2000, 0.3, 0.8},
+    {"knn-kl", 2, 10000, 0.0, 1.0},
+    {"gaussian-kl", 2, 1000, 0.3, 1.2},
+    {"gaussian-kl", 2, 1000, 0.0, 1.0},
+    {"gaussian-kl", 10, 1000, 0.3, 1.2},
+    {"grid-kl", 1, 10000, 0.3, 0.8},
+    {"grid-kl", 2, 10000, 0.3, 0.8},
+    {"grid-kl", 2, 10000, 0.0, 1.0},
+    {"grid-kl:smooth=1", 2, 10000, 0.3, 0.8},
+    {"mc-kl", 2, 1000, 0.3, 1.2},
+    {"tv", 2, 1000, 0.3, 1.0},
+    {"jensen-shannon", 1, 1000, 0.3, 1.2},
+    {"mmd:bandwidth=[1]", 1, 500, 0.3, 1.2},
+    {"mmd:bandwidth=[1]", 1, 500, 0.0, 1.0},
+    {"energy", 1, 500, 0.3, 1.2},
+    {"energy", 1, 500, 0.0, 1.0},
+    {"w2", 1, 300, 1.0, 1.2},
+    {"w2", 2, 300, 1.0, 1.2},
+    {"w2", 10, 300, 1.0, 1.2},
+    {"sliced-w2:projections=100", 2, 500, 1.0, 1.2},
+    {"sliced-w2:projections=100", 10, 500, 1.0, 1.2},
+    {"frechet", 2, 1000, 0.3, 1.2},
+    {"frechet", 10, 4000, 0.3, 1.2},
+};
+
+/* ---- the truth ---- */
+
+static double
+log_normal(size_t D, const double *x, double mean, double sd)
+{
+    double sum = 0.0;
+
+    for (size_t d = 0; d < D; d++)
+        sum += (x[d] - mean) * (x[d] - mean);
+    return -0.5 * sum / (sd * sd) - (double)D * log(sd * sqrt(2.0 * G_PI));
+}
+
+/* Jensen-Shannon in one dimension by the trapezoidal rule, step 1e-3. */
+static double
+exact_jensen_shannon(double mean, double sd)
+{
+    double sum = 0.0;
+
+    for (int i = -12000; i <= 12000; i++) {
+        const double x = i * 1e-3;
+        const double p = exp(log_normal(1, &x, mean, sd)), q = exp(log_normal(1, &x, 0.0, 1.0));
+
+        sum += 0.5e-3 * (p * log(2.0 * p / (p + q)) + q * log(2.0 * q / (p + q)));
+    }
+    return sum;
+}
+
+/* E |Z| and E exp(-Z^2 / 2) for Z ~ N(mean, var) */
+static double
+mean_distance(double mean, double var)
+{
+    return sqrt(2.0 * var / G_PI) * exp(-0.5 * mean * mean / var) +
+           mean * erf(mean / sqrt(2.0 * var));
+}
+
+static double
+mean_kernel(double mean, double var)
+{
+    return exp(-0.5 * mean * mean / (1.0 + var)) / sqrt(1.0 + var);
+}
+
+static double
+exact(const Case *c)
+{
+    const double D = (double)c->D, m = c->mean, s = c->sd, v = s * s;
+
+    if (g_str_has_prefix(c->spec, "tv")) /* equal sd only */
+        return erf(sqrt(D) * m / (2.0 * sqrt(2.0) * s));
+    if (g_str_has_prefix(c->spec, "jensen"))
+        return exact_jensen_shannon(m, s);
+    if (g_str_has_prefix(c->spec, "mmd"))
+        return mean_kernel(0.0, 2.0 * v) + mean_kernel(0.0, 2.0) - 2.0 * mean_kernel(m, 1.0 + v);
+    if (g_str_has_prefix(c->spec, "energy"))
+        return 2.0 * mean_distance(m, 1.0 + v) - mean_distance(0.0, 2.0 * v) -
+               mean_distance(0.0, 2.0);
+    if (g_str_has_prefix(c->spec, "w2"))
+        return sqrt(D * (m * m + (s - 1.0) * (s - 1.0)));
+    if (g_str_has_prefix(c->spec, "sliced"))
+        return sqrt(m * m + (s - 1.0) * (s - 1.0));
+    if (g_str_has_prefix(c->spec, "frechet"))
+        return D * (m * m + (s - 1.0) * (s - 1.0));
+    return D * (0.5 * (v + m * m - 1.0) - log(s));
+}
+
+/* ---- many seeds ---- */
+
+typedef struct Calibration {
+    const Case *c;
+    size_t seeds;
+    double *value, *se; /* (seeds) */
+    GError *failure;    /* the first one; set atomically */
+} Calibration;
+
+static double *
+draw(const Case *c, guint64 seed, gboolean of_p)
+{
+    const FmKey key = {.seed = seed, .stream = FM_STREAM_EVAL, .step = of_p};
+    double *x = fm_alloc(c->n * (c->D + 2) * sizeof *x); /* then log p, log q */
+
+    if (x == NULL)
+        return NULL;
+    fm_fill_normal_f64(key, 0, c->n, c->D, x);
+    for (size_t k = 0; of_p && k < c->n * c->D; k++)
+        x[k] = c->mean + c->sd * x[k];
+    for (size_t i = 0; i < c->n; i++) {
+        x[c->n * c->D + i] = log_normal(c->D, x + i * c->D, c->mean, c->sd);
+        x[c->n * (c->D + 1) + i] = log_normal(c->D, x + i * c->D, 0.0, 1.0);
+    }
+    return x;
+}
+
+static void
+one_seed(void *ctx, int worker, size_t seed)
+{
+    Calibration *job = ctx;
+    const Case *c = job->c;
+    const FmKey key = {.seed = seed, .stream = FM_STREAM_EVAL, .step = 2};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FmPlugin) d = fm_plugin_new(FM_KIND_DIVERGENCE, c->spec, &error);
+    double *x = draw(c, seed, TRUE), *y = draw(c, seed, FALSE);
+    FmEstimate e = {0};
+
+    if (d != NULL && x != NULL && y != NULL) {
+        const size_t end = c->n * c->D;
+        const FmSamples p = {c->n, c->D, x, x + end, x + end + c->n};
+        const FmSamples q = {c->n, c->D, y, y + end, y + end + c->n};
+
+        if (fm_divergence_estimate(d, &p, &q, key, 1, &e, &error)) {
+            job->value[seed] = e.value;
+            job->se[seed] = e.se;
+        }
+    } else if (error == NULL)
+        g_set_error(&error, FM_ERROR, FM_ERROR_MEMORY,
+                    "calibration of '%s': no memory for %zu rows", c->spec, c->n);
+    fm_free(x);
+    fm_free(y);
+    if (error != NULL && g_atomic_pointer_compare_and_exchange(&job->failure, NULL, error))
+        error = NULL;
+}
+
+/* What the table shows of one case. */
+typedef struct Row {
+    double truth, mean, sd, se;
+    double covers_truth, covers_mean; /* shares of intervals of 1.96 se */
+} Row;
+
+static Row
+summary(const Calibration *job)
+{
+    const double n = (double)job->seeds;
+    Row r = {.truth = exact(job->c)};
+
+    for (size_t i = 0; i < job->seeds; i++) {
+        r.mean += job->value[i] / n;
+        r.se += job->se[i] / n;
+    }
+    for (size_t i = 0; i < job->seeds; i++) {
+        const double reach = 1.96 * job->se[i];
+
+        r.sd += (job->value[i] - r.mean) * (job->value[i] - r.mean) / (n - 1.0);
+        r.covers_truth += (fabs(job->value[i] - r.truth) <= reach) / n;
+        r.covers_mean += (fabs(job->value[i] - r.mean) <= reach) / n;
+    }
+    r.sd = sqrt(r.sd);
+    return r;
+}
+
+static void
+row_json(JsonBuilder *json, const Case *c, size_t seeds, const Row *r)
+{
+    json_builder_begin_object(json);
+    out_text(json, "name", c->spec);
+    out_int(json, "dim", (gint64)c->D);
+    out_int(json, "n", (gint64)c->n);
+    out_real(json, "mean_p", c->mean);
+    out_real(json, "sd_p", c->sd);
+    out_int(json, "seeds", (gint64)seeds);
+    out_real(json, "truth", r->truth);
+    out_real(json, "mean", r->mean);
+    out_real(json, "bias", r->mean - r->truth);
+    out_real(json, "sd", r->sd);
+    out_real(json, "se", r->se);
+    out_real(json, "covers_truth", r->covers_truth);
+    out_real(json, "covers_mean", r->covers_mean);
+    json_builder_end_object(json);
+}
+
+static void
+row_print(const Case *c, const Row *r)
+{
+    printf("%-26s %3zu %6zu  N(%.1f, %.1f^2) %10.5f %10.5f %+9.5f %9.5f %9.5f %7.1f%% %7.1f%%\n",
+           c->spec, c->D, c->n, c->mean, c->sd, r->truth, r->mean, r->mean - r->truth, r->sd, r->se,
+           100.0 * r->covers_truth, 100.0 * r->covers_mean);
+    fflush(stdout);
+}
+
+int
+bench_calibration(Cli *cli, GError **error)
+{
+    const size_t seeds = cli->repeat > 1 ? (size_t)cli->repeat : 200;
+    const int threads =
+        cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors();
+    g_autofree double *value = g_new0(double, 2 * seeds);
+    g_autoptr(JsonBuilder) json = json_builder_new();
+    g_autofree char *text = NULL;
+
+    out_header(json, cli, "ok");
+    out_array(json, "calibration");
+    if (!cli->json)
+        printf("P as given in each column, Q = N(0, 1), %zu seeds; coverage of +- 1.96 se\n"
+               "%-26s %3s %6s  %-12s %10s %10s %9s %9s %9s %8s %8s\n",
+               seeds, "estimator", "d", "n", "P", "truth", "mean", "bias", "sd", "mean se", "truth",
+               "mean");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Calibration job = {.c = &cases[i], .seeds = seeds, .value = value, .se = value + seeds};
+        Row row;
+
+        fm_parallel(threads, seeds, one_seed, &job);
+        if (job.failure != NULL) {
+            g_propagate_error(error, job.failure);
+            return -1;
+        }
+        row = summary(&job);
+        if (cli->json)
+            row_json(json, job.c, seeds, &row);
+        else
+            row_print(job.c, &row);
+    }
+    json_builder_end_array(json);
+    text = out_finish(json);
+    if (cli->json)
+        puts(text);
+    return 0;
+}
