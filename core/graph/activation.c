@@ -6,10 +6,44 @@
 const char *const fm_activation_names[] = {"silu", "relu",     "tanh", "gelu",     "selu",
                                            "elu",  "softplus", "sin",  "identity", NULL};
 
+/* s + x s (1 - s) with s = sigmoid(x). */
+static FmNode *
+silu_derivative(FmNode *x)
+{
+    FmNode *s = fm_sigmoid(x);
+
+    return fm_add(s, fm_mul(fm_mul(x, s), fm_affine(s, -1.0, 1.0)));
+}
+
+/* The derivative is built beside the value: a plan that needs it computes both in one pass. */
+static FmNode *
+silu_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
+{
+    FmNode *y = fm_mul(in[0], fm_sigmoid(in[0]));
+
+    silu_derivative(in[0]);
+    return y;
+}
+
+static void
+silu_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs, FmNode **d_in)
+{
+    d_in[0] = fm_mul(cot, silu_derivative(in[0]));
+}
+
+static FmNode *
+silu_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents, const void *attrs)
+{
+    return tangents[0] ? fm_mul(tangents[0], silu_derivative(in[0])) : NULL;
+}
+
+static const FmComposite silu = {
+    .name = "silu", .expand = silu_expand, .vjp = silu_vjp, .jvp = silu_jvp};
+
 FmNode *
 fm_silu(FmNode *x)
 {
-    return fm_mul(x, fm_sigmoid(x));
+    return x ? fm_composite(fm_node_graph(x), &silu, &x, 1, NULL, 0) : NULL;
 }
 
 /* max(x, 0) + log(1 + e^-|x|). Its derivative is the sigmoid; the expansion's own has a jump at 0

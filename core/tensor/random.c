@@ -1,23 +1,19 @@
 /* random.c: Philox 4x32-10 and what is made from it.
  * Salmon, Moraes, Dror & Shaw 2011, doi:10.1145/2063384.2063405. */
+#include <fmcore/cpu.h>
 #include <fmcore/random.h>
 
 #include <math.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define CLONES
-#endif
+FM_FAST_FILE /* and no contraction: every level gives the same bits */
 
 #define M0 0xD2511F53u
 #define M1 0xCD9E8D57u
 #define W0 0x9E3779B9u
 #define W1 0xBB67AE85u
 
-static inline void
+FM_INLINE void
 round_once(guint32 c[4], guint32 k0, guint32 k1)
 {
     const guint64 p0 = (guint64)M0 * c[0], p1 = (guint64)M1 * c[2];
@@ -62,7 +58,7 @@ fm_rng_u32(FmRng *rng)
     return rng->out[rng->used++];
 }
 
-static double
+FM_INLINE double
 unit53(guint32 hi, guint32 lo)
 {
     return (double)(((guint64)hi << 32 | lo) >> 11) * 0x1p-53;
@@ -107,8 +103,8 @@ fm_rng_below(FmRng *rng, guint32 n)
 #define BLOCK 64 /* Philox calls at a time: 4 * BLOCK words */
 
 /* The words of counters first .. first + n - 1 of the flat sequence of (row, block in row). */
-CLONES static void
-philox_words(FmKey key, guint64 row0, size_t blocks, size_t first, size_t n, guint32 *restrict w)
+FM_INLINE void
+philox_words_any(FmKey key, guint64 row0, size_t blocks, size_t first, size_t n, guint32 *restrict w)
 {
     guint32 c0[BLOCK], c1[BLOCK], c2[BLOCK], c3[BLOCK];
     guint32 k0 = (guint32)key.seed, k1 = (guint32)(key.seed >> 32);
@@ -139,8 +135,12 @@ philox_words(FmKey key, guint64 row0, size_t blocks, size_t first, size_t n, gui
     }
 }
 
+FM_CPU_VARIANTS(philox_words,
+                (FmKey key, guint64 row0, size_t blocks, size_t first, size_t n, guint32 *restrict w),
+                (key, row0, blocks, first, n, w))
+
 /* log of u in (0, 1], relative error about 1e-7: exponent and an odd series of (m-1)/(m+1). */
-static inline float
+FM_INLINE float
 log_unit(float u)
 {
     gint32 bits;
@@ -158,7 +158,7 @@ log_unit(float u)
 }
 
 /* sin and cos of 2 pi v for v in [0, 1): quadrant and Taylor series, error below 3e-7. */
-static inline void
+FM_INLINE void
 sincos_turn(float v, float *s, float *c)
 {
     const float q = floorf(4.0f * v + 0.5f);
@@ -175,8 +175,8 @@ sincos_turn(float v, float *s, float *c)
     *c = (k == 1 || k == 2) ? -b : b;
 }
 
-CLONES static void
-words_to_normals_f32(const guint32 *restrict w, float *restrict z)
+FM_INLINE void
+words_to_normals_f32_any(const guint32 *restrict w, float *restrict z)
 {
     for (size_t i = 0; i < 2 * BLOCK; i++) {
         const float u = ((float)(w[2 * i] >> 8) + 1.0f) * 0x1p-24f;
@@ -189,28 +189,32 @@ words_to_normals_f32(const guint32 *restrict w, float *restrict z)
         z[2 * i + 1] = r * s;
     }
 }
+FM_CPU_VARIANTS(words_to_normals_f32, (const guint32 *restrict w, float *restrict z), (w, z))
 
-CLONES static void
-words_to_uniforms_f32(const guint32 *restrict w, float *restrict z)
+FM_INLINE void
+words_to_uniforms_f32_any(const guint32 *restrict w, float *restrict z)
 {
     for (size_t i = 0; i < 4 * BLOCK; i++)
         z[i] = (float)(w[i] >> 8) * 0x1p-24f;
 }
+FM_CPU_VARIANTS(words_to_uniforms_f32, (const guint32 *restrict w, float *restrict z), (w, z))
 
-CLONES static void
-words_to_signs_f32(const guint32 *restrict w, float *restrict z)
+FM_INLINE void
+words_to_signs_f32_any(const guint32 *restrict w, float *restrict z)
 {
     for (size_t i = 0; i < 4 * BLOCK; i++)
         z[i] = w[i] >> 31 ? 1.0f : -1.0f;
 }
+FM_CPU_VARIANTS(words_to_signs_f32, (const guint32 *restrict w, float *restrict z), (w, z))
 
 /* Two words make one double. */
-static void
-words_to_uniforms_f64(const guint32 *w, double *z)
+FM_INLINE void
+words_to_uniforms_f64_any(const guint32 *restrict w, double *restrict z)
 {
     for (size_t i = 0; i < 2 * BLOCK; i++)
         z[i] = unit53(w[2 * i], w[2 * i + 1]);
 }
+FM_CPU_VARIANTS(words_to_uniforms_f64, (const guint32 *restrict w, double *restrict z), (w, z))
 
 static void
 words_to_normals_f64(const guint32 *w, double *z)
@@ -225,12 +229,13 @@ words_to_normals_f64(const guint32 *w, double *z)
     }
 }
 
-static void
-words_to_signs_f64(const guint32 *w, double *z)
+FM_INLINE void
+words_to_signs_f64_any(const guint32 *restrict w, double *restrict z)
 {
     for (size_t i = 0; i < 4 * BLOCK; i++)
         z[i] = w[i] >> 31 ? 1.0 : -1.0;
 }
+FM_CPU_VARIANTS(words_to_signs_f64, (const guint32 *restrict w, double *restrict z), (w, z))
 
 /* Walk over rows: `per` values come from one Philox call; each row starts a call of its own. */
 #define FILL(NAME, T, PER, TRANSFORM) \

@@ -46,7 +46,7 @@ cpu_describe(const void *self)
 static const FmKernel *
 cpu_lookup(const void *self, const char *op, FmDtype dtype)
 {
-    static const CpuEntry *const tables[] = {cpu_eltwise_table, cpu_matmul_table, cpu_reduce_table,
+    const CpuEntry *const tables[] = {cpu_eltwise_table(), cpu_matmul_table, cpu_reduce_table,
                                              cpu_move_table, cpu_conv_table, cpu_norm_table,
                                              cpu_attention_table};
 

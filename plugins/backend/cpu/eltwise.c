@@ -90,9 +90,10 @@ fused_scratch(const FmKernelShapes *shapes)
     return (2u * p->n_in + p->n_instrs) * (size_t)BLOCK_BYTES;
 }
 
-/* Give every instruction a block of scratch, reusing those whose value nobody reads again. */
+/* Give every instruction a block of scratch, reusing those whose value nobody reads again. Results
+ * of one pass (silu) keep blocks of their own. */
 static void
-assign_blocks(const FmProgram *p, guint8 *block)
+assign_blocks(const FmProgram *p, guint32 silu, guint8 *block)
 {
     guint8 last[FM_MAX_INPUTS + FM_MAX_INSTRS] = {0};
     guint64 used = 0;
@@ -102,6 +103,10 @@ assign_blocks(const FmProgram *p, guint8 *block)
             last[p->instr[i].src[k]] = (guint8)i;
     for (int k = 0; k < p->n_out; k++)
         last[p->outs[k]] = FM_MAX_INSTRS;
+    for (int i = 0; i < p->n_instrs; i++)
+        if (silu >> i & 1)
+            for (int k = 0; k < 5; k++)
+                last[p->n_in + i + k] = MAX(last[p->n_in + i + k], (guint8)(i + 5));
     for (int i = 0; i < p->n_instrs; i++) {
         int b = 0;
 
@@ -120,35 +125,70 @@ assign_blocks(const FmProgram *p, guint8 *block)
     }
 }
 
-#define T float
-#define NAME(x) x##_f32
-#define SUFFIX _f32
-#define BLOCK (BLOCK_BYTES / sizeof(float))
+/* sigmoid, mul, affine, mul, add at instruction i, as an activation and its derivative are built:
+ * s = sigmoid(h), y = h s, q = 1 - s, r = y q, d = s + r. */
+static gboolean
+is_silu(const FmProgram *p, int i)
+{
+    const FmInstr *in = p->instr + i;
+    const int s = p->n_in + i, y = s + 1, q = s + 2, r = s + 3;
+
+    return i + 5 <= p->n_instrs && in[0].op == FM_ELT_SIGMOID && in[1].op == FM_ELT_MUL &&
+           in[1].src[0] == in[0].src[0] && in[1].src[1] == s && in[2].op == FM_ELT_AFFINE &&
+           in[2].src[0] == s && in[2].imm[0] == -1.0 && in[2].imm[1] == 1.0 &&
+           in[3].op == FM_ELT_MUL && in[3].src[0] == y && in[3].src[1] == q &&
+           in[4].op == FM_ELT_ADD && in[4].src[0] == s && in[4].src[1] == r;
+}
+
+/* TRUE when nobody outside the five instructions at i reads q or r. */
+static gboolean
+silu_is_closed(const FmProgram *p, int i)
+{
+    for (int k = i + 5; k < p->n_instrs; k++)
+        for (int j = 0; j < elt_arity(p->instr[k].op); j++)
+            if (p->instr[k].src[j] == p->n_in + i + 2 || p->instr[k].src[j] == p->n_in + i + 3)
+                return FALSE;
+    for (int k = 0; k < p->n_out; k++)
+        if (p->outs[k] == p->n_in + i + 2 || p->outs[k] == p->n_in + i + 3)
+            return FALSE;
+    return TRUE;
+}
+
+#define PASTE_(a, b) a##b
+#define PASTE(a, b) PASTE_(a, b)
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+
 #include "math_f32.inc"
-#include "eltwise.inc"
-#undef T
-#undef NAME
-#undef SUFFIX
-#undef BLOCK
-#define T double
-#define NAME(x) x##_f64
-#define SUFFIX _f64
-#define BLOCK (BLOCK_BYTES / sizeof(double))
 #include "math_f64.inc"
-#include "eltwise.inc"
-#undef T
-#undef NAME
-#undef SUFFIX
-#undef BLOCK
 
-#define ROW(op) \
-    {#op, {.run = op##_f32, .scratch = single_scratch}, {.run = op##_f64, .scratch = single_scratch}}
+#ifdef FM_CPU_LEVELS
+FM_BEGIN_AVX512
+#include "silu_avx512.inc"
+#define LEVEL _avx512
+#include "eltwise_types.inc"
+#undef LEVEL
+FM_END_LEVEL
+FM_BEGIN_AVX2
+#define LEVEL _avx2
+#include "eltwise_types.inc"
+#undef LEVEL
+FM_END_LEVEL
+#endif
+#define LEVEL _base
+#include "eltwise_types.inc"
 
-const CpuEntry cpu_eltwise_table[] = {
-    ROW(neg),  ROW(abs),     ROW(sign), ROW(exp),    ROW(log), ROW(log1p), ROW(sqrt),
-    ROW(rsqrt), ROW(recip),  ROW(sin),  ROW(cos),    ROW(tanh), ROW(sigmoid), ROW(erf),
-    ROW(affine), ROW(pow),   ROW(add),  ROW(sub),    ROW(mul), ROW(div),   ROW(maximum),
-    ROW(greater), ROW(equal), ROW(select),
-    {"fused", {.run = fused_f32, .scratch = fused_scratch}, {.run = fused_f64, .scratch = fused_scratch}},
-    {NULL},
-};
+const CpuEntry *
+cpu_eltwise_table(void)
+{
+    switch (fm_cpu_level()) {
+#ifdef FM_CPU_LEVELS
+    case FM_CPU_AVX512:
+        return eltwise_table_avx512;
+    case FM_CPU_AVX2:
+        return eltwise_table_avx2;
+#endif
+    default:
+        return eltwise_table_base;
+    }
+}
