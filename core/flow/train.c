@@ -86,7 +86,8 @@ trainer_gradients(Trainer *t, FmGraph *graph, FmNode *total, GError **error)
     g_autofree FmNode **outputs = g_new0(FmNode *, count + 1);
     const FmNetOps *net = fm_plugin_ops(t->run->plugin[FM_KIND_NET]);
     const FmPlanOptions options = {
-        .dtype = t->dtype, .backend = t->run->plugin[FM_KIND_BACKEND], .tile = net->tile};
+        .dtype = t->dtype, .backend = t->run->plugin[FM_KIND_BACKEND], .tile = net->tile,
+        .batch = t->B};
     size_t n = 0, n_out = 1;
 
     for (size_t i = 0; i < count; i++) {

@@ -60,6 +60,7 @@ typedef struct FmPlanOptions {
     size_t tile; /* batch rows of a tile; 0: chosen from the graph */
     size_t lanes; /* 0: chosen from the batch (4, or 8 for many tiles) */
     gboolean no_fusion; /* TRUE: every primitive on its own (tests) */
+    size_t batch; /* rows that runs will have, for the choice of a tile; 0: many */
 } FmPlanOptions;
 
 /* Compile the graph for these outputs. `outputs` and its names are copied; the graph may be freed
