@@ -69,10 +69,16 @@ trainer_bind(Trainer *t, size_t n_out, FmNode *const *d)
         const FmParam *p = fm_params_nth(params, i);
         if (!p->trainable)
             continue;
-        if (d[n] != NULL)
-            t->out[k] = t->grad + p->offset * t->size;
-        fm__updater_add(t->updater, p, d[n] != NULL ? fm_exec_output(t->exec, k) : NULL);
-        k += d[n++] != NULL;
+        if (d[n++] == NULL) {
+            fm__updater_add(t->updater, p, NULL);
+            continue;
+        }
+        t->out[k] = t->grad + p->offset * t->size;
+        const void *grad = fm_exec_output(t->exec, k);
+        if (grad == NULL)
+            grad = t->lean[k] = t->out[k];
+        fm__updater_add(t->updater, p, grad);
+        k++;
     }
 }
 

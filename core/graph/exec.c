@@ -9,8 +9,6 @@
 
 FM_FAST_FILE
 
-#define MAX_LANES 8
-
 enum { SUM_PIECE = 8192, SUM_PARALLEL = 1 << 17 }; /* bytes of a lane summed at a time; by threads */
 
 typedef struct Meter Meter;
@@ -22,7 +20,7 @@ struct FmExec {
     const void **param_data; /* per name of the plan */
     char *fixed;
     char **arena; /* per worker */
-    char **lane; /* MAX(MAX_LANES, threads) blocks */
+    char **lane; /* as many as runs of the planned batch use, at least one a worker */
     int n_lanes;
     const void **inputs; /* per worker and input: where the tile's rows are */
     Meter *meter; /* per worker; NULL: nobody asked for a profile */
@@ -96,6 +94,17 @@ fm_exec_profile_read(const FmExec *exec, FmProfile *profile)
         }
 }
 
+/* ---- lanes ---- */
+
+/* Lanes for a batch of n rows, 0: a batch of any size: a function of plan and batch alone. */
+static size_t
+lanes_of(const FmPlan *plan, size_t n)
+{
+    const size_t tiles = n > 0 ? (n + plan->tile - 1) / plan->tile : G_MAXSIZE;
+
+    return MIN(plan->lanes > 0 ? plan->lanes : tiles >= 64 ? 8 : 4, tiles);
+}
+
 /* ---- binding ---- */
 
 static gboolean
@@ -157,7 +166,7 @@ fm_exec_new(FmPlan *plan, const FmParams *params, int threads, GError **error)
     exec->plan = plan;
     exec->params = params;
     exec->threads = MAX(threads, 1);
-    exec->n_lanes = MAX(MAX_LANES, exec->threads);
+    exec->n_lanes = MAX(lanes_of(plan, plan->batch), (size_t)exec->threads);
     if (!bind_params(exec, error)) {
         fm_exec_free(exec);
         return NULL;
@@ -324,6 +333,7 @@ typedef struct Batch {
     void *const *out;
     FmKey key;
     atomic_bool failed;
+    atomic_int bound; /* a worker whose inputs are bound: those without batch axis are all the same */
 } Batch;
 
 /* Bytes of an input's batch row; labels are I32 whatever the dtype, unbatched inputs do not move. */
@@ -374,13 +384,12 @@ copy_outputs(const Frame *f, void *const *out, gboolean batched)
 const void *
 fm_exec_output(const FmExec *exec, size_t i)
 {
-    const Frame f = {.exec = (FmExec *)exec, .inputs = exec->inputs, .arena = exec->arena[0],
-                     .lane = exec->lane[0]};
-    const FmRef *ref;
+    const Frame f = {.exec = (FmExec *)exec, .lane = exec->lane[0]};
+    const FmValue *v;
 
     g_return_val_if_fail(i < exec->plan->outputs->len, NULL);
-    ref = &g_array_index(exec->plan->outputs, FmRef, i);
-    return ref->shape.rows > 0 ? NULL : value_data(&f, fm__plan_value(exec->plan, ref->value));
+    v = fm__plan_value(exec->plan, g_array_index(exec->plan->outputs, FmRef, i).value);
+    return v->place == FM_PLACE_INPUT || v->place == FM_PLACE_ARENA ? NULL : value_data(&f, v);
 }
 
 static void
@@ -400,6 +409,7 @@ run_tile(Batch *b, int worker, size_t tile, char *lane, gboolean accumulate)
     gint64 since = f.meter ? now_ns() : 0;
 
     bind_inputs(b, worker, f.row0, f.n);
+    atomic_store_explicit(&b->bound, worker, memory_order_relaxed);
     if (f.meter && b->feed)
         meter_add(f.meter, FM_WORK_FEED, &since, 0.0);
     if (!run_phase(&f, FM_PHASE_TILE))
@@ -476,8 +486,8 @@ fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ct
 {
     const FmPlan *plan = exec->plan;
     Batch b = {.exec = exec, .n = n, .in = in, .feed = feed, .ctx = ctx, .out = out, .key = key};
-    const Frame end = {.exec = exec, .arena = exec->arena[0], .lane = exec->lane[0], .n = 1,
-                       .inputs = exec->inputs, .key = key, .meter = meter_of(exec, 0)};
+    Frame end = {.exec = exec, .lane = exec->lane[0], .n = 1, .key = key,
+                 .meter = meter_of(exec, 0)};
     const gint64 begun = end.meter ? now_ns() : 0;
     gint64 since;
 
@@ -485,8 +495,7 @@ fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ct
     if (plan->lane_size == 0) {
         fm_parallel(exec->threads, b.tiles, run_free_tile, &b);
     } else {
-        b.lanes = plan->lanes > 0 ? MIN(plan->lanes, MAX_LANES) : b.tiles >= 64 ? 8 : 4;
-        b.lanes = MIN(b.lanes, MAX(b.tiles, 1));
+        b.lanes = b.tiles > 0 ? MIN(lanes_of(plan, n), lanes_of(plan, plan->batch)) : 1;
         if (b.tiles == 0)
             memset(exec->lane[0], 0, plan->reduced_size);
         fm_parallel(exec->threads, b.lanes, run_lane, &b);
@@ -495,6 +504,10 @@ fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ct
         if (end.meter)
             meter_add(end.meter, FM_WORK_LANES, &since, 0.0);
     }
+    if (b.tiles == 0) /* no rows, but inputs without batch axis */
+        bind_inputs(&b, 0, 0, 0);
+    end.inputs = exec->inputs + (gsize)atomic_load(&b.bound) * (plan->inputs->len + 1);
+    end.arena = exec->arena[atomic_load(&b.bound)];
     if (atomic_load(&b.failed) || !run_phase(&end, FM_PHASE_EPILOGUE)) {
         g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED, "an operation of the plan failed while it ran");
         return FALSE;

@@ -14,15 +14,14 @@ external_scratch(const FmKernelShapes *s)
     return s->n * K * (3 * D + 1) * sizeof(double);
 }
 
-/* `in` of rows per batch row 1 repeated K times as double. */
+/* The rows of `in` as double, each repeated so that there are `rows`. */
 static void
-widen(FmDtype dtype, const void *in, size_t n, size_t K, size_t D, double *out)
+widen(FmDtype dtype, const FmView *in, size_t rows, size_t D, double *out)
 {
-    const size_t size = fm_dtype_size(dtype);
+    const size_t size = fm_dtype_size(dtype), repeat = rows / in->rows;
 
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < K; k++)
-            fm_convert(dtype, (const char *)in + i * D * size, FM_F64, out + (i * K + k) * D, D);
+    for (size_t r = 0; r < rows; r++)
+        fm_convert(dtype, (const char *)in->data + r / repeat * D * size, FM_F64, out + r * D, D);
 }
 
 static gboolean
@@ -48,10 +47,10 @@ external_run(const FmKernelArgs *a, FmOp op, FmDtype dtype)
     double *x = a->scratch, *t = x + rows * D, *y = t + rows, *d = y + rows * D;
     gboolean ok;
 
-    widen(dtype, a->in[0].data, a->n, K, D, x);
-    widen(dtype, a->in[1].data, a->n, K, 1, t);
+    widen(dtype, &a->in[0], rows, D, x);
+    widen(dtype, &a->in[1], rows, 1, t);
     if (op != FM_OP_EXTERNAL)
-        fm_convert(dtype, a->in[2].data, FM_F64, d, rows * D);
+        widen(dtype, &a->in[2], rows, D, d);
     if (!s->external->thread_safe)
         g_mutex_lock(&serial);
     ok = call(op, s, rows, x, t, d, y);

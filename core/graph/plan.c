@@ -651,6 +651,7 @@ plan_alloc(const FmPlanOptions *options, FmPlugin *backend)
     plan->dtype = options->dtype;
     plan->backend = backend;
     plan->lanes = options->lanes;
+    plan->batch = options->batch;
     plan->values = g_array_new(FALSE, FALSE, sizeof(FmValue));
     plan->steps = g_array_new(FALSE, FALSE, sizeof(FmStep));
     plan->input_names = g_ptr_array_new_with_free_func(g_free);

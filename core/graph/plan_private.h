@@ -53,7 +53,7 @@ typedef struct FmStep {
 struct FmPlan {
     FmDtype dtype;
     FmPlugin *backend;
-    size_t tile, lanes;
+    size_t tile, lanes, batch; /* batch: rows that runs will have, 0: unknown */
     GArray *values; /* FmValue */
     GArray *steps; /* FmStep, by phase and then in order */
     guint n_steps[FM_N_PHASES];

@@ -60,7 +60,8 @@ typedef struct FmPlanOptions {
     size_t tile; /* batch rows of a tile; 0: chosen from the graph */
     size_t lanes; /* 0: chosen from the batch (4, or 8 for many tiles) */
     gboolean no_fusion; /* TRUE: every primitive on its own (tests) */
-    size_t batch; /* rows that runs will have, for the choice of a tile; 0: many */
+    /* Rows that runs will have, for the choice of tile and lanes; 0: any. Other numbers work as well. */
+    size_t batch;
 } FmPlanOptions;
 
 /* Compile the graph for these outputs. `outputs` and its names are copied; the graph may be freed
@@ -109,7 +110,8 @@ gboolean fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed,
                      void *const *out, FmKey key, GError **error);
 
 /* Output i, one without batch axis, where fm_exec_run() leaves it: the same place every time, valid
- * until the next run or refresh. NULL for a batched output. */
+ * until the next run or refresh. NULL for a batched output, and for one that depends on the inputs
+ * without any sum over the batch. */
 const void *fm_exec_output(const FmExec *exec, size_t i);
 
 /* Run the plan on one tile, n <= fm_plan_tile(), in the calling thread with worker w's arena

@@ -161,6 +161,68 @@ START_TEST(permutations_meet_every_index_once)
 }
 END_TEST
 
+/* loss = scale * sum_batch(x) with `scale` an input without batch axis, read after the sum: any worker
+ * may have been the one to bind it. */
+START_TEST(inputs_without_batch_axis_reach_the_end)
+{
+    const size_t one = 1;
+    g_autoptr(FmGraph) graph = fm_graph_new();
+    FmNode *x = fm_input(graph, "x", 1, 1, &one), *scale = fm_input(graph, "scale", 0, 1, &one);
+    FmNode *out[2] = {fm_mul(fm_sum_batch(x), scale), fm_affine(scale, 2.0, 1.0)};
+    g_autoptr(FmPlan) plan =
+        fm_plan_new(graph, out, 2, &(FmPlanOptions){.dtype = FM_F64, .tile = 8}, NULL);
+    g_autoptr(FmExec) exec = fm_exec_new(plan, NULL, 8, NULL);
+    double data[N], sum, shifted, factor = 0;
+    const void *in[2];
+
+    in[fm_plan_input_find(plan, "x")] = data;
+    in[fm_plan_input_find(plan, "scale")] = &factor;
+    for (size_t i = 0; i < N; i++)
+        data[i] = 0.5;
+    for (size_t n = 1; n < N; n += 1 + n / 3)
+        for (int round = 0; round < 20; round++) {
+            factor = 2.385 + round;
+            ck_assert(fm_exec_run(exec, n, in, NULL, NULL, (void *[]){&sum, &shifted}, key, NULL));
+            ck_assert_double_eq_tol(sum, 0.5 * (double)n * factor, 1e-9);
+            ck_assert_double_eq_tol(shifted, 2.0 * factor + 1.0, 1e-12);
+        }
+}
+END_TEST
+
+/* Lanes as asked for, also more than tiles and more than usual; the batch is a hint only. */
+START_TEST(lanes_and_batch_hint)
+{
+    const size_t dim[2] = {D, D};
+    g_autofree double *x = g_new(double, N * D);
+
+    fm_fill_normal_f64(key, 0, N, D, x);
+    for (size_t lanes = 0; lanes <= 40; lanes += 8)
+        for (size_t batch = 0; batch <= 1000; batch += 500) {
+            g_autoptr(FmGraph) graph = fm_graph_new();
+            FmNode *in = fm_input(graph, "x", 1, 1, dim), *out = fm_sum_batch(fm_tanh(in));
+            g_autoptr(FmPlan) plan = fm_plan_new(
+                graph, &out, 1,
+                &(FmPlanOptions){.dtype = FM_F64, .tile = 10, .lanes = lanes, .batch = batch / 50}, NULL);
+            double sum[2][D];
+
+            for (int i = 0; i < 2; i++) {
+                g_autoptr(FmExec) exec = fm_exec_new(plan, NULL, i == 0 ? 1 : 16, NULL);
+
+                ck_assert(fm_exec_run(exec, N, (const void *[]){x}, NULL, NULL, (void *[]){sum[i]}, key,
+                                      NULL));
+            }
+            ck_assert_mem_eq(sum[0], sum[1], sizeof sum[0]);
+            for (size_t d = 0; d < D; d++) {
+                double want = 0;
+
+                for (size_t r = 0; r < N; r++)
+                    want += tanh(x[r * D + d]);
+                ck_assert_double_eq_tol(sum[0][d], want, 1e-11);
+            }
+        }
+}
+END_TEST
+
 int
 main(void)
 {
@@ -172,6 +234,8 @@ main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, fusion_and_backends_agree);
     tcase_add_test(t, threads_change_no_byte);
+    tcase_add_test(t, inputs_without_batch_axis_reach_the_end);
+    tcase_add_test(t, lanes_and_batch_hint);
     tcase_add_test(t, rows_that_need_a_sum_over_rows_are_refused);
     tcase_add_test(t, shapes_that_do_not_fit_are_said_once);
     tcase_add_test(t, philox_gives_the_published_words);
