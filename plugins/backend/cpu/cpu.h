@@ -25,14 +25,16 @@ typedef struct CpuEntry {
     FmKernel f32, f64;
 } CpuEntry;
 
-extern const CpuEntry cpu_move_table[], cpu_reduce_table[],
-    cpu_matmul_table[], cpu_conv_table[], cpu_norm_table[], cpu_attention_table[];
+extern const CpuEntry cpu_matmul_table[], cpu_conv_table[], cpu_norm_table[], cpu_attention_table[];
 
 /* Float convolutions: Winograd's where it fits, else oneDNN's, else by columns. */
 extern const FmKernel cpu_wino_conv2d, cpu_wino_conv2d_input, cpu_wino_conv2d_weight;
 extern const FmKernel cpu_im2col_conv2d, cpu_im2col_conv2d_input, cpu_im2col_conv2d_weight;
 
-const CpuEntry *cpu_eltwise_table(void); /* of the processor's level */
+/* Of the processor's level. */
+const CpuEntry *cpu_eltwise_table(void);
+const CpuEntry *cpu_reduce_table(void);
+const CpuEntry *cpu_move_table(void);
 
 #ifdef HAVE_ONEDNN
 extern const FmKernel cpu_dnnl_conv2d, cpu_dnnl_conv2d_input, cpu_dnnl_conv2d_weight;

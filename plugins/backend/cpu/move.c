@@ -39,25 +39,35 @@ around(const FmShape *shape, int axis, size_t *before, size_t *after)
         *after *= shape->dim[i];
 }
 
-#define T float
-#define NAME(x) x##_f32
-#define FILL(kind) fm_fill_##kind##_f32
-#include "move.inc"
-#undef T
-#undef NAME
-#undef FILL
-#define T double
-#define NAME(x) x##_f64
-#define FILL(kind) fm_fill_##kind##_f64
-#include "move.inc"
-#undef T
-#undef NAME
-#undef FILL
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
 
-#define ROW(op) {#op, {.run = op##_f32}, {.run = op##_f64}}
+#ifdef FM_CPU_LEVELS
+FM_BEGIN_AVX512
+#define LEVEL _avx512
+#include "move_types.inc"
+#undef LEVEL
+FM_END_LEVEL
+FM_BEGIN_AVX2
+#define LEVEL _avx2
+#include "move_types.inc"
+#undef LEVEL
+FM_END_LEVEL
+#endif
+#define LEVEL _base
+#include "move_types.inc"
 
-const CpuEntry cpu_move_table[] = {
-    ROW(permute), ROW(broadcast), ROW(slice),       ROW(pad),
-    ROW(concat),  ROW(gather),    ROW(scatter_add), ROW(random),
-    {NULL},
-};
+const CpuEntry *
+cpu_move_table(void)
+{
+    switch (fm_cpu_level()) {
+#ifdef FM_CPU_LEVELS
+    case FM_CPU_AVX512:
+        return move_table_avx512;
+    case FM_CPU_AVX2:
+        return move_table_avx2;
+#endif
+    default:
+        return move_table_base;
+    }
+}
