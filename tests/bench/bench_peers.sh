@@ -15,8 +15,7 @@ venv=${PEERS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/fmcore/peers}
 if [ ! -x "$venv/bin/python" ]; then
     echo "bench-peers: installing the peers into $venv" >&2
     python3 -m venv "$venv" &&
-        "$venv/bin/python" -m pip install -q --extra-index-url https://download.pytorch.org/whl/cpu \
-            -r "$here/requirements.txt" || {
+        "$venv/bin/python" -m pip install -q -r "$here/requirements.txt" || {
         rm -rf "$venv"
         echo "bench-peers: the peers cannot be installed here; fmcore alone" >&2
     }
