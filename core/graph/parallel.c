@@ -10,6 +10,7 @@
 #include <omp.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <time.h>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -31,6 +32,8 @@ static struct {
     pthread_mutex_t call; /* held by the caller from start to end; others do their work alone */
     _Atomic guint64 gate;
     int helpers; /* threads that exist; under `call` */
+    pthread_t thread[MAX_HELPERS];
+    atomic_bool ending; /* the process exits: helpers return */
     /* the call under way; written before the gate opens */
     int places;
     size_t n;
@@ -55,7 +58,7 @@ now_ns(void)
 
 /* ---- helpers ---- */
 
-/* Until a call after `seen` has a place left; returns the gate. */
+/* Until a call after `seen` has a place left, or the process ends; returns the gate. */
 static guint64
 helper_wait(guint64 seen, gboolean spin)
 {
@@ -64,7 +67,7 @@ helper_wait(guint64 seen, gboolean spin)
 
     for (int i = 1; spin; i++) {
         gate = atomic_load(&pool.gate);
-        if (gate >> 16 != seen && GATE_PLACES(gate) > 0)
+        if ((gate >> 16 != seen && GATE_PLACES(gate) > 0) || atomic_load(&pool.ending))
             return gate;
         RELAX();
         if (i % 64 == 0 && now_ns() > until)
@@ -74,7 +77,7 @@ helper_wait(guint64 seen, gboolean spin)
     atomic_fetch_add(&pool.sleepers, 1);
     for (;;) {
         gate = atomic_load(&pool.gate);
-        if (gate >> 16 != seen && GATE_PLACES(gate) > 0)
+        if ((gate >> 16 != seen && GATE_PLACES(gate) > 0) || atomic_load(&pool.ending))
             break;
         pthread_cond_wait(&pool.wake, &pool.lock);
     }
@@ -101,13 +104,31 @@ helper_main(void *number)
     for (;;) {
         guint64 gate = helper_wait(seen, spin);
 
+        if (atomic_load(&pool.ending))
+            return NULL;
         if (!atomic_compare_exchange_strong(&pool.gate, &gate, gate + (1 << 8) - 1))
             continue;
         seen = gate >> 16;
         take_items(pool.places - (int)GATE_PLACES(gate) + 1);
         atomic_fetch_sub(&pool.gate, 1 << 8);
     }
-    return NULL;
+}
+
+/* At exit no thread of ours is left: leak checkers stumble over the local storage of sleeping ones. A
+ * process that ends in the middle of a call leaves them alone. */
+static void
+helpers_stop(void)
+{
+    if (pool.helpers == 0 || pthread_mutex_trylock(&pool.call) != 0)
+        return;
+    atomic_store(&pool.ending, TRUE);
+    pthread_mutex_lock(&pool.lock);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+    for (; pool.helpers > 0; pool.helpers--)
+        pthread_join(pool.thread[pool.helpers - 1], NULL);
+    atomic_store(&pool.ending, FALSE);
+    pthread_mutex_unlock(&pool.call);
 }
 
 /* A child of fork() has no helpers, and its parent may have been in the middle of a call. */
@@ -127,24 +148,16 @@ static int
 helpers_get(int wanted)
 {
     static gsize once;
-    pthread_attr_t attr;
 
     if (g_once_init_enter(&once)) {
         pthread_atfork(NULL, NULL, forget_helpers);
+        atexit(helpers_stop);
         g_once_init_leave(&once, 1);
     }
-    if (pool.helpers >= wanted)
-        return wanted;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    while (pool.helpers < wanted) {
-        pthread_t thread;
-
-        if (pthread_create(&thread, &attr, helper_main, GINT_TO_POINTER(pool.helpers + 1)) != 0)
-            break;
+    while (pool.helpers < wanted &&
+           pthread_create(&pool.thread[pool.helpers], NULL, helper_main,
+                          GINT_TO_POINTER(pool.helpers + 1)) == 0)
         pool.helpers++;
-    }
-    pthread_attr_destroy(&attr);
     return MIN(pool.helpers, wanted);
 }
 
