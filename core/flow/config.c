@@ -13,6 +13,7 @@ typedef struct ConfigDefaults {
     gint64 steps, batch_size, warmup, log_every, save_every;
     double lr, grad_clip, ema_decay, scale;
     gint64 samples, eval_samples;
+    const char *divergence; /* where the user named none; NULL: none */
 } ConfigDefaults;
 
 /*                  vectors   images
@@ -27,7 +28,8 @@ typedef struct ConfigDefaults {
  * scale            2         1        standard deviation of the standardised data; images: half their
  *                                     range. Checkerboard, 80,000 steps: KL 0.13 at 1, 0.10 at 2.3
  * samples          5000      64
- * eval_samples     5000      64       rows behind nll, bpd and kl */
+ * eval_samples     5000      64       rows behind nll, bpd and kl
+ * divergence       none      energy   of samples and held-out rows; vectors have nll or kl */
 static const ConfigDefaults config_vectors = {
     .dataset = "moons", .net = "mlp", .nets = "mlp realnvp", .steps = 80000, .batch_size = 256,
     .warmup = 300, .log_every = 1000, .save_every = 10000, .lr = 1e-2, .grad_clip = 0,
@@ -35,7 +37,8 @@ static const ConfigDefaults config_vectors = {
 static const ConfigDefaults config_images = {
     .dataset = "mnist", .net = "conv", .nets = "conv", .steps = 1200, .batch_size = 32,
     .warmup = 40, .log_every = 10, .save_every = 100, .lr = 4e-3, .grad_clip = 1.0,
-    .ema_decay = 0.995, .scale = 1.0, .samples = 64, .eval_samples = 64};
+    .ema_decay = 0.995, .scale = 1.0, .samples = 64, .eval_samples = 64,
+    .divergence = "energy"};
 
 /* The same for all data; kinds without an entry are left out or chosen by the data above. */
 static const char *const config_specs[FM_N_KINDS] = {
@@ -227,6 +230,8 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
     CONFIG_DEFAULT(samples, d->samples);
     CONFIG_DEFAULT(eval_samples, d->eval_samples);
     CONFIG_DEFAULT(dequant, CONFIG_DEQUANT);
+    if (d->divergence != NULL && config->divergences->len == 0 && MIN(config->samples, config->eval_samples) > 1)
+        g_ptr_array_add(config->divergences, g_strdup(d->divergence));
     /* cheap where it is the default: fewer points than --eval-samples has */
     CONFIG_DEFAULT(density_mass, data->ndim != 1 ? 0 : data->D == 1 ? 512 : data->D == 2 ? 64 : 0);
 }
