@@ -40,6 +40,9 @@ static const ConfigDefaults config_images = {
     .ema_decay = 0.995, .scale = 1.0, .samples = 64, .eval_samples = 64,
     .divergence = "energy"};
 
+/* The default distance needs so many samples and held-out rows (a twentieth of finite data). */
+enum { DISTANCE_ROWS = 4 };
+
 /* The same for all data; kinds without an entry are left out or chosen by the data above. */
 static const char *const config_specs[FM_N_KINDS] = {
     [FM_KIND_COUPLING] = "independent", [FM_KIND_PATH] = "ot",     [FM_KIND_OBJECTIVE] = "cfm",
@@ -230,7 +233,8 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
     CONFIG_DEFAULT(samples, d->samples);
     CONFIG_DEFAULT(eval_samples, d->eval_samples);
     CONFIG_DEFAULT(dequant, CONFIG_DEQUANT);
-    if (d->divergence != NULL && config->divergences->len == 0 && MIN(config->samples, config->eval_samples) > 1)
+    if (d->divergence != NULL && config->divergences->len == 0 && config->samples >= DISTANCE_ROWS &&
+        (data->rows == 0 || data->rows >= DISTANCE_ROWS * 20))
         g_ptr_array_add(config->divergences, g_strdup(d->divergence));
     /* cheap where it is the default: fewer points than --eval-samples has */
     CONFIG_DEFAULT(density_mass, data->ndim != 1 ? 0 : data->D == 1 ? 512 : data->D == 2 ? 64 : 0);
