@@ -132,7 +132,7 @@ static gboolean
 sample_rounds(Bench *b, FmRun *run, FmFlow *flow, BenchRow *row, GError **error)
 {
     const size_t n = (size_t)run->config->samples;
-    g_autofree int *labels = run->net_info.classes > 0 ? g_new(int, n) : NULL;
+    g_autofree int *labels = cli_labels_in_turn(n, run->net_info.classes);
     const gboolean solves = !fm__flow_is_map(flow);
     const FmVelocity *velocity = solves ? fm__flow_velocity_plain(flow, error) : NULL;
     double *x = !solves || velocity ? need("bench sample", n, run->data.D, error) : NULL;
@@ -140,8 +140,6 @@ sample_rounds(Bench *b, FmRun *run, FmFlow *flow, BenchRow *row, GError **error)
     gboolean ok = x != NULL;
 
     profile_begin(b, velocity);
-    for (size_t i = 0; ok && labels && i < n; i++)
-        labels[i] = (int)(i % run->net_info.classes);
     for (gboolean go = TRUE; ok && go;) {
         const double start = cli_seconds();
 

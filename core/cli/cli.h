@@ -15,7 +15,7 @@ typedef struct Cli {
     gboolean json, quiet, verbose, force, log_density, profile, help;
     char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score, *plugin_path, *preset;
     gint64 trajectory;
-    double time, until;
+    double time, until, guidance;
     gint64 dim, times;
     gint64 repeat, seeds;
     GPtrArray *axes[FM_N_KINDS]; /* of `compare`: char *, owned; NULL: not given */
@@ -156,6 +156,8 @@ gboolean cli_check_memory(const char *what, double n, double bytes, GError **err
 FmArray *cli_load_points(const char *file, size_t D, GError **error);
 gboolean cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n,
                          size_t D, const double *x, GError **error);
+/* (n) labels 0, 1, ..., classes - 1, 0, ...; NULL without classes. Owned by the caller. */
+int *cli_labels_in_turn(size_t n, size_t classes);
 gboolean cli_parse_labels(const char *text, size_t n, size_t classes, int **labels, GError **error);
 
 /* Create the run's directory: --out (refused when not empty without --force) or runs/NNNN. */

@@ -196,7 +196,7 @@ static gboolean
 draw(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
 {
     const size_t D = run->data.D;
-    g_autofree int *labels = NULL;
+    g_autofree int *labels = cli_labels_in_turn((size_t)run->config->samples, run->net_info.classes);
     size_t bytes;
     const double start = cli_seconds();
 
@@ -205,11 +205,6 @@ draw(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu samples of %zu values do not fit in memory",
                     o->n_samples, D);
         return FALSE;
-    }
-    if (run->net_info.classes > 0) {
-        labels = g_new(int, o->n_samples);
-        for (size_t i = 0; i < o->n_samples; i++)
-            labels[i] = (int)(i % run->net_info.classes);
     }
     if (!fm_flow_sample(flow, o->n_samples, (guint64)run->config->seed, NULL, labels, o->samples, NULL,
                         NULL, &o->summary, error))

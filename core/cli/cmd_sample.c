@@ -127,6 +127,8 @@ sample_open(Cli *cli, Draw *d, GError **error)
     if (!d->flow || !sample_usage(cli, d, error))
         return FALSE;
     D = fm_flow_dim(d->flow);
+    if (!fm_flow_set_guidance(d->flow, cli->guidance, error))
+        return FALSE;
     if (cli->init && !(d->init = cli_load_points(cli->init, D, error)))
         return FALSE;
     d->n = d->init                      ? fm_array_rows(d->init)
@@ -136,6 +138,8 @@ sample_open(Cli *cli, Draw *d, GError **error)
     if (!cli_check_memory("samples", (double)d->n, (double)values * sizeof(double), error) ||
         !cli_parse_labels(cli->labels, d->n, d->run->net_info.classes, &d->labels, error))
         return FALSE;
+    if (!d->labels)
+        d->labels = cli_labels_in_turn(d->n, d->run->net_info.classes);
     d->x = fm_array_new(FM_F64, 2, (const size_t[]){d->n, D}, error);
     d->log_q = cli->log_density ? fm_array_new(FM_F64, 1, &d->n, error) : NULL;
     return d->x && (d->log_q || !cli->log_density);

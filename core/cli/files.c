@@ -143,6 +143,16 @@ cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t 
     return ok;
 }
 
+int *
+cli_labels_in_turn(size_t n, size_t classes)
+{
+    int *labels = classes > 0 ? g_new(int, n + 1) : NULL;
+
+    for (size_t i = 0; labels && i < n; i++)
+        labels[i] = (int)(i % classes);
+    return labels;
+}
+
 gboolean
 cli_parse_labels(const char *text, size_t n, size_t classes, int **labels, GError **error)
 {

@@ -45,6 +45,7 @@ static const Opt opts[] = {
     {"max-seconds", "S", "stop training after so many seconds", CLI_TRAIN, OPT_CONFIG},
     {"scale", "R", "standard deviation of the data in the model's units", CLI_TRAIN, OPT_CONFIG},
     {"conditional", "yes|no", "give the data's labels to the net", CLI_TRAIN, OPT_CONFIG},
+    {"label-dropout", "R", "share of training rows without their label, for --guidance", CLI_TRAIN, OPT_CONFIG},
     {"log-every", "N", "steps between lines of metrics.jsonl", CLI_TRAIN, OPT_CONFIG},
     {"save-every", "N", "steps between checkpoints", CLI_TRAIN, OPT_CONFIG},
     {"patience", "N", "non-finite steps in a row before training stops", CLI_TRAIN, OPT_CONFIG},
@@ -59,7 +60,8 @@ static const Opt opts[] = {
     {"init", "X0.npy", "noise to start from", CLI_DRAW, OPT_TEXT, CLI(init)},
     {"log-density", NULL, "also write the samples' log-densities", CLI_DRAW, OPT_FLAG, CLI(log_density)},
     {"trajectory", "K", "write the states at K times from 0 to 1", CLI_DRAW, OPT_INT, CLI(trajectory), 2, 1e5},
-    {"labels", "3,3,7", "class labels, repeated as needed", CLI_DRAW | CLI_POINTS, OPT_TEXT, CLI(labels)},
+    {"labels", "3,3,7", "class labels, repeated as needed (samples: all in turn)", CLI_DRAW | CLI_POINTS, OPT_TEXT, CLI(labels)},
+    {"guidance", "W", "classifier-free guidance: v0 + W (v - v0), v0 without label (1: none)", CLI_DRAW, OPT_REAL, CLI(guidance), -100, 100},
     {"divergence", "NAME[:...]", "compare samples with data; may be repeated", CLI_EVAL | CLI_MEASURE, OPT_LIST, offsetof(FmConfig, divergences)},
     {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_CONFIG},
     {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N], map or none", CLI_EVAL | CLI_DENSITY | CLI_DRAW, OPT_CONFIG},
@@ -100,6 +102,7 @@ cli_new(void)
     cli->args = g_ptr_array_new();
     cli->given = g_ptr_array_new();
     cli->time = cli->until = NAN;
+    cli->guidance = 1.0;
     cli->dim = cli->times = -1;
     cli->trajectory = cli->repeat = -1;
     cli->seeds = 1;

@@ -140,7 +140,8 @@ train_json(JsonBuilder *b, const FmConfig *c)
     out_text(b, "time_sampling", fm_config_choices("time_sampling")[c->time_sampling]);
     out_text(b, "prediction", fm_config_choices("prediction")[c->prediction]);
     out_bool(b, "conditional", c->conditional);
-    out_real(b, "scale", c->scale);
+    if (c->conditional)
+        out_real(b, "label_dropout", c->label_dropout);
     json_builder_end_object(b);
 }
 

@@ -49,6 +49,7 @@ static const char *const config_specs[FM_N_KINDS] = {
     [FM_KIND_OPTIMIZER] = "adam",       [FM_KIND_SOLVER] = "dopri5", [FM_KIND_BACKEND] = "cpu"};
 static const char config_objective_invertible[] = "ml";
 enum { CONFIG_PATIENCE = 10, CONFIG_EXACT_DIM = 32, CONFIG_DEQUANT = 1 };
+#define CONFIG_LABEL_DROPOUT 0.1 /* of conditional nets, so that they can be guided */
 
 /* ---- scalar fields ---- */
 
@@ -90,6 +91,7 @@ static const ConfigField config_fields[] = {
     CONFIG_CHOICE("train", time_sampling, config_times, RESUME_FORCED),
     CONFIG_CHOICE("train", prediction, config_predictions, RESUME_NEVER),
     CONFIG_CHOICE("train", conditional, config_bools, RESUME_NEVER),
+    CONFIG_FIELD("train", label_dropout, CONFIG_REAL, 0, 0.99, RESUME_NEVER),
     CONFIG_FIELD("train", weight_decay, CONFIG_REAL, 0, 1e3, RESUME_FORCED),
     CONFIG_FIELD("train", grad_clip, CONFIG_REAL, 0, 1e9, RESUME_FORCED),
     CONFIG_FIELD("train", ema_decay, CONFIG_REAL, 0, 0.9999999, RESUME_FORCED),
@@ -230,6 +232,7 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
     CONFIG_DEFAULT(grad_clip, d->grad_clip);
     CONFIG_DEFAULT(ema_decay, d->ema_decay);
     CONFIG_DEFAULT(scale, d->scale);
+    CONFIG_DEFAULT(label_dropout, config->conditional ? CONFIG_LABEL_DROPOUT : 0.0);
     CONFIG_DEFAULT(samples, d->samples);
     CONFIG_DEFAULT(eval_samples, d->eval_samples);
     CONFIG_DEFAULT(dequant, CONFIG_DEQUANT);

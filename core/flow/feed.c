@@ -26,7 +26,9 @@ static const char *const feed_names[FEED_N_INPUTS] = {
 #undef FEED_NAME
 };
 
-static const guint64 feed_flip_steps = G_GUINT64_CONSTANT(1) << 47; /* apart from other steps */
+/* numbers of the data's stream apart from those of the data themselves */
+static const guint64 feed_flip_steps = G_GUINT64_CONSTANT(1) << 47;
+static const guint64 feed_drop_steps = G_GUINT64_CONSTANT(1) << 46;
 
 /* Scratch of one worker, for one tile. */
 typedef struct FeedWorker {
@@ -246,6 +248,21 @@ feed_slot(const FmFeeder *f, void *const *in, int which, void *scratch)
     return f->input[which] >= 0 ? in[f->input[which]] : scratch;
 }
 
+/* Labels that are taken away are -1, which belongs to no class: classifier-free guidance, Ho &
+ * Salimans 2022, arXiv:2207.12598. */
+static void
+feed_drop_labels(const FmFeeder *f, guint64 row0, size_t n, int *y)
+{
+    const FmKey key = feed_key(f, FM_STREAM_DATA, f->step + feed_drop_steps);
+
+    for (size_t r = 0; r < n; r++) {
+        FmRng rng = fm_rng(key, row0 + r);
+
+        if (fm_rng_uniform(&rng) < f->run->config->label_dropout)
+            y[r] = -1;
+    }
+}
+
 /* x0 (n, D) and x1 (n, D) in dtype, and labels. */
 static gboolean
 feed_ends(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, void *x0, void *x1, int *y)
@@ -303,6 +320,8 @@ fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in)
 
     if (!feed_ends(f, w, row0, n, x0, x1, y))
         return;
+    if (y != NULL && f->run->config->label_dropout > 0)
+        feed_drop_labels(f, row0, n, y);
     if (f->needs_path) {
         void *xt = feed_slot(f, in, FEED_XT, w->xt_typed);
         void *ut = feed_slot(f, in, FEED_UT, w->ut_typed);

@@ -11,6 +11,7 @@ fm_flow_from_run(FmRun *run, GError **error)
 
     flow->run = run;
     flow->threads = MAX(1, run->config->threads);
+    flow->guidance = 1.0;
     flow->solver = fm_plugin_new(FM_KIND_SOLVER, run->config->spec[FM_KIND_SOLVER], error);
     if (flow->solver == NULL) {
         fm_flow_free(flow);
@@ -97,6 +98,29 @@ fm_flow_set_threads(FmFlow *flow, int threads)
 }
 
 gboolean
+fm_flow_set_guidance(FmFlow *flow, double w, GError **error)
+{
+    const FmRun *run = flow->run;
+
+    if (!isfinite(w)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "guidance: the weight is %g, expected a finite number", w);
+        return FALSE;
+    }
+    if (w != 1.0 && (run->net_info.classes == 0 || run->config->label_dropout <= 0)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "guidance: net '%s' was trained %s, expected a conditional net whose labels were "
+                    "dropped now and then (--conditional yes --label-dropout 0.1)",
+                    fm_plugin_name(run->plugin[FM_KIND_NET]),
+                    run->net_info.classes == 0 ? "without labels" : "with every label");
+        return FALSE;
+    }
+    if (w != flow->guidance)
+        flow_drop_plans(flow);
+    flow->guidance = w;
+    return TRUE;
+}
+
+gboolean
 fm__flow_is_map(const FmFlow *flow)
 {
     return fm_net_is_invertible(flow->run->plugin[FM_KIND_NET]);
@@ -154,7 +178,7 @@ flow_velocity(FmFlow *flow, FmVelocity **slot, size_t K, GError **error)
     if (*slot != NULL && (*slot)->K != K)
         g_clear_pointer(slot, fm__velocity_free);
     if (*slot == NULL)
-        *slot = fm__velocity_new(flow->run, K, flow->threads, error);
+        *slot = fm__velocity_new(flow->run, flow->guidance, K, flow->threads, error);
     else
         fm_exec_refresh((*slot)->exec);
     return *slot;
@@ -170,7 +194,7 @@ const FmVelocity *
 fm__flow_velocity_exact(FmFlow *flow, GError **error)
 {
     if (flow->exact == NULL)
-        flow->exact = fm__velocity_exact_new(flow->run, flow->threads, error);
+        flow->exact = fm__velocity_exact_new(flow->run, flow->guidance, flow->threads, error);
     else
         fm_exec_refresh(flow->exact->exec);
     return flow->exact;
@@ -200,7 +224,7 @@ fm__flow_velocity_products(FmFlow *flow, GError **error)
         return NULL;
     }
     if (flow->products == NULL)
-        flow->products = fm__velocity_products_new(flow->run, D, flow->threads, error);
+        flow->products = fm__velocity_products_new(flow->run, flow->guidance, D, flow->threads, error);
     else
         fm_exec_refresh(flow->products->exec);
     return flow->products;

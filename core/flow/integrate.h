@@ -9,6 +9,7 @@ struct FmFlow {
     gboolean owner;
     FmPlugin *solver; /* owned */
     int threads;
+    double guidance; /* 1: none */
     FmVelocity *plain, *exact, *probed, *products; /* made when first needed; probed has as many tangents as
                                            its last use had probes */
     FmMap *forward, *inverse;

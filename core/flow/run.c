@@ -219,6 +219,12 @@ run_open_parts(FmRun *run, GError **error)
     /* The table's rates are for methods that divide by a second moment; others bring their own. */
     if (own_optimizer && optimizer->moments < 2)
         c->lr = optimizer->default_lr;
+    if (c->conditional && run->data.classes == 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --conditional gives labels to the net, and data set '%s' has none",
+                    fm_plugin_name(run->plugin[FM_KIND_DATASET]));
+        return FALSE;
+    }
     run->net_info = (FmNetInfo){.data = &run->data,
                                 .classes = c->conditional ? run->data.classes : 0,
                                 .dataset = run->plugin[FM_KIND_DATASET],

@@ -27,6 +27,7 @@ typedef struct FmConfig {
     FmTimeSampling time_sampling;
     int prediction; /* FmPrediction: what the net learns */
     int conditional; /* 1: the net gets the data's labels; 0 (default): it does not */
+    double label_dropout; /* share of training rows whose label is taken away, for guidance */
     /* evaluation */
     gint64 samples, eval_samples;
     char *likelihood; /* "exact", "hutchinson:probe=rademacher,probes=1", "none"; NULL: default */

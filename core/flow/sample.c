@@ -246,18 +246,26 @@ sample_plain_velocity(FmFlow *flow, size_t n, const void *x, double t, const int
     if (velocity == NULL)
         return FALSE;
     void *times = fm__need("velocity", n, 1, velocity->size, error);
-    if (times == NULL)
+    gint32 *none = times == NULL ? NULL : fm__need("velocity", n, 1, sizeof *none, error);
+    if (none == NULL) {
+        fm_free(times);
         return FALSE;
-    for (size_t r = 0; r < n; r++)
+    }
+    for (size_t r = 0; r < n; r++) {
         fm_convert(FM_F64, &t, velocity->dtype, (char *)times + r * velocity->size, 1);
+        none[r] = -1;
+    }
     if (velocity->in_x >= 0)
         in[velocity->in_x] = x;
     if (velocity->in_t >= 0)
         in[velocity->in_t] = times;
     if (velocity->in_y >= 0)
         in[velocity->in_y] = labels;
+    if (velocity->in_none >= 0)
+        in[velocity->in_none] = none;
     const gboolean ok = fm_exec_run(velocity->exec, n, in, NULL, NULL, results, key, error);
     fm_free(times);
+    fm_free(none);
     return ok;
 }
 

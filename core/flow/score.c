@@ -73,6 +73,11 @@ fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double
                             "score: maps are differentiated from N(0, I), expected a run without --source");
         return FALSE;
     }
+    if (flow->guidance != 1.0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "score: the flow is guided with weight %g, expected 1", flow->guidance);
+        return FALSE;
+    }
     g_autoptr(FmExact) exact = fm__exact_new(flow, flow->threads, error);
     if (exact == NULL)
         return FALSE;

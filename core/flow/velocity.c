@@ -20,6 +20,19 @@ fm__run_velocity(const FmRun *run, FmGraph *graph, FmNode *x, FmNode *t, FmNode 
     return fm__predict_velocity(&run->predict, q, x, t);
 }
 
+/* The velocity with classifier-free guidance w: v0 + w (v - v0), where v0 has no label. */
+static FmNode *
+velocity_guided(const FmRun *run, FmGraph *graph, FmNode *x, FmNode *t, double w)
+{
+    FmNode *y = run->net_info.classes > 0 ? fm_input_labels(graph, "y") : NULL;
+    FmNode *v = fm__run_velocity(run, graph, x, t, y);
+
+    if (y == NULL || w == 1.0)
+        return v;
+    FmNode *v0 = fm__run_velocity(run, graph, x, t, fm_input_labels(graph, "no label"));
+    return fm_add(v0, fm_affine(fm_sub(v, v0), w, 0.0));
+}
+
 static FmVelocity *
 velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_out, size_t K,
                  int threads, GError **error)
@@ -45,6 +58,12 @@ velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_
     v->in_t = fm_plan_input_find(v->plan, "t");
     v->in_y = fm_plan_input_find(v->plan, "y");
     v->in_e = fm_plan_input_find(v->plan, "e");
+    v->in_none = fm_plan_input_find(v->plan, "no label");
+    if (v->in_none >= 0) {
+        v->none = g_new(gint32, v->tile);
+        for (size_t r = 0; r < v->tile; r++)
+            v->none[r] = -1;
+    }
     return v;
 }
 
@@ -71,15 +90,13 @@ velocity_divergence(FmGraph *graph, FmNode *v, FmNode *x, const FmDataInfo *d)
 }
 
 static FmVelocity *
-velocity_new(const FmRun *run, size_t K, VelocityKind kind, int threads, GError **error)
+velocity_new(const FmRun *run, double guidance, size_t K, VelocityKind kind, int threads, GError **error)
 {
     const FmDataInfo *d = &run->data;
     g_autoptr(FmGraph) graph = fm_graph_new();
     FmNode *x = fm_input(graph, "x", 1, d->ndim, d->dim);
     FmNode *t = fm_input(graph, "t", 1, 0, NULL);
-    FmNode *y = run->net_info.classes > 0 ? fm_input_labels(graph, "y") : NULL;
-    FmNode *out[2] = {
-        fm__run_velocity(run, graph, x, t, y)};
+    FmNode *out[2] = {velocity_guided(run, graph, x, t, guidance)};
     size_t n_out = 1;
 
     if (!fm_graph_ok(graph, error))
@@ -111,25 +128,25 @@ velocity_new(const FmRun *run, size_t K, VelocityKind kind, int threads, GError 
 }
 
 FmVelocity *
-fm__velocity_new(const FmRun *run, size_t K, int threads, GError **error)
+fm__velocity_new(const FmRun *run, double guidance, size_t K, int threads, GError **error)
 {
-    return velocity_new(run, K, VELOCITY_DOTS, threads, error);
+    return velocity_new(run, guidance, K, VELOCITY_DOTS, threads, error);
 }
 
 FmVelocity *
-fm__velocity_exact_new(const FmRun *run, int threads, GError **error)
+fm__velocity_exact_new(const FmRun *run, double guidance, int threads, GError **error)
 {
     enum { UNROLLED = 16 }; /* beyond it one pass for all: larger products, fewer operations */
     const size_t D = run->data.D;
 
-    return velocity_new(run, MIN(D, FM__MAX_TANGENTS), D <= UNROLLED ? VELOCITY_UNITS : VELOCITY_DOTS,
-                        threads, error);
+    return velocity_new(run, guidance, MIN(D, FM__MAX_TANGENTS),
+                        D <= UNROLLED ? VELOCITY_UNITS : VELOCITY_DOTS, threads, error);
 }
 
 FmVelocity *
-fm__velocity_products_new(const FmRun *run, size_t K, int threads, GError **error)
+fm__velocity_products_new(const FmRun *run, double guidance, size_t K, int threads, GError **error)
 {
-    return velocity_new(run, K, VELOCITY_PRODUCTS, threads, error);
+    return velocity_new(run, guidance, K, VELOCITY_PRODUCTS, threads, error);
 }
 
 void
@@ -139,6 +156,7 @@ fm__velocity_free(FmVelocity *velocity)
         return;
     fm_exec_free(velocity->exec);
     fm_plan_free(velocity->plan);
+    g_free(velocity->none);
     g_free(velocity);
 }
 
@@ -159,6 +177,8 @@ fm__velocity_eval(const FmVelocity *v, int w, size_t n, const void *x, const voi
             in[v->in_t] = (const char *)t + r * v->size;
         if (v->in_y >= 0)
             in[v->in_y] = y + r;
+        if (v->in_none >= 0)
+            in[v->in_none] = v->none;
         if (v->in_e >= 0)
             in[v->in_e] = (const char *)e + r * v->K * v->D * v->size;
         results[0] = (char *)out + r * v->D * v->size;

@@ -27,6 +27,12 @@ guint64 fm_flow_parameters(const FmFlow *flow); /* number of trainable weights *
 gboolean fm_flow_set_solver(FmFlow *flow, const char *spec, GError **error);
 void fm_flow_set_threads(FmFlow *flow, int threads);
 
+/* From now on the velocity of every call is v0 + w (v - v0), v that of the labels given and v0 that
+ * without a label: classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, whose weight is
+ * w - 1). w = 1 is the field as it was trained, 0 the unconditional one. Densities are those of the
+ * guided flow; fm_flow_score() refuses other weights than 1. FM_ERROR_UNSUPPORTED for nets trained without labels or without dropping them. */
+gboolean fm_flow_set_guidance(FmFlow *flow, double w, GError **error);
+
 /* Solver statistics of one call, over rows. */
 typedef struct FmSolveSummary {
     double nfe_mean;

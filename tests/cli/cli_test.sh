@@ -115,6 +115,12 @@ expect 2 "goes with 'run' and" "$fm" run --resume "$dir/six" --seeds 2
 # shellcheck disable=SC2086
 expect 0 "nll" "$fm" run $tiny --prediction x1 --conditional yes --out "$dir/x1"
 expect 0 "4 samples" "$fm" sample "$dir/x1" --samples 4 --labels 0,1 --out "$dir/x1.csv"
+expect 0 "4 samples" "$fm" sample "$dir/x1" --samples 4 --guidance 1 --out "$dir/x2.csv"
+cmp "$dir/x1.csv" "$dir/x2.csv" || fail "guidance 1 changes samples"
+expect 0 "4 samples" "$fm" sample "$dir/x1" --samples 4 --guidance 2 --out "$dir/x2.csv"
+cmp -s "$dir/x1.csv" "$dir/x2.csv" && fail "guidance 2 changes nothing"
+expect 1 "was trained without labels" "$fm" sample "$dir/six" --guidance 2 --out "$dir/x3.csv"
+expect 2 "data set 'checkerboard' has none" "$fm" run --dataset checkerboard --conditional yes --steps 1
 
 expect 2 "did you mean 'dopri5'" "$fm" run --solver dopri6 --dataset moons
 expect 2 "did you mean '--solver'" "$fm" run --solvr euler

@@ -337,6 +337,93 @@ START_TEST(bad_input_is_refused)
 }
 END_TEST
 
+/* ---- classifier-free guidance ---- */
+
+static void
+guided(FmFlow *flow, double w, size_t n, const double *x, const int *y, double *v, double *div)
+{
+    g_autoptr(GError) error = NULL;
+
+    ck_assert_msg(fm_flow_set_guidance(flow, w, &error), "%s", error ? error->message : "");
+    ck_assert(fm_flow_velocity(flow, n, x, 0.6, y, v, div, NULL));
+}
+
+static FmRun *
+conditional_run(double dropout)
+{
+    g_autoptr(FmConfig) c = small_config();
+
+    c->dtype = FM_F64;
+    c->steps = 300;
+    c->conditional = 1;
+    c->label_dropout = dropout;
+    FmRun *run = run_of(c);
+    FmTrainResult result;
+    train(run, &result);
+    return run;
+}
+
+START_TEST(guidance_is_linear_in_its_weight)
+{
+    enum { N = 5 };
+    const double x[2 * N] = {0.1, 0.2, -1.0, 0.5, 1.5, -0.5, 0.0, 0.0, 2.0, 0.3};
+    const int y[N] = {0, 1, 0, 1, 1}, other[N] = {1, 0, 1, 0, 0};
+    double v[4][2 * N], div[4][N], apart = 0;
+    FmRun *run = conditional_run(0.2);
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, NULL);
+
+    guided(flow, 1.0, N, x, y, v[0], div[0]);
+    guided(flow, 0.0, N, x, y, v[1], div[1]);
+    guided(flow, 0.0, N, x, other, v[2], div[2]);
+    guided(flow, 2.5, N, x, y, v[3], div[3]);
+    for (int i = 0; i < 2 * N; i++) {
+        ck_assert_double_eq(v[1][i], v[2][i]); /* without label: the label does not matter */
+        ck_assert_double_eq_tol(v[3][i], v[1][i] + 2.5 * (v[0][i] - v[1][i]), 1e-12);
+        apart = fmax(apart, fabs(v[0][i] - v[1][i]));
+    }
+    ck_assert_double_gt(apart, 0.05);
+    for (int i = 0; i < N; i++)
+        ck_assert_double_eq_tol(div[3][i], div[1][i] + 2.5 * (div[0][i] - div[1][i]), 1e-11);
+    fm_run_free(run);
+}
+END_TEST
+
+/* The field without label is trained on both moons: its flow has the data's mean, that of a label
+ * the moon's own: y of make_moons is 2/pi and 1/2 - 2/pi on average, here twice that - 0.2. */
+START_TEST(guidance_finds_classes)
+{
+    enum { N = 400 };
+    g_autofree double *x = g_new(double, 2 * N);
+    FmRun *run = conditional_run(0.2);
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, NULL);
+    int labels[N] = {0};
+    double mean[2] = {0, 0};
+
+    for (int w = 0; w < 2; w++) {
+        ck_assert(fm_flow_set_guidance(flow, w, NULL));
+        ck_assert(fm_flow_sample(flow, N, 1, NULL, labels, x, NULL, NULL, NULL, NULL));
+        for (int i = 0; i < N; i++)
+            mean[w] += x[2 * i + 1] / N;
+    }
+    ck_assert_double_eq_tol(mean[0], 0.3, 0.2);
+    ck_assert_double_eq_tol(mean[1], 4.0 / G_PI - 0.2, 0.2);
+    fm_run_free(run);
+}
+END_TEST
+
+START_TEST(guidance_needs_dropped_labels)
+{
+    g_autoptr(GError) error = NULL;
+    FmRun *run = conditional_run(0.0);
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, NULL);
+
+    ck_assert(fm_flow_set_guidance(flow, 1.0, NULL));
+    ck_assert(!fm_flow_set_guidance(flow, 2.0, &error));
+    ck_assert_msg(strstr(error->message, "with every label") != NULL, "%s", error->message);
+    fm_run_free(run);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -353,6 +440,9 @@ main(int argc, char **argv)
     tcase_add_test(c, likelihood_of_a_linear_field);
     tcase_add_loop_test(c, hutchinson_is_unbiased, 0, 2);
     tcase_add_test(c, bad_input_is_refused);
+    tcase_add_test(c, guidance_is_linear_in_its_weight);
+    tcase_add_test(c, guidance_finds_classes);
+    tcase_add_test(c, guidance_needs_dropped_labels);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK); /* OpenMP does not survive a fork */
