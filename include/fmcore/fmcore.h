@@ -9,6 +9,7 @@
 #include <fmcore/dataset.h>
 #include <fmcore/divergence.h>
 #include <fmcore/error.h>
+#include <fmcore/features.h>
 #include <fmcore/ffi.h>
 #include <fmcore/flow.h>
 #include <fmcore/graph.h>
