@@ -18,9 +18,9 @@ static gboolean
 eight_open(void *self, FmDataInfo *info, GError **error)
 {
     Eight *s = self;
-    /* ffjord: radius 4, sd 0.5, all divided by 1.414; torchcfm: radius 5, variance 0.1. */
+    /* torchcfm asks for a variance of 0.1 and hands its root to MultivariateNormal as the covariance. */
     const double radius = s->variant == 0 ? 4.0 / 1.414 : 5.0;
-    const double sd = s->variant == 0 ? 0.5 / 1.414 : sqrt(0.1);
+    const double sd = s->variant == 0 ? 0.5 / 1.414 : sqrt(sqrt(0.1));
 
     *info = (FmDataInfo){.ndim = 1, .dim = {2}, .D = 2, .classes = 8};
     return fm_mixture_ring(&s->mixture, 8, 2, radius, sd, error);
@@ -30,7 +30,7 @@ static const FmDatasetOps eight_ops = {.open = eight_open, FM_MIXTURE_SLOTS};
 
 static const FmFact eight_facts[] = {
     {"ffjord", "radius 4, sd 0.5, all divided by 1.414; entropy 2.8319 nats"},
-    {"torchcfm", "radius 5, variance 0.1"},
+    {"torchcfm", "radius 5, variance sqrt(0.1) an axis (its covariance is the root of the variance asked for)"},
     {NULL, NULL},
 };
 
