@@ -11,7 +11,7 @@ typedef struct ConfigDefaults {
     const char *dataset, *net;
     const char *nets; /* nets that bring this kind of data when no data set is named */
     gint64 steps, batch_size, warmup, log_every, save_every;
-    double lr, grad_clip, ema_decay, scale;
+    double lr, grad_clip, ema_decay, scale, label_dropout;
     gint64 samples, eval_samples;
     const char *divergence; /* where the user named none; NULL: none */
 } ConfigDefaults;
@@ -27,6 +27,7 @@ typedef struct ConfigDefaults {
  * ema_decay        0.999     0.995    after min(decay, (1 + k) / (10 + k))
  * scale            2         1        standard deviation of the standardised data; images: half their
  *                                     range. Checkerboard, 80,000 steps: KL 0.13 at 1, 0.10 at 2.3
+ * label_dropout    0         0.1      of conditional nets: images are sampled with guidance
  * samples          5000      64
  * eval_samples     5000      64       rows behind nll, bpd and kl
  * divergence       none      energy   of samples and held-out rows; vectors have nll or kl */
@@ -37,7 +38,7 @@ static const ConfigDefaults config_vectors = {
 static const ConfigDefaults config_images = {
     .dataset = "mnist", .net = "conv", .nets = "conv", .steps = 1200, .batch_size = 32,
     .warmup = 40, .log_every = 10, .save_every = 100, .lr = 4e-3, .grad_clip = 1.0,
-    .ema_decay = 0.995, .scale = 1.0, .samples = 64, .eval_samples = 64,
+    .ema_decay = 0.995, .scale = 1.0, .label_dropout = 0.1, .samples = 64, .eval_samples = 64,
     .divergence = "energy"};
 
 /* The default distance needs so many samples and held-out rows (a twentieth of finite data). */
@@ -49,7 +50,6 @@ static const char *const config_specs[FM_N_KINDS] = {
     [FM_KIND_OPTIMIZER] = "adam",       [FM_KIND_SOLVER] = "dopri5", [FM_KIND_BACKEND] = "cpu"};
 static const char config_objective_invertible[] = "ml";
 enum { CONFIG_PATIENCE = 10, CONFIG_EXACT_DIM = 32, CONFIG_DEQUANT = 1 };
-#define CONFIG_LABEL_DROPOUT 0.1 /* of conditional nets, so that they can be guided */
 
 /* ---- scalar fields ---- */
 
@@ -232,7 +232,7 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
     CONFIG_DEFAULT(grad_clip, d->grad_clip);
     CONFIG_DEFAULT(ema_decay, d->ema_decay);
     CONFIG_DEFAULT(scale, d->scale);
-    CONFIG_DEFAULT(label_dropout, config->conditional ? CONFIG_LABEL_DROPOUT : 0.0);
+    CONFIG_DEFAULT(label_dropout, config->conditional ? d->label_dropout : 0.0);
     CONFIG_DEFAULT(samples, d->samples);
     CONFIG_DEFAULT(eval_samples, d->eval_samples);
     CONFIG_DEFAULT(dequant, CONFIG_DEQUANT);

@@ -113,7 +113,7 @@ expect 2 "several values" "$fm" compare --dataset moons
 # shellcheck disable=SC2086
 expect 2 "goes with 'run' and" "$fm" run --resume "$dir/six" --seeds 2
 # shellcheck disable=SC2086
-expect 0 "nll" "$fm" run $tiny --prediction x1 --conditional yes --out "$dir/x1"
+expect 0 "nll" "$fm" run $tiny --prediction x1 --conditional yes --label-dropout 0.2 --out "$dir/x1"
 expect 0 "4 samples" "$fm" sample "$dir/x1" --samples 4 --labels 0,1 --out "$dir/x1.csv"
 expect 0 "4 samples" "$fm" sample "$dir/x1" --samples 4 --guidance 1 --out "$dir/x2.csv"
 cmp "$dir/x1.csv" "$dir/x2.csv" || fail "guidance 1 changes samples"
