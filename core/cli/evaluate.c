@@ -303,6 +303,8 @@ measure_images(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *
     e = mean_of(bpd, p->n, "bits/dim");
     fm_estimate_number(&e, "K", K);
     fm_estimate_text(&e, "scheme", "uniform dequantisation");
+    if (labels)
+        fm_estimate_text(&e, "given", "labels");
     describe_method(&e, how, &s);
     if (solves_equation(run, how)) {
         if (!fm_flow_bpd_error(flow, few, p->x, labels, how, K, nll, bpd, error))

@@ -16,7 +16,7 @@ static const struct {
      "ema_decay=0\ngrad_clip=0\n"},
     {"torchcfm-mnist", "torchcfm's U-Net for digits: 32 channels, one block, minibatch optimal transport, 3 epochs of 60,000",
      "[dataset]\nname=mnist\n[coupling]\nname=ot\n[net]\nname=conv\nchannels=32\nmult=[1,2,2]\nblocks=1\nattention=[16]\ngroups=32\n"
-     "[optimizer]\nname=adam\n[train]\nsteps=1404\nbatch_size=128\nlr=1e-3\nwarmup=0\nschedule=constant\n"
+     "[optimizer]\nname=adam\n[train]\nconditional=no\nsteps=1404\nbatch_size=128\nlr=1e-3\nwarmup=0\nschedule=constant\n"
      "ema_decay=0\ngrad_clip=0\n[solver]\nname=dopri5\nrtol=1e-4\natol=1e-4\n"},
 };
 

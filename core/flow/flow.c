@@ -138,7 +138,7 @@ fm__flow_check_labels(const FmFlow *flow, const char *who, size_t n, const int *
                     fm_plugin_name(flow->run->plugin[FM_KIND_NET]));
         return FALSE;
     }
-    if (classes > 0 && labels == NULL && n > 0) {
+    if (classes > 0 && labels == NULL && n > 0 && flow->run->config->label_dropout <= 0) {
         g_set_error(error, FM_ERROR, FM_ERROR_DATA,
                     "%s: net '%s' wants a label for every row, 0 to %" G_GSIZE_FORMAT
                     ", and none were given", who, fm_plugin_name(flow->run->plugin[FM_KIND_NET]),

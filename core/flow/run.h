@@ -26,7 +26,7 @@ typedef struct FmConfig {
     FmSchedule schedule;
     FmTimeSampling time_sampling;
     int prediction; /* FmPrediction: what the net learns */
-    int conditional; /* 1: the net gets the data's labels; 0 (default): it does not */
+    int conditional; /* 1: the net gets the data's labels; 0: it does not; -1: by the data */
     double label_dropout; /* share of training rows whose label is taken away, for guidance */
     /* evaluation */
     gint64 samples, eval_samples;

@@ -260,7 +260,7 @@ sample_plain_velocity(FmFlow *flow, size_t n, const void *x, double t, const int
     if (velocity->in_t >= 0)
         in[velocity->in_t] = times;
     if (velocity->in_y >= 0)
-        in[velocity->in_y] = labels;
+        in[velocity->in_y] = labels != NULL ? labels : none;
     if (velocity->in_none >= 0)
         in[velocity->in_none] = none;
     const gboolean ok = fm_exec_run(velocity->exec, n, in, NULL, NULL, results, key, error);

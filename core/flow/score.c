@@ -73,6 +73,10 @@ fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double
                             "score: maps are differentiated from N(0, I), expected a run without --source");
         return FALSE;
     }
+    if (run->net_info.classes > 0 && labels == NULL && n > 0) {
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_DATA, "score: the net is conditional and no labels were given, expected one for each row");
+        return FALSE;
+    }
     if (flow->guidance != 1.0) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "score: the flow is guided with weight %g, expected 1", flow->guidance);

@@ -59,7 +59,7 @@ velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_
     v->in_y = fm_plan_input_find(v->plan, "y");
     v->in_e = fm_plan_input_find(v->plan, "e");
     v->in_none = fm_plan_input_find(v->plan, "no label");
-    if (v->in_none >= 0) {
+    if (v->in_y >= 0 || v->in_none >= 0) {
         v->none = g_new(gint32, v->tile);
         for (size_t r = 0; r < v->tile; r++)
             v->none[r] = -1;
@@ -176,7 +176,7 @@ fm__velocity_eval(const FmVelocity *v, int w, size_t n, const void *x, const voi
         if (v->in_t >= 0)
             in[v->in_t] = (const char *)t + r * v->size;
         if (v->in_y >= 0)
-            in[v->in_y] = y + r;
+            in[v->in_y] = y != NULL ? y + r : v->none;
         if (v->in_none >= 0)
             in[v->in_none] = v->none;
         if (v->in_e >= 0)

@@ -16,7 +16,7 @@ typedef struct FmVelocity {
     FmDtype dtype;
     size_t size; /* bytes of one number */
     int in_x, in_t, in_y, in_none, in_e; /* positions among the plan's inputs; -1: not used */
-    gint32 *none; /* (tile) labels of no class, for in_none; owned */
+    gint32 *none; /* (tile) labels of no class, also where none are given; owned */
     size_t n_second; /* numbers a row of the second output: 0, 1 or K D */
     gboolean flat; /* the field does not depend on x: the second output is 0 */
 } FmVelocity;
@@ -35,7 +35,7 @@ FmVelocity *fm__velocity_products_new(const FmRun *run, double guidance, size_t 
 void fm__velocity_free(FmVelocity *velocity); /* NULL allowed */
 
 /* v (n, D) and div (n, when K > 0; (n, K, D) of products) of n rows, any n: x (n, D), t (n), e (n, K, D) in the plan's
- * dtype, y (n) when the net takes labels. Worker w of those given. FALSE: an external field
+ * dtype, y (n) or NULL (no labels) when the net takes some. Worker w of those given. FALSE: an external field
  * failed. */
 gboolean fm__velocity_eval(const FmVelocity *velocity, int w, size_t n, const void *x,
                            const void *t, const gint32 *y, const void *e, void *v, void *div);

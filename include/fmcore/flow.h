@@ -1,7 +1,9 @@
 /* flow.h: use a trained flow from a program: load, sample, evaluate.
  *
  * Points are double, in the data's own units, (n, D) row-major. Log-densities are in nats and
- * include the Jacobian of the run's standardisation. A flow uses its own threads; calls on one
+ * include the Jacobian of the run's standardisation. Labels (n) are those of a conditional net, else
+ * NULL; a conditional net that was trained with dropped labels also has a flow without any: NULL
+ * (but fm_flow_score() wants them). A flow uses its own threads; calls on one
  * flow must not overlap. */
 #ifndef FMCORE_FLOW_H
 #define FMCORE_FLOW_H

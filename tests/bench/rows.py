@@ -89,7 +89,7 @@ def train_512(bench):
 def unet_arguments(threads=2):
     return ["train-step", "--dataset", "mnist", "--net",
             "conv:channels=32,mult=[1,2,2],blocks=1,attention=[16],heads=1,groups=32",
-            "--batch-size", 32, "--threads", threads, *STEP]
+            "--conditional", "no", "--batch-size", 32, "--threads", threads, *STEP]
 
 
 @row("train-unet", "training step, torchcfm's MNIST U-Net (32 channels, 1 block), batch 32")
