@@ -141,6 +141,14 @@ gboolean evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels
 /* What evaluate() would need but cannot have: to be asked before hours of training. */
 gboolean evaluate_check(const FmRun *run, const char *split, GError **error);
 
+/* ---- excess.c ---- */
+
+/* The metric "excess-loss" where the data's exact field is known: eps^2, and loss and variance that
+ * differ by it. Nothing where it is not. */
+gboolean excess_metric(FmRun *run, FmFlow *flow, GArray *metrics, GError **error);
+/* run->floor, where the run's loss has one that is known: before training. */
+gboolean excess_floor(FmRun *run, GError **error);
+
 /* ---- files ---- */
 
 /* A run and its flow with the solver, threads and backend of the command line; *run is owned by the
@@ -174,12 +182,14 @@ typedef struct Side {
  * none; else its data are N(0, I) in `dim` dimensions (< 1: 2). `solver` for both. */
 gboolean sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver,
                     GError **error);
+void side_clear(Side *side);
 void sides_clear(Side side[2]);
 /* One side: a field as above (other: whose data, path and units it takes where it names none; NULL),
  * or a run in memory, owned by the side afterwards. */
 gboolean side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int threads,
                     const char *solver, GError **error);
 gboolean side_run(Side *side, FmRun *run, int threads, const char *solver, GError **error);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Side, side_clear)
 
 int cmd_kl(Cli *cli, GError **error);
 int cmd_run(Cli *cli, GError **error);

@@ -19,7 +19,7 @@ time_of(const FmKl *kl, size_t j)
 /* ---- numbers ---- */
 
 static void
-add(GArray *metrics, const FmKl *kl, const char *name, FmKlNumber v, const char *unit, const char *what)
+add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const char *unit, const char *what)
 {
     FmEstimate e = {.value = v.value, .se = v.se > 0 ? v.se : NAN, .n = kl->n, .unit = unit};
 
@@ -45,34 +45,34 @@ kl_metrics(const FmKl *kl, double seconds)
     fm_estimate_number(&e, "tail", kl->tail);
     fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);
     metrics_add(m, "kl", &e, seconds);
-    add(m, kl, "kl-ratio", (FmKlNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
-    add(m, kl, "kl-low-variance", (FmKlNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
+    add(m, kl, "kl-ratio", (FmNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
+    add(m, kl, "kl-low-variance", (FmNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
         "mean of log p/q + q/p - 1");
-    add(m, kl, "kl-evolution", (FmKlNumber){kl->value[FM_KL_EVOLUTION][end], kl->se[FM_KL_EVOLUTION][end]}, "nats",
+    add(m, kl, "kl-evolution", (FmNumber){kl->value[FM_KL_EVOLUTION][end], kl->se[FM_KL_EVOLUTION][end]}, "nats",
         "evolution identity");
-    add(m, kl, "kl-routes-differ", (FmKlNumber){kl->value[FM_KL_DIFFERENCE][end], kl->se[FM_KL_DIFFERENCE][end]},
+    add(m, kl, "kl-routes-differ", (FmNumber){kl->value[FM_KL_DIFFERENCE][end], kl->se[FM_KL_DIFFERENCE][end]},
         "nats", "paired");
-    add(m, kl, "kl-start", (FmKlNumber){kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0]}, "nats", NULL);
+    add(m, kl, "kl-start", (FmNumber){kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0]}, "nats", NULL);
     add(m, kl, "bound", kl->bound, "nats", "eps sqrt(S)");
     add(m, kl, "bound-sharp", kl->sharp, "nats", "int eps_t sqrt(S_t) dt");
     add(m, kl, "eps2", kl->eps2, "", "int E|v - w|^2 dt");
     add(m, kl, "score-gap2", kl->gap2, "", "int E|score gap|^2 dt");
-    add(m, kl, "alignment", (FmKlNumber){kl->alignment, NAN}, "", NULL);
+    add(m, kl, "alignment", (FmNumber){kl->alignment, NAN}, "", NULL);
     if (kl->exact) {
-        add(m, kl, "bound-exact", (FmKlNumber){kl->exact_bound, NAN}, "nats", "closed form");
-        add(m, kl, "bound-sharp-exact", (FmKlNumber){kl->exact_sharp, NAN}, "nats", "closed form");
+        add(m, kl, "bound-exact", (FmNumber){kl->exact_bound, NAN}, "nats", "closed form");
+        add(m, kl, "bound-sharp-exact", (FmNumber){kl->exact_sharp, NAN}, "nats", "closed form");
     }
     add(m, kl, "reverse-kl", kl->reverse, "nats", "by weights q/p");
     add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", "by weights q/p");
     add(m, kl, "tv", kl->tv, "", "by weights q/p");
     add(m, kl, "weights-mean", kl->weight, "", "mean of q/p, 1 when p's trajectories cover q");
-    add(m, kl, "weights-ess", (FmKlNumber){kl->ess, NAN}, "", "effective sample size of q/p");
-    add(m, kl, "entropy", (FmKlNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");
-    add(m, kl, "entropy-score", (FmKlNumber){kl->value[FM_KL_ENTROPY_SCORE][end], kl->se[FM_KL_ENTROPY_SCORE][end]},
+    add(m, kl, "weights-ess", (FmNumber){kl->ess, NAN}, "", "effective sample size of q/p");
+    add(m, kl, "entropy", (FmNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");
+    add(m, kl, "entropy-score", (FmNumber){kl->value[FM_KL_ENTROPY_SCORE][end], kl->se[FM_KL_ENTROPY_SCORE][end]},
         "nats", "of p, by E<v, score>");
-    add(m, kl, "entropy-div", (FmKlNumber){kl->value[FM_KL_ENTROPY_DIV][end], kl->se[FM_KL_ENTROPY_DIV][end]},
+    add(m, kl, "entropy-div", (FmNumber){kl->value[FM_KL_ENTROPY_DIV][end], kl->se[FM_KL_ENTROPY_DIV][end]},
         "nats", "of p, by E div v");
-    add(m, kl, "pathwise-residual", (FmKlNumber){kl->residual_max, NAN}, "nats", "largest of all trajectories and times");
+    add(m, kl, "pathwise-residual", (FmNumber){kl->residual_max, NAN}, "nats", "largest of all trajectories and times");
     return m;
 }
 

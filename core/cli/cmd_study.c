@@ -126,6 +126,29 @@ study_takes(const Study *s, const char *const *taken, GError **error)
     return TRUE;
 }
 
+FmRun *
+study_oracle_run(const Study *s, const char *net, const char *dataset, const char *path, GError **error)
+{
+    g_autoptr(FmConfig) c = fm_config_copy(s->cli->config);
+    const struct {
+        FmKind kind;
+        const char *spec;
+    } set[] = {{FM_KIND_NET, net}, {FM_KIND_PATH, path}, {FM_KIND_DATASET, dataset}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(set); i++) {
+        char **spec = &c->spec[set[i].kind];
+
+        if (!set[i].spec && *spec)
+            continue;
+        g_free(*spec);
+        *spec = g_strdup(set[i].spec ? set[i].spec : "8gaussians");
+    }
+    c->dtype = FM_F64;
+    c->seed = (gint64)s->seed;
+    c->threads = s->threads;
+    return fm_run_new(c, error);
+}
+
 /* 97.5 % quantile of Student's t, by its expansion in 1 / df about the normal's. */
 static double
 t_quantile(double df)

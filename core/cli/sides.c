@@ -109,10 +109,15 @@ sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const cha
 }
 
 void
+side_clear(Side *side)
+{
+    g_clear_pointer(&side->flow, fm_flow_free);
+    g_clear_pointer(&side->run, fm_run_free);
+}
+
+void
 sides_clear(Side side[2])
 {
-    for (int k = 0; k < 2; k++) {
-        fm_flow_free(side[k].flow);
-        fm_run_free(side[k].run);
-    }
+    side_clear(&side[0]);
+    side_clear(&side[1]);
 }

@@ -97,7 +97,7 @@ fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
     kl->infinite = pair->infinite;
     kl->h = (pair->t1 - pair->t0) / (double)(kl->T - 1);
     kl->alignment = kl->z_max = kl->quadrature = kl->residual_max = kl->ess = NAN;
-    kl->reverse = kl->jensen_shannon = kl->tv = (FmKlNumber){NAN, NAN};
+    kl->reverse = kl->jensen_shannon = kl->tv = (FmNumber){NAN, NAN};
     return kl;
 }
 

@@ -7,6 +7,8 @@
 #ifndef FMCORE_CORE_FLOW_KL_H
 #define FMCORE_CORE_FLOW_KL_H
 
+#include "flow/mean.h"
+
 #include <fmcore/flow.h>
 
 typedef struct FmKlOptions {
@@ -50,10 +52,6 @@ typedef enum FmKlCurve {
 typedef enum FmVerdict { FM_VERDICT_HOLDS, FM_VERDICT_VIOLATED, FM_VERDICT_NOT_RESOLVED } FmVerdict;
 extern const char *const fm_verdict_names[]; /* "holds", "violated", "not resolved" */
 
-typedef struct FmKlNumber {
-    double value, se;
-} FmKlNumber;
-
 typedef struct FmKl {
     size_t n, failed, T, D; /* trajectories used, and left out because a solve failed */
     double t0, h; /* time j is t0 + j h */
@@ -66,17 +64,17 @@ typedef struct FmKl {
     double *exact, *exact_integrand; /* (T) */
     double exact_eps2, exact_gap2, exact_sharp, exact_bound; /* as below, without sampling */
     /* at the last time */
-    FmKlNumber kl; /* what the verdict is about: closed form where there is one, else route (a) */
-    FmKlNumber eps2, gap2; /* integrals of eps_t^2 and S_t, sampled (closed when n = 0) */
-    FmKlNumber sharp, bound; /* KL_0 + int eps_t sqrt(S_t) dt, KL_0 + eps sqrt(S), likewise */
+    FmNumber kl; /* what the verdict is about: closed form where there is one, else route (a) */
+    FmNumber eps2, gap2; /* integrals of eps_t^2 and S_t, sampled (closed when n = 0) */
+    FmNumber sharp, bound; /* KL_0 + int eps_t sqrt(S_t) dt, KL_0 + eps sqrt(S), likewise */
     double alignment; /* (KL - KL_0) / (eps sqrt(S)) */
     FmVerdict verdict, verdict_sharp;
     double slack_se; /* paired, of bound - KL */
     double z_max; /* largest |(a) - (b)| / se after the start */
     double quadrature; /* |int - the same on every other time| of route (b) */
     double residual_max, residual[4]; /* pathwise: over all times; at the end 50, 90, 99, 100 % */
-    FmKlNumber reverse, jensen_shannon, tv; /* KL(q||p), JS, TV by importance weights q/p */
-    FmKlNumber weight; /* mean of q/p at the end, 1 up to its standard error */
+    FmNumber reverse, jensen_shannon, tv; /* KL(q||p), JS, TV by importance weights q/p */
+    FmNumber weight; /* mean of q/p at the end, 1 up to its standard error */
     double tail; /* tail index of the weights q/p (Hill): the low form needs < 1/4 */
     double ess; /* effective sample size of these weights */
     double nfe_mean; /* evaluations a trajectory and time */

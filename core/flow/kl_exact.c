@@ -103,11 +103,11 @@ closed_integrate(FmKl *kl, Closed *c)
     kl->exact_gap2 = gap2;
     kl->exact_sharp = kl->exact[0] + sharp;
     kl->exact_bound = kl->exact[0] + sqrt(eps2 * gap2);
-    kl->eps2 = (FmKlNumber){eps2, 0.0};
-    kl->gap2 = (FmKlNumber){gap2, 0.0};
-    kl->sharp = (FmKlNumber){kl->exact_sharp, 0.0};
-    kl->bound = (FmKlNumber){kl->exact_bound, 0.0};
-    kl->kl = (FmKlNumber){kl->exact[kl->T - 1], 0.0};
+    kl->eps2 = (FmNumber){eps2, 0.0};
+    kl->gap2 = (FmNumber){gap2, 0.0};
+    kl->sharp = (FmNumber){kl->exact_sharp, 0.0};
+    kl->bound = (FmNumber){kl->exact_bound, 0.0};
+    kl->kl = (FmNumber){kl->exact[kl->T - 1], 0.0};
     kl->alignment = eps2 * gap2 > 0 ? (kl->kl.value - kl->exact[0]) / sqrt(eps2 * gap2) : NAN;
     return TRUE;
 }

@@ -24,9 +24,6 @@ gboolean fm__kl_closed_form(FmKl *kl, const FmKlPair *pair, GError **error);
 /* Verdicts of kl against sharp and bound, given the paired standard errors of the slacks. */
 void fm__kl_judge(FmKl *kl, double sharp_se, double bound_se);
 
-/* Mean and standard error of v (n). */
-FmKlNumber fm__kl_mean(const double *v, size_t n);
-
 FmKl *fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o);
 
 #endif

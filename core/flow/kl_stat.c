@@ -10,20 +10,6 @@
 
 const char *const fm_verdict_names[] = {"holds", "violated", "not resolved", NULL};
 
-FmKlNumber
-fm__kl_mean(const double *v, size_t n)
-{
-    double mean = 0.0, m2 = 0.0;
-
-    for (size_t i = 0; i < n; i++) {
-        const double delta = v[i] - mean;
-
-        mean += delta / (double)(i + 1);
-        m2 += delta * (v[i] - mean);
-    }
-    return (FmKlNumber){mean, n > 1 ? sqrt(m2 / (double)(n - 1) / (double)n) : NAN};
-}
-
 /* ---- pieces ---- */
 
 typedef struct Stat {
@@ -37,7 +23,7 @@ typedef struct Stat {
 static void
 stat_set(Stat *s, FmKlCurve curve, size_t j, const double *v)
 {
-    const FmKlNumber m = fm__kl_mean(v, s->n);
+    const FmNumber m = fm__mean(v, s->n);
 
     s->kl->value[curve][j] = m.value;
     s->kl->se[curve][j] = m.se;
@@ -94,7 +80,7 @@ stat_ratio(Stat *s)
     }
     for (size_t i = 0; i < s->n; i++)
         s->v[i] = exp(-log_ratio(kl, (s->T - 1) * s->n + i));
-    const FmKlNumber w = fm__kl_mean(s->v, s->n);
+    const FmNumber w = fm__mean(s->v, s->n);
     kl->weight = w;
     kl->tail = stat_tail(s);
     kl->low = kl->tail < 0.25 && fabs(w.value - 1.0) < 2.0 * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
@@ -226,14 +212,14 @@ stat_bound(Stat *s)
             part[j] = kl->field[FM_KL_GAP2][j * s->n + i];
         g[i] = fm__integral(s->T, kl->h, part, NULL);
     }
-    kl->eps2 = fm__kl_mean(e, s->n);
-    kl->gap2 = fm__kl_mean(g, s->n);
+    kl->eps2 = fm__mean(e, s->n);
+    kl->gap2 = fm__mean(g, s->n);
     const double eps = sqrt(kl->eps2.value), gap = sqrt(kl->gap2.value);
     for (size_t i = 0; i < s->n; i++)
         bound[i] = s->ratio[i] + 0.5 * ((eps > 0 ? gap / eps * e[i] : 0.0) + (gap > 0 ? eps / gap * g[i] : 0.0));
-    kl->sharp = fm__kl_mean(sharp, s->n);
+    kl->sharp = fm__mean(sharp, s->n);
     kl->sharp.value = kl->value[FM_KL_RATIO][0] + fm__integral(s->T, kl->h, root, NULL);
-    kl->bound = fm__kl_mean(bound, s->n);
+    kl->bound = fm__mean(bound, s->n);
     kl->bound.value = kl->value[FM_KL_RATIO][0] + eps * gap;
     if (kl->exact == NULL)
         kl->alignment = eps * gap > 0 ? (kl->kl.value - kl->value[FM_KL_RATIO][0]) / (eps * gap) : NAN;
@@ -241,8 +227,8 @@ stat_bound(Stat *s)
         sharp[i] -= last[i];
         bound[i] -= last[i];
     }
-    const double sharp_se = fm__kl_mean(sharp, s->n).se;
-    kl->slack_se = fm__kl_mean(bound, s->n).se;
+    const double sharp_se = fm__mean(sharp, s->n).se;
+    kl->slack_se = fm__mean(bound, s->n).se;
     fm__kl_judge(kl, sharp_se, kl->slack_se);
 }
 
@@ -287,9 +273,9 @@ stat_relatives(Stat *s)
         sum += w;
         squares += w * w;
     }
-    kl->reverse = fm__kl_mean(reverse, s->n);
-    kl->jensen_shannon = fm__kl_mean(js, s->n);
-    kl->tv = fm__kl_mean(tv, s->n);
+    kl->reverse = fm__mean(reverse, s->n);
+    kl->jensen_shannon = fm__mean(js, s->n);
+    kl->tv = fm__mean(tv, s->n);
     kl->ess = squares > 0 ? sum * sum / squares : 0.0;
 }
 
@@ -313,7 +299,7 @@ fm__kl_statistics(FmKl *kl)
         stat_set(&s, FM_KL_GAP2_T, j, kl->field[FM_KL_GAP2] + j * s.n);
     }
     if (kl->exact == NULL)
-        kl->kl = (FmKlNumber){kl->value[FM_KL_RATIO][s.T - 1], kl->se[FM_KL_RATIO][s.T - 1]};
+        kl->kl = (FmNumber){kl->value[FM_KL_RATIO][s.T - 1], kl->se[FM_KL_RATIO][s.T - 1]};
     stat_entropy(&s);
     stat_bound(&s);
     stat_relatives(&s);
