@@ -149,6 +149,12 @@ gboolean excess_metric(FmRun *run, FmFlow *flow, GArray *metrics, GError **error
 /* run->floor, where the run's loss has one that is known: before training. */
 gboolean excess_floor(FmRun *run, GError **error);
 
+/* ---- latent.c ---- */
+
+/* The metric "latent-test": are the encodings z (n, D) of held-out data, in the model's units, N(0, I)?
+ * Nothing for flows from a source of their own, and for fewer than 20 rows. */
+void latent_metric(const FmFlow *flow, size_t n, const double *z, GArray *metrics);
+
 /* ---- files ---- */
 
 /* A run and its flow with the solver, threads and backend of the command line; *run is owned by the

@@ -264,12 +264,19 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
                 GError **error)
 {
     const double start = cli_seconds();
-    g_autofree double *log_q = g_new(double, p->n + 1);
+    g_autofree double *log_q = g_new(double, p->n + 1), *z = g_try_new(double, p->n * p->D);
     int *labels = run->net_info.classes > 0 ? p->y : NULL;
     FmSolveSummary s = {0};
 
-    return fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, NULL, &s, error) &&
-           evaluate_nll(run, flow, p->n, p->x, labels, how, log_q, &s, start, metrics, error) &&
+    if (!z) {
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu encodings of %zu values do not fit in memory",
+                    p->n, p->D);
+        return FALSE;
+    }
+    if (!fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, z, &s, error))
+        return FALSE;
+    latent_metric(flow, p->n, z, metrics);
+    return evaluate_nll(run, flow, p->n, p->x, labels, how, log_q, &s, start, metrics, error) &&
            measure_kl(run, flow, how, p, labels, log_q, start, metrics, error) &&
            measure_mass(run, flow, how, metrics, error) && excess_metric(run, flow, metrics, error);
 }
