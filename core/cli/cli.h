@@ -184,9 +184,9 @@ typedef struct Side {
     FmFlow *flow;
 } Side;
 
-/* P and Q. A field takes its data set, path and units from the run on the other side where it names
+/* P and Q, or one alone (n = 1). A field takes its data set, path and units from the run on the other side where it names
  * none; else its data are N(0, I) in `dim` dimensions (< 1: 2). `solver` for both. */
-gboolean sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver,
+gboolean sides_open(Side side[], char *const text[], int n, gint64 dim, int threads, const char *solver,
                     GError **error);
 void side_clear(Side *side);
 void sides_clear(Side side[2]);

@@ -82,20 +82,20 @@ side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int thr
 }
 
 gboolean
-sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver, GError **error)
+sides_open(Side side[], char *const text[], int n, gint64 dim, int threads, const char *solver, GError **error)
 {
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < n; k++) {
         FmRun *run = is_run(text[k]) ? fm_run_load(text[k], error) : NULL;
 
         if (is_run(text[k]) && (!run || !side_run(&side[k], run, threads, solver, error)))
             return FALSE;
     }
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < n; k++) {
         if (side[k].run)
             continue;
         if (strchr(text[k], '/') && !strchr(text[k], ':'))
             return missing(text[k], error);
-        if (!side_field(&side[k], text[k], is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads,
+        if (!side_field(&side[k], text[k], n > 1 && is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads,
                         solver, error))
             return FALSE;
         if (dim > 0 && side[k].run->data.D != (size_t)dim) {

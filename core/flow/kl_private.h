@@ -11,6 +11,8 @@ typedef struct FmKlPair {
     double *a, *b; /* (D) */
     double log_a; /* sum of log a */
     double t0, t1;
+    FmKlStill still;
+    const char *kl_at_1, *bound_at_1; /* as in FmKl */
     gboolean infinite; /* one side has no smooth density at t = 1 */
 } FmKlPair;
 

@@ -83,7 +83,7 @@ stat_ratio(Stat *s)
     const FmNumber w = fm__mean(s->v, s->n);
     kl->weight = w;
     kl->tail = stat_tail(s);
-    kl->low = kl->tail < 0.25 && fabs(w.value - 1.0) < 2.0 * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
+    kl->low = kl->still == FM_KL_MOVING && kl->tail < 0.25 && fabs(w.value - 1.0) < 2.0 * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
     for (size_t j = 0; j < s->T; j++) {
         double *a = s->ratio + j * s->n;
 
@@ -137,10 +137,16 @@ stat_residual(Stat *s)
 {
     FmKl *kl = s->kl;
     static const double level[4] = {0.5, 0.9, 0.99, 1.0};
-    double worst = 0;
+    double worst = 0, coarse = 0;
 
     for (size_t i = 0; i < s->T * s->n; i++)
         s->evolution[i] = kl->field[FM_KL_PRODUCT][i] - kl->field[FM_KL_MARTINGALE][i];
+    for (size_t i = 0; i < s->n; i++) /* the coarse one first: it shares the space */
+        fm__cumulate(s->T / 2 + 1, 2.0 * kl->h, s->evolution + i, 2 * s->n, s->cumulated + i, s->n);
+    for (size_t i = 0; i < s->n; i++)
+        coarse = MAX(coarse, fabs(log_ratio(kl, (s->T - 1) * s->n + i) - log_ratio(kl, i) -
+                                  s->cumulated[s->T / 2 * s->n + i]));
+    kl->residual_coarse = coarse;
     for (size_t i = 0; i < s->n; i++)
         fm__cumulate(s->T, kl->h, s->evolution + i, s->n, s->cumulated + i, s->n);
     for (size_t j = 0; j < s->T; j++)
@@ -306,6 +312,14 @@ fm__kl_statistics(FmKl *kl)
     stat_residual(&s);
 }
 
+void
+fm_kl_residual_words(GString *s, const FmKl *kl)
+{
+    if (kl->n > 0 && kl->residual_max > 1e-6 && kl->residual_coarse > 8.0 * kl->residual[3])
+        g_string_append_printf(s, "; the residual is the time grid's, %.1g on every other time: more --times "
+                               "lower it", kl->residual_coarse);
+}
+
 char *
 fm_kl_words(const FmKl *kl)
 {
@@ -331,7 +345,8 @@ fm_kl_words(const FmKl *kl)
     }
     g_string_append_printf(s, "); bound %.5g; %s", kl->exact != NULL ? kl->exact_bound : kl->bound.value,
                            fm_verdict_names[kl->verdict]);
+    fm_kl_residual_words(s, kl);
     if (kl->infinite)
-        g_string_append(s, "; at t = 1 one side has no smooth density, KL or S are infinite");
+        g_string_append_printf(s, "; at t = 1 the bound is %s; KL is %s", kl->bound_at_1, kl->kl_at_1);
     return g_string_free(s, FALSE);
 }

@@ -217,6 +217,105 @@ START_TEST(standard_errors_cover)
 }
 END_TEST
 
+/* ---- one flow on its way ---- */
+
+/* Normal data under ot: p_t = N(t m, t^2 s^2 + (1 - t)^2), against p_1 = N(m, s^2). */
+START_TEST(the_way_of_a_normal_flow_has_its_closed_form)
+{
+    Setup p = setup_flow("oracle", "gaussian:dim=2,mean=0.7,sd=1.6", "ot");
+    FmKlOptions o = {.n = 400, .times = 81, .threads = 2, .stop = NAN, .seed = 4, .still = FM_KL_END};
+    g_autoptr(FmKl) end = measure(&p, &p, o);
+
+    o.still = FM_KL_DATA;
+    g_autoptr(FmKl) data = measure(&p, &p, o);
+    for (size_t j = 0; j < end->T; j++) {
+        const double t = end->t0 + end->h * (double)j, s2 = 1.6 * 1.6, v = (t * t * s2 + (1 - t) * (1 - t)) / s2;
+        const double want = 2 * 0.5 * (v - 1 - log(v) + 0.49 * (1 - t) * (1 - t) / s2);
+
+        ck_assert_double_eq_tol(end->exact[j], want, 1e-12);
+        ck_assert_double_eq_tol(end->value[FM_KL_RATIO][j], want, 5 * end->se[FM_KL_RATIO][j] + 1e-12);
+        ck_assert_double_eq_tol(end->value[FM_KL_EVOLUTION][j], want, 5 * end->se[FM_KL_EVOLUTION][j] + 1e-12);
+        ck_assert_double_eq_tol(data->value[FM_KL_RATIO][j], end->value[FM_KL_RATIO][j], 1e-10);
+        ck_assert_double_eq_tol(data->value[FM_KL_INTEGRAND][j], end->value[FM_KL_INTEGRAND][j], 1e-9);
+    }
+    ck_assert_double_lt(end->residual_max, 1e-7);
+    ck_assert_double_lt(end->z_max, 4.5);
+    ck_assert(!end->low && !end->infinite);
+    setup_clear(&p);
+}
+END_TEST
+
+/* A field with an error, as a learned one has: its end is its own, and the distance to the data at the end
+ * is what sampling with log-densities gives. */
+START_TEST(the_way_of_a_learned_flow_ends_at_its_own_density)
+{
+    enum { N = 300, DRAWS = 4000 };
+    Setup q = setup_flow("oracle:scale=1.1", "8gaussians", "ot");
+    FmKlOptions o = {.n = N, .times = 81, .threads = 2, .stop = NAN, .seed = 4, .still = FM_KL_END};
+    g_autoptr(GError) error = NULL;
+    g_autofree double *x = g_new(double, 2 * DRAWS), *log_q = g_new(double, DRAWS), *log_p = g_new(double, DRAWS);
+    g_autoptr(FmKl) end = measure(&q, &q, o);
+
+    o.still = FM_KL_DATA;
+    g_autoptr(FmKl) data = measure(&q, &q, o);
+    const double last = data->value[FM_KL_RATIO][80], se = data->se[FM_KL_RATIO][80];
+    ck_assert_double_eq_tol(end->value[FM_KL_RATIO][80], 0.0, 1e-7);
+    ck_assert_double_gt(end->value[FM_KL_RATIO][0], 1.0);
+    ck_assert_double_lt(end->z_max, 4.5);
+    ck_assert_double_lt(data->z_max, 4.5);
+    ck_assert(fm_flow_sample(q.flow, DRAWS, 99, NULL, NULL, x, log_q, NULL, NULL, &error));
+    fm_dataset_log_density(q.run->plugin[FM_KIND_DATASET], DRAWS, x, log_p);
+    for (int i = 0; i < DRAWS; i++)
+        log_q[i] -= log_p[i];
+    const FmNumber other = fm__mean(log_q, DRAWS);
+    ck_assert_double_eq_tol(last, other.value, 4.5 * hypot(se, other.se));
+    ck_assert_double_gt(last, 2 * se);
+    setup_clear(&q);
+}
+END_TEST
+
+static const struct {
+    const char *net, *dataset;
+    FmKlStill still;
+    const char *says;
+} no_way[] = {{"oracle", "checkerboard", FM_KL_END, "infinite for all t < 1"},
+              {"oracle", "checkerboard", FM_KL_DATA, "bounded support"},
+              {"mlp:width=8,depth=1", "moons", FM_KL_DATA, "no density and score in closed form"}};
+
+START_TEST(an_infinite_way_is_refused_in_a_sentence)
+{
+    Setup p = setup_flow(no_way[_i].net, no_way[_i].dataset, "ot");
+    const FmKlOptions o = {.n = 10, .times = 11, .threads = 1, .stop = NAN, .still = no_way[_i].still};
+    g_autoptr(GError) error = NULL;
+
+    ck_assert_ptr_null(fm_kl_new(p.flow, p.flow, &o, &error));
+    ck_assert_int_eq(error->code, FM_ERROR_UNSUPPORTED);
+    ck_assert_msg(strstr(error->message, no_way[_i].says) != NULL, "%s", error->message);
+    setup_clear(&p);
+}
+END_TEST
+
+/* Boxes without noise at t = 1 have edges: the grid ends before them and what is infinite there is named. A
+ * coarse grid near the edges shows in the residual and is said to be the grid's. */
+START_TEST(infinite_quantities_are_named)
+{
+    Setup p = setup_flow("oracle", "checkerboard", "ot"), q = setup_flow("oracle:scale=1.1", "checkerboard", "ot");
+    const FmKlOptions o = {.n = 40, .times = 101, .threads = 2, .stop = NAN, .seed = 1};
+    g_autoptr(FmKl) kl = measure(&p, &q, o);
+    g_autofree char *words = fm_kl_words(kl);
+
+    ck_assert(kl->infinite);
+    ck_assert_double_eq_tol(kl->t0 + kl->h * 100, 0.99, 1e-12);
+    ck_assert_ptr_nonnull(strstr(kl->bound_at_1, "infinite"));
+    ck_assert_ptr_nonnull(strstr(words, "at t = 1 the bound is infinite"));
+    ck_assert_double_gt(kl->residual_max, 1e-6);
+    ck_assert_double_gt(kl->residual_coarse, 8 * kl->residual[3]);
+    ck_assert_ptr_nonnull(strstr(words, "more --times"));
+    setup_clear(&p);
+    setup_clear(&q);
+}
+END_TEST
+
 START_TEST(what_cannot_be_compared_is_refused_in_a_sentence)
 {
     Setup p = setup_flow("oracle", "gaussian:dim=2", "ot"), q = setup_flow("oracle", "gaussian:dim=3", "ot"),
@@ -256,6 +355,10 @@ main(void)
     tcase_add_loop_test(c, every_trajectory_certifies_the_calculation, 0, G_N_ELEMENTS(pairs));
     tcase_add_test(c, relatives_agree_with_closed_forms);
     tcase_add_test(c, standard_errors_cover);
+    tcase_add_test(c, the_way_of_a_normal_flow_has_its_closed_form);
+    tcase_add_test(c, the_way_of_a_learned_flow_ends_at_its_own_density);
+    tcase_add_loop_test(c, an_infinite_way_is_refused_in_a_sentence, 0, G_N_ELEMENTS(no_way));
+    tcase_add_test(c, infinite_quantities_are_named);
     tcase_add_test(c, what_cannot_be_compared_is_refused_in_a_sentence);
     suite_add_tcase(s, c);
     SRunner *runner = srunner_create(s);

@@ -96,12 +96,15 @@ oracle_prepare(void *self_, const FmNetInfo *info, GError **error)
     }
     self->affine = info->path;
     self->last = 1.0;
-    if (self->field == FIELD_DATA && info->path && fm_path_is_affine(info->path) && info->data->rows > 0) {
+    if (self->field == FIELD_DATA && info->path && fm_path_is_affine(info->path)) {
         FmAffine end;
 
         fm_path_coefficients(info->path, 1.0, &end);
-        self->points = end.sigma * end.sigma + end.gamma * end.gamma < 1e-10;
-        self->last = self->points ? 1.0 - 1e-5 : 1.0;
+        const gboolean bare = end.sigma * end.sigma + end.gamma * end.gamma < 1e-10;
+        const gboolean points = bare && info->data->rows > 0;
+
+        self->rough = points || (bare && info->dataset && fm_dataset_boxes(info->dataset));
+        self->last = points ? 1.0 - 1e-5 : 1.0;
     }
     return self->field == FIELD_LINEAR || check_data(self, info, error);
 }
@@ -259,11 +262,11 @@ oracle_gaussian(const void *self_, const FmNetInfo *info, double t, double *mean
     return TRUE;
 }
 
-/* Points have no density without noise; near the end scores grow without bound. */
+/* Points have no density without noise, boxes have edges; near the end scores grow without bound. */
 static double
 oracle_density_end(const void *self)
 {
-    return ((const Oracle *)self)->points ? 0.99 : 1.0;
+    return ((const Oracle *)self)->rough ? 0.99 : 1.0;
 }
 
 static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
