@@ -13,7 +13,7 @@ void fm__cumulate(size_t T, double h, const double *y, size_t stride, double *ou
 /* The whole integral, and its distance to that of every other point (T odd; else NAN). */
 double fm__integral(size_t T, double h, const double *y, double *halved);
 
-/* Points x (n) in (0, 1) and weights of the Gauss-Legendre rule, n <= 16. */
+/* Points x (n) in (0, 1) and weights of the Gauss-Legendre rule. */
 void fm__gauss_legendre(int n, double *x, double *w);
 
 #endif

@@ -280,7 +280,7 @@ static const struct {
     const char *says;
 } no_way[] = {{"oracle", "checkerboard", FM_KL_END, "infinite for all t < 1"},
               {"oracle", "checkerboard", FM_KL_DATA, "bounded support"},
-              {"mlp:width=8,depth=1", "moons", FM_KL_DATA, "no density and score in closed form"}};
+              {"mlp:width=8,depth=1", "pinwheel", FM_KL_DATA, "no density and score in closed form"}};
 
 START_TEST(an_infinite_way_is_refused_in_a_sentence)
 {

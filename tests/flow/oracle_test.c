@@ -32,6 +32,8 @@ static const struct {
                    {"8gaussians", "poly:n=3", 1e-6},
                    {"mixture:k=5,dim=6,radius=2,sd=0.7", "ot", 1e-6},
                    {"gaussian:dim=3,mean=0.7,sd=1.9", "cosine", 1e-6},
+                   {"moons", "ot", 1e-6},
+                   {"swissroll", "cosine", 1e-6},
                    {"checkerboard", "ot", 1e-5},
                    {"8gaussians", "vp", 2e-2}};
 
@@ -325,7 +327,9 @@ END_TEST
 
 static const struct {
     const char *net, *dataset, *says;
-} refused[] = {{"oracle", "moons", "closed form"},
+} refused[] = {{"oracle", "pinwheel", "closed form"},
+               {"oracle", "spirals", "moons, circles, rings, swissroll"},
+               {"oracle", "rings:noise=0", "with these options"},
                {"oracle:field=linear,a=sqrt(t-1)", "gaussian", "net 'oracle': option 'a'"},
                {"oracle:scale=b+1", "8gaussians", "option 'scale'"},
                {"oracle:rotate=0.1", "gaussian:dim=1", "rotate"},
