@@ -13,6 +13,7 @@ static const struct {
 } studies[] = {
     {"kl-identity", "d/dt KL(p_t||q_t) = E<v - w, score gap>: closed forms, mixtures, learned fields", study_kl_identity},
     {"kl-bound", "KL(p_1||q_1) <= int eps_t sqrt(S_t) dt <= eps sqrt(S): closed forms, learned fields", study_kl_bound},
+    {"kl-bound-linear", "the closed forms of kl-bound alone: four bounds, d = 2", study_kl_bound_linear},
     {"entropy", "the entropy of p_t by three routes, along exact flows", study_entropy},
     {"paths", "straightness, cost and conditional variance of each path", study_paths},
     {"tv-rate", "total variation to a density of known smoothness against the number of rows", study_tv_rate},

@@ -52,5 +52,6 @@ gboolean study_paths(Study *s, GError **error);
 gboolean study_tv_rate(Study *s, GError **error);
 gboolean study_kl_identity(Study *s, GError **error);
 gboolean study_kl_bound(Study *s, GError **error);
+gboolean study_kl_bound_linear(Study *s, GError **error);
 
 #endif

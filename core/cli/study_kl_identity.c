@@ -47,7 +47,7 @@ linear_pairs(Study *s, GError **error)
             return FALSE;
         g_autofree double *c = g_new(double, kl->T);
         double gap = 0;
-        fm__cumulate(kl->T, kl->h, kl->exact_integrand, 1, c, 1);
+        fm__cumulate(kl->T, kl->h, kl->exact_integrand, c);
         for (size_t j = 0; j < kl->T; j++)
             gap = MAX(gap, fabs(kl->exact[j] - c[j]));
         study_row(s);

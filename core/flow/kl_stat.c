@@ -99,8 +99,7 @@ stat_ratio(Stat *s)
 static void
 stat_cumulate(Stat *s, FmKlField field)
 {
-    for (size_t i = 0; i < s->n; i++)
-        fm__cumulate(s->T, s->kl->h, s->kl->field[field] + i, s->n, s->cumulated + i, s->n);
+    fm__cumulate_all(s->T, s->kl->h, s->n, s->kl->field[field], s->n, s->cumulated);
 }
 
 static void
@@ -141,14 +140,13 @@ stat_residual(Stat *s)
 
     for (size_t i = 0; i < s->T * s->n; i++)
         s->evolution[i] = kl->field[FM_KL_PRODUCT][i] - kl->field[FM_KL_MARTINGALE][i];
-    for (size_t i = 0; i < s->n; i++) /* the coarse one first: it shares the space */
-        fm__cumulate(s->T / 2 + 1, 2.0 * kl->h, s->evolution + i, 2 * s->n, s->cumulated + i, s->n);
+    /* the coarse one first: it shares the space */
+    fm__cumulate_all(s->T / 2 + 1, 2.0 * kl->h, s->n, s->evolution, 2 * s->n, s->cumulated);
     for (size_t i = 0; i < s->n; i++)
         coarse = MAX(coarse, fabs(log_ratio(kl, (s->T - 1) * s->n + i) - log_ratio(kl, i) -
                                   s->cumulated[s->T / 2 * s->n + i]));
     kl->residual_coarse = coarse;
-    for (size_t i = 0; i < s->n; i++)
-        fm__cumulate(s->T, kl->h, s->evolution + i, s->n, s->cumulated + i, s->n);
+    fm__cumulate_all(s->T, kl->h, s->n, s->evolution, s->n, s->cumulated);
     for (size_t j = 0; j < s->T; j++)
         for (size_t i = 0; i < s->n; i++) {
             const size_t at = j * s->n + i;
@@ -196,27 +194,26 @@ stat_bound(Stat *s)
 {
     FmKl *kl = s->kl;
     const double *E = kl->value[FM_KL_EPS2_T], *S = kl->value[FM_KL_GAP2_T];
-    g_autofree double *root = g_new(double, s->T), *part = g_new(double, s->T), *sharp = g_new(double, s->n),
+    g_autofree double *root = g_new(double, s->T), *weight = g_new(double, s->T), *sharp = g_new(double, s->n),
                       *e = g_new(double, s->n), *g = g_new(double, s->n), *bound = g_new(double, s->n);
     const double *last = s->ratio + (s->T - 1) * s->n;
 
     for (size_t j = 0; j < s->T; j++)
         root[j] = sqrt(E[j] * S[j]);
+    fm__integral_weights(s->T, kl->h, weight);
     for (size_t i = 0; i < s->n; i++) {
-        for (size_t j = 0; j < s->T; j++) {
-            const size_t at = j * s->n + i;
-            const double up = E[j] > 0 ? sqrt(S[j] / E[j]) * kl->field[FM_KL_EPS2][at] : 0.0;
-            const double down = S[j] > 0 ? sqrt(E[j] / S[j]) * kl->field[FM_KL_GAP2][at] : 0.0;
+        sharp[i] = s->ratio[i];
+        e[i] = g[i] = 0.0;
+    }
+    for (size_t j = 0; j < s->T; j++) {
+        const double up = E[j] > 0 ? 0.5 * sqrt(S[j] / E[j]) : 0.0, down = S[j] > 0 ? 0.5 * sqrt(E[j] / S[j]) : 0.0;
+        const double *eps2 = kl->field[FM_KL_EPS2] + j * s->n, *gap2 = kl->field[FM_KL_GAP2] + j * s->n;
 
-            part[j] = 0.5 * (up + down);
+        for (size_t i = 0; i < s->n; i++) {
+            sharp[i] += weight[j] * (up * eps2[i] + down * gap2[i]);
+            e[i] += weight[j] * eps2[i];
+            g[i] += weight[j] * gap2[i];
         }
-        sharp[i] = s->ratio[i] + fm__integral(s->T, kl->h, part, NULL);
-        for (size_t j = 0; j < s->T; j++)
-            part[j] = kl->field[FM_KL_EPS2][j * s->n + i];
-        e[i] = fm__integral(s->T, kl->h, part, NULL);
-        for (size_t j = 0; j < s->T; j++)
-            part[j] = kl->field[FM_KL_GAP2][j * s->n + i];
-        g[i] = fm__integral(s->T, kl->h, part, NULL);
     }
     kl->eps2 = fm__mean(e, s->n);
     kl->gap2 = fm__mean(g, s->n);

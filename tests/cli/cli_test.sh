@@ -69,6 +69,7 @@ expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 expect 0 "bound 0.004948" "$fm" kl oracle:field=linear oracle:field=linear,beta=0.05 --samples 100 --times 21 --out "$dir/kl"
 [ -s "$dir/kl/kl.svg" ] && [ -s "$dir/kl/result.json" ] || fail "kl wrote no files"
 expect 0 '"verdict" : "' "$fm" kl oracle:dataset=gaussian "$dir/a" --samples 20 --times 11 --out "$dir/kl2" --json
+expect 0 "four bounds of linear fields" "$fm" study kl-bound-linear --out "$dir/st0"
 expect 2 "does not apply to 'study kl-bound'" "$fm" study kl-bound --net mlp --out "$dir/st"
 expect 0 '"kl_to_data_se" :' "$fm" kl oracle:dataset=8gaussians --samples 20 --times 11 --out "$dir/way" --json
 expect 0 "half of that at t" "$fm" kl "$dir/a" --samples 20 --times 11 --out "$dir/way2"

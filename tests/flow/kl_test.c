@@ -30,7 +30,7 @@ START_TEST(cumulative_integrals_have_order_six)
 
         for (size_t j = 0; j < T; j++)
             y[j] = exp(1.5 * h * (double)j) * cos(3.0 * h * (double)j);
-        fm__cumulate(T, h, y, 1, c, 1);
+        fm__cumulate(T, h, y, c);
         for (size_t j = 0; j < T; j++) {
             const double t = h * (double)j;
             const double F = exp(1.5 * t) * (1.5 * cos(3 * t) + 3 * sin(3 * t)) / 11.25 - 1.5 / 11.25;
@@ -103,7 +103,7 @@ START_TEST(the_identity_holds_in_closed_form)
     double c[201];
 
     ck_assert_ptr_nonnull(kl);
-    fm__cumulate(kl->T, kl->h, kl->exact_integrand, 1, c, 1);
+    fm__cumulate(kl->T, kl->h, kl->exact_integrand, c);
     for (size_t j = 0; j < kl->T; j++)
         ck_assert_double_eq_tol(kl->exact[j], c[j], 1e-10);
     setup_clear(&p);

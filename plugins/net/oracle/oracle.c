@@ -8,6 +8,7 @@
 
 #include <fmcore/path.h>
 #include <math.h>
+#include <string.h>
 
 enum { FIELD_DATA, FIELD_LINEAR };
 static const char *const fields[] = {"data", "linear", NULL};
@@ -150,8 +151,14 @@ time_row(const Oracle *self, double t, double *row)
 static gboolean
 time_value(void *self, size_t n, const double *x, const double *t, double *y)
 {
-    for (size_t i = 0; i < n; i++)
-        time_row(self, t[i], y + i * ORACLE_COLUMNS);
+    for (size_t i = 0; i < n; i++) {
+        double *row = y + i * ORACLE_COLUMNS;
+
+        if (i > 0 && t[i] == t[i - 1]) /* as most rows are: the same number needs no second thought */
+            memcpy(row, row - ORACLE_COLUMNS, ORACLE_COLUMNS * sizeof *row);
+        else
+            time_row(self, t[i], row);
+    }
     return TRUE;
 }
 
