@@ -25,9 +25,10 @@ excess_applies(const FmRun *run)
 static gboolean
 exact_open(Side *side, const FmRun *run, GError **error)
 {
+    g_autofree char *solver = excess_applies(run) ? fm_plugin_spec(run->plugin[FM_KIND_SOLVER]) : NULL;
     g_autoptr(GError) why = NULL;
 
-    if (!excess_applies(run) || side_field(side, "oracle", run, -1, run->config->threads, "dopri5", &why))
+    if (!solver || side_field(side, "oracle", run, -1, run->config->threads, solver, &why))
         return TRUE;
     if (g_error_matches(why, FM_ERROR, FM_ERROR_UNSUPPORTED)) {
         side_clear(side);

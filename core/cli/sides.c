@@ -15,10 +15,13 @@ field_run(const char *spec, const FmRun *other, gint64 dim, GError **error)
 {
     g_autoptr(FmConfig) c = fm_config_new();
     g_autoptr(FmPlugin) net = fm_plugin_new(FM_KIND_NET, spec, error);
-    static const FmKind kinds[] = {FM_KIND_DATASET, FM_KIND_PATH};
+    static const FmKind kinds[] = {FM_KIND_DATASET, FM_KIND_PATH},
+                        tools[] = {FM_KIND_OPTIMIZER, FM_KIND_SOLVER, FM_KIND_BACKEND};
 
     if (!net)
         return NULL;
+    for (size_t i = 0; other && i < G_N_ELEMENTS(tools); i++) /* no plugin is opened that nobody asked for */
+        c->spec[tools[i]] = g_strdup(other->config->spec[tools[i]]);
     c->spec[FM_KIND_NET] = g_strdup(spec);
     c->dtype = FM_F64;
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
