@@ -141,6 +141,20 @@ gboolean evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels
 /* What evaluate() would need but cannot have: to be asked before hours of training. */
 gboolean evaluate_check(const FmRun *run, const char *split, GError **error);
 
+/* ---- excess.c ---- */
+
+/* The metric "excess-loss" where the data's exact field is known: eps^2, and loss and variance that
+ * differ by it. Nothing where it is not. */
+gboolean excess_metric(FmRun *run, FmFlow *flow, GArray *metrics, GError **error);
+/* run->floor, where the run's loss has one that is known: before training. */
+gboolean excess_floor(FmRun *run, GError **error);
+
+/* ---- latent.c ---- */
+
+/* The metric "latent-test": are the encodings z (n, D) of held-out data, in the model's units, N(0, I)?
+ * Nothing for flows from a source of their own, and for fewer than 20 rows. */
+void latent_metric(const FmFlow *flow, size_t n, const double *z, GArray *metrics);
+
 /* ---- files ---- */
 
 /* A run and its flow with the solver, threads and backend of the command line; *run is owned by the
@@ -170,16 +184,18 @@ typedef struct Side {
     FmFlow *flow;
 } Side;
 
-/* P and Q. A field takes its data set, path and units from the run on the other side where it names
+/* P and Q, or one alone (n = 1). A field takes its data set, path and units from the run on the other side where it names
  * none; else its data are N(0, I) in `dim` dimensions (< 1: 2). `solver` for both. */
-gboolean sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver,
+gboolean sides_open(Side side[], char *const text[], int n, gint64 dim, int threads, const char *solver,
                     GError **error);
+void side_clear(Side *side);
 void sides_clear(Side side[2]);
 /* One side: a field as above (other: whose data, path and units it takes where it names none; NULL),
  * or a run in memory, owned by the side afterwards. */
 gboolean side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int threads,
                     const char *solver, GError **error);
 gboolean side_run(Side *side, FmRun *run, int threads, const char *solver, GError **error);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Side, side_clear)
 
 int cmd_kl(Cli *cli, GError **error);
 int cmd_run(Cli *cli, GError **error);

@@ -1,6 +1,6 @@
-/* cmd_kl.c: `kl P Q`: the divergence of two flows over time, its bound and its certificate. */
-#include "cli/cli.h"
-#include "flow/kl.h"
+/* cmd_kl.c: `kl P Q`: the divergence of two flows over time, its bound and its certificate; `kl RUN` is in
+ * kl_profile.c. */
+#include "cli/kl.h"
 #include "io/plot.h"
 
 #include <math.h>
@@ -8,23 +8,33 @@
 #include <string.h>
 
 static const char kl_solver[] = "dopri8:rtol=1e-9,atol=1e-9";
-enum { KL_SAMPLES = 1000, KL_TIMES = 101 };
+enum { KL_SAMPLES = 1000, KL_TIMES = 101, PROFILE_SAMPLES = 400, PROFILE_TIMES = 81 };
 
-static double
-time_of(const FmKl *kl, size_t j)
+double
+kl_time(const FmKl *kl, size_t j)
 {
     return kl->t0 + kl->h * (double)j;
 }
 
 /* ---- numbers ---- */
 
-static void
-add(GArray *metrics, const FmKl *kl, const char *name, FmKlNumber v, const char *unit, const char *what)
+void
+kl_add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const char *unit, const char *what)
 {
     FmEstimate e = {.value = v.value, .se = v.se > 0 ? v.se : NAN, .n = kl->n, .unit = unit};
 
     if (what)
         fm_estimate_text(&e, "what", what);
+    metrics_add(metrics, name, &e, 0.0);
+}
+
+/* What is infinite at t = 1 has no number there and a reason: the others are at the grid's end. */
+static void
+add_infinite(GArray *metrics, const char *name, const char *why)
+{
+    FmEstimate e = {.value = NAN, .se = NAN, .unit = "nats"};
+
+    g_strlcpy(e.why, why, sizeof e.why);
     metrics_add(metrics, name, &e, 0.0);
 }
 
@@ -38,41 +48,44 @@ kl_metrics(const FmKl *kl, double seconds)
     fm_estimate_text(&e, "route", kl->exact ? "closed form"
                                   : kl->low ? "mean of log p/q + q/p - 1"
                                             : "mean of log p/q");
-    fm_estimate_number(&e, "t", time_of(kl, end));
-    if (kl->infinite)
-        fm_estimate_text(&e, "at_t_1", "infinite or undefined: no smooth density there");
+    fm_estimate_number(&e, "t", kl_time(kl, end));
     fm_estimate_number(&e, "failed", (double)kl->failed);
     fm_estimate_number(&e, "tail", kl->tail);
     fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);
     metrics_add(m, "kl", &e, seconds);
-    add(m, kl, "kl-ratio", (FmKlNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
-    add(m, kl, "kl-low-variance", (FmKlNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
-        "mean of log p/q + q/p - 1");
-    add(m, kl, "kl-evolution", (FmKlNumber){kl->value[FM_KL_EVOLUTION][end], kl->se[FM_KL_EVOLUTION][end]}, "nats",
-        "evolution identity");
-    add(m, kl, "kl-routes-differ", (FmKlNumber){kl->value[FM_KL_DIFFERENCE][end], kl->se[FM_KL_DIFFERENCE][end]},
-        "nats", "paired");
-    add(m, kl, "kl-start", (FmKlNumber){kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0]}, "nats", NULL);
-    add(m, kl, "bound", kl->bound, "nats", "eps sqrt(S)");
-    add(m, kl, "bound-sharp", kl->sharp, "nats", "int eps_t sqrt(S_t) dt");
-    add(m, kl, "eps2", kl->eps2, "", "int E|v - w|^2 dt");
-    add(m, kl, "score-gap2", kl->gap2, "", "int E|score gap|^2 dt");
-    add(m, kl, "alignment", (FmKlNumber){kl->alignment, NAN}, "", NULL);
-    if (kl->exact) {
-        add(m, kl, "bound-exact", (FmKlNumber){kl->exact_bound, NAN}, "nats", "closed form");
-        add(m, kl, "bound-sharp-exact", (FmKlNumber){kl->exact_sharp, NAN}, "nats", "closed form");
+    if (kl->infinite) {
+        add_infinite(m, "kl-at-1", kl->kl_at_1);
+        add_infinite(m, "bound-at-1", kl->bound_at_1);
+        add_infinite(m, "score-gap2-at-1", kl->bound_at_1);
     }
-    add(m, kl, "reverse-kl", kl->reverse, "nats", "by weights q/p");
-    add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", "by weights q/p");
-    add(m, kl, "tv", kl->tv, "", "by weights q/p");
-    add(m, kl, "weights-mean", kl->weight, "", "mean of q/p, 1 when p's trajectories cover q");
-    add(m, kl, "weights-ess", (FmKlNumber){kl->ess, NAN}, "", "effective sample size of q/p");
-    add(m, kl, "entropy", (FmKlNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");
-    add(m, kl, "entropy-score", (FmKlNumber){kl->value[FM_KL_ENTROPY_SCORE][end], kl->se[FM_KL_ENTROPY_SCORE][end]},
+    kl_add(m, kl, "kl-ratio", (FmNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
+    kl_add(m, kl, "kl-low-variance", (FmNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
+        "mean of log p/q + q/p - 1");
+    kl_add(m, kl, "kl-evolution", (FmNumber){kl->value[FM_KL_EVOLUTION][end], kl->se[FM_KL_EVOLUTION][end]}, "nats",
+        "evolution identity");
+    kl_add(m, kl, "kl-routes-differ", (FmNumber){kl->value[FM_KL_DIFFERENCE][end], kl->se[FM_KL_DIFFERENCE][end]},
+        "nats", "paired");
+    kl_add(m, kl, "kl-start", (FmNumber){kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0]}, "nats", NULL);
+    kl_add(m, kl, "bound", kl->bound, "nats", "eps sqrt(S)");
+    kl_add(m, kl, "bound-sharp", kl->sharp, "nats", "int eps_t sqrt(S_t) dt");
+    kl_add(m, kl, "eps2", kl->eps2, "", "int E|v - w|^2 dt");
+    kl_add(m, kl, "score-gap2", kl->gap2, "", "int E|score gap|^2 dt");
+    kl_add(m, kl, "alignment", (FmNumber){kl->alignment, NAN}, "", NULL);
+    if (kl->exact) {
+        kl_add(m, kl, "bound-exact", (FmNumber){kl->exact_bound, NAN}, "nats", "closed form");
+        kl_add(m, kl, "bound-sharp-exact", (FmNumber){kl->exact_sharp, NAN}, "nats", "closed form");
+    }
+    kl_add(m, kl, "reverse-kl", kl->reverse, "nats", "by weights q/p");
+    kl_add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", "by weights q/p");
+    kl_add(m, kl, "tv", kl->tv, "", "by weights q/p");
+    kl_add(m, kl, "weights-mean", kl->weight, "", "mean of q/p, 1 when p's trajectories cover q");
+    kl_add(m, kl, "weights-ess", (FmNumber){kl->ess, NAN}, "", "effective sample size of q/p");
+    kl_add(m, kl, "entropy", (FmNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");
+    kl_add(m, kl, "entropy-score", (FmNumber){kl->value[FM_KL_ENTROPY_SCORE][end], kl->se[FM_KL_ENTROPY_SCORE][end]},
         "nats", "of p, by E<v, score>");
-    add(m, kl, "entropy-div", (FmKlNumber){kl->value[FM_KL_ENTROPY_DIV][end], kl->se[FM_KL_ENTROPY_DIV][end]},
+    kl_add(m, kl, "entropy-div", (FmNumber){kl->value[FM_KL_ENTROPY_DIV][end], kl->se[FM_KL_ENTROPY_DIV][end]},
         "nats", "of p, by E div v");
-    add(m, kl, "pathwise-residual", (FmKlNumber){kl->residual_max, NAN}, "nats", "largest of all trajectories and times");
+    kl_add(m, kl, "pathwise-residual", (FmNumber){kl->residual_max, NAN}, "nats", "largest of all trajectories and times");
     return m;
 }
 
@@ -93,7 +106,7 @@ rows_json(JsonBuilder *b, const FmKl *kl)
     out_array(b, "rows");
     for (size_t j = 0; j < kl->T; j++) {
         json_builder_begin_object(b);
-        out_real(b, "t", time_of(kl, j));
+        out_real(b, "t", kl_time(kl, j));
         for (size_t c = 0; c < G_N_ELEMENTS(columns); c++) {
             g_autofree char *se = g_strconcat(columns[c].name, "_se", NULL);
 
@@ -107,8 +120,8 @@ rows_json(JsonBuilder *b, const FmKl *kl)
     json_builder_end_array(b);
 }
 
-static void
-side_json(JsonBuilder *b, const char *name, const char *text, const FmRun *run)
+void
+kl_side_json(JsonBuilder *b, const char *name, const char *text, const FmRun *run)
 {
     static const FmKind kinds[] = {FM_KIND_NET, FM_KIND_DATASET, FM_KIND_PATH};
 
@@ -123,6 +136,16 @@ side_json(JsonBuilder *b, const char *name, const char *text, const FmRun *run)
     json_builder_end_object(b);
 }
 
+void
+kl_common_json(JsonBuilder *b, const Cli *cli, const FmKl *kl)
+{
+    out_int(b, "seed", MAX(cli->config->seed, 0));
+    out_int(b, "n", (gint64)kl->n);
+    out_int(b, "times", (gint64)kl->T);
+    out_text(b, "dtype", "f64");
+    out_text(b, "time", "t=0 noise, t=1 data");
+}
+
 static char *
 kl_json(Cli *cli, const Side side[2], const FmKl *kl, GArray *metrics, const char *words, const char *dir)
 {
@@ -131,13 +154,9 @@ kl_json(Cli *cli, const Side side[2], const FmKl *kl, GArray *metrics, const cha
 
     out_header(b, cli, "ok");
     out_text(b, "run", dir);
-    side_json(b, "p", cli->args->pdata[0], side[0].run);
-    side_json(b, "q", cli->args->pdata[1], side[1].run);
-    out_int(b, "seed", MAX(cli->config->seed, 0));
-    out_int(b, "n", (gint64)kl->n);
-    out_int(b, "times", (gint64)kl->T);
-    out_text(b, "dtype", "f64");
-    out_text(b, "time", "t=0 noise, t=1 data");
+    kl_side_json(b, "p", cli->args->pdata[0], side[0].run);
+    kl_side_json(b, "q", cli->args->pdata[1], side[1].run);
+    kl_common_json(b, cli, kl);
     metrics_json(b, metrics);
     out_text(b, "verdict", fm_verdict_names[kl->verdict]);
     out_text(b, "verdict_sharp", fm_verdict_names[kl->verdict_sharp]);
@@ -146,6 +165,7 @@ kl_json(Cli *cli, const Side side[2], const FmKl *kl, GArray *metrics, const cha
     out_real(b, "quadrature_error", kl->quadrature);
     out_open(b, "pathwise_residual");
     out_real(b, "max", kl->residual_max);
+    out_real(b, "every_other_time", kl->residual_coarse);
     for (int k = 0; k < 4; k++)
         out_real(b, level[k], kl->residual[k]);
     json_builder_end_object(b);
@@ -165,7 +185,7 @@ kl_print(const FmKl *kl, GArray *metrics, const char *words)
     printf("%8s %22s %22s %12s %11s %11s%s\n", "t", "KL by log p/q", "KL by evolution", "integrand",
            "eps_t^2", "S_t", kl->exact ? "   exact" : "");
     for (size_t j = 0; j < kl->T; j += step) {
-        printf("%8.4f %11.5g +- %7.1e %11.5g +- %7.1e %12.4g %11.4g %11.4g", time_of(kl, j),
+        printf("%8.4f %11.5g +- %7.1e %11.5g +- %7.1e %12.4g %11.4g %11.4g", kl_time(kl, j),
                kl->value[FM_KL_RATIO][j], kl->se[FM_KL_RATIO][j], kl->value[FM_KL_EVOLUTION][j],
                kl->se[FM_KL_EVOLUTION][j], kl->value[FM_KL_INTEGRAND][j], kl->value[FM_KL_EPS2_T][j],
                kl->value[FM_KL_GAP2_T][j]);
@@ -186,7 +206,7 @@ kl_draw(const FmKl *kl, const char *dir, GError **error)
     g_autofree double *t = g_new(double, kl->T), *root = g_new(double, kl->T);
 
     for (size_t j = 0; j < kl->T; j++) {
-        t[j] = time_of(kl, j);
+        t[j] = kl_time(kl, j);
         root[j] = sqrt(kl->value[FM_KL_EPS2_T][j] * kl->value[FM_KL_GAP2_T][j]);
     }
     const FmCurve top[] = {
@@ -218,26 +238,34 @@ kl_finish(Cli *cli, const Side side[2], const FmKl *kl, double seconds, const ch
     return TRUE;
 }
 
+static gboolean
+kl_compare(Cli *cli, const Side side[2], const FmKlOptions *options, const char *dir, GError **error)
+{
+    const double start = cli_seconds();
+    g_autoptr(FmKl) kl = fm_kl_new(side[0].flow, side[1].flow, options, error);
+
+    return kl && kl_finish(cli, side, kl, cli_seconds() - start, dir, error);
+}
+
 int
 cmd_kl(Cli *cli, GError **error)
 {
-    const double start = cli_seconds();
+    const gboolean alone = cli->args->len == 1;
+    char *const *text = (char *const *)cli->args->pdata;
     Side side[2] = {{NULL, NULL}, {NULL, NULL}};
     const FmKlOptions options = {
-        .n = cli->config->samples > 0 ? (size_t)cli->config->samples : KL_SAMPLES,
-        .times = cli->times > 0 ? (size_t)cli->times : KL_TIMES,
+        .n = cli->config->samples > 0 ? (size_t)cli->config->samples : alone ? PROFILE_SAMPLES : KL_SAMPLES,
+        .times = cli->times > 0 ? (size_t)cli->times : alone ? PROFILE_TIMES : KL_TIMES,
         .seed = (guint64)MAX(cli->config->seed, 0),
         .threads = cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors(),
         .stop = cli->until};
     const char *solver = cli->config->spec[FM_KIND_SOLVER] ? cli->config->spec[FM_KIND_SOLVER] : kl_solver;
-    g_autoptr(FmKl) kl = NULL;
     g_autofree char *dir = NULL;
 
-    if (sides_open(side, (char *const[2]){cli->args->pdata[0], cli->args->pdata[1]}, cli->dim,
-                   options.threads, solver, error) &&
-        (kl = fm_kl_new(side[0].flow, side[1].flow, &options, error)) && (dir = cli_run_dir(cli, error)))
-        kl_finish(cli, side, kl, cli_seconds() - start, dir, error);
-    const gboolean ok = kl && dir && !*error;
+    const gboolean ok =
+        sides_open(side, text, alone ? 1 : 2, cli->dim, options.threads, solver, error) &&
+        (dir = cli_run_dir(cli, error)) &&
+        (alone ? kl_profile(cli, &side[0], &options, dir, error) : kl_compare(cli, side, &options, dir, error));
     sides_clear(side);
     return ok ? 0 : -1;
 }

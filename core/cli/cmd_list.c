@@ -193,7 +193,7 @@ inspect_entropy(const FmPluginDesc *desc)
         g_autoptr(FmPlugin) dataset = fm_plugin_new(FM_KIND_DATASET, spec, NULL);
         FmDataInfo info;
 
-        if (!dataset || !fm_dataset_has_density(dataset) || !fm_dataset_open(dataset, &info, NULL) ||
+        if (!dataset || !fm_dataset_open(dataset, &info, NULL) || !fm_dataset_has_density(dataset) ||
             isnan(fm_dataset_entropy(dataset)))
             continue;
         printf("  entropy   %.6g nats%s%s\n", fm_dataset_entropy(dataset), **variants ? ", " : "",

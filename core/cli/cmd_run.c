@@ -346,6 +346,8 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
         return fm_run_save(run, error);
     }
     run->profile = cli->profile;
+    if (!excess_floor(run, error))
+        return FALSE;
     if (!fm_run_train(run, progress_step, progress, &o->train, error))
         return FALSE;
     o->trained = TRUE;
@@ -362,7 +364,7 @@ outcome_init(Outcome *o)
 }
 
 static void
-add_loss(Outcome *o)
+add_loss(const FmRun *run, Outcome *o)
 {
     FmEstimate e = {.value = o->train.loss_last, .se = NAN, .n = o->train.batch_size, .unit = ""};
 
@@ -370,6 +372,10 @@ add_loss(Outcome *o)
         return; /* nothing was left to train */
 
     fm_estimate_text(&e, "of", "mean over the last steps");
+    if (run->floor.length > 0) {
+        fm_estimate_number(&e, "conditional_variance", run->floor.value);
+        fm_estimate_number(&e, "conditional_variance_se", run->floor.se);
+    }
     metrics_add(o->metrics, "loss", &e, o->train.seconds);
 }
 
@@ -402,7 +408,7 @@ experiment(Cli *cli, FmRun *run, Outcome *o, GError **error)
     if (!train(cli, run, o, error))
         return FALSE;
     if (o->trained)
-        add_loss(o);
+        add_loss(run, o);
     if (!cli_interrupted() && !sample_and_evaluate(run, o, error))
         return FALSE;
     text = save_result(cli, run, o, error);
@@ -437,7 +443,7 @@ cmd_train(Cli *cli, GError **error)
 
     outcome_init(&o);
     if (run && train(cli, run, &o, error)) {
-        add_loss(&o);
+        add_loss(run, &o);
         status = conclude(cli, run, &o, error);
     }
     fm_run_free(run);

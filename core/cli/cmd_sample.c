@@ -38,9 +38,10 @@ sample_trajectory(Cli *cli, FmFlow *flow, size_t n, const double *x0, const int 
            fm_array_save(states, file, error);
 }
 
-/* files: NULL-terminated */
+/* files: NULL-terminated; metrics NULL: none */
 static void
-sample_report(Cli *cli, const char *what, const char *const *files, size_t n, const FmSolveSummary *s, double seconds)
+sample_report(Cli *cli, const char *what, const char *const *files, size_t n, const FmSolveSummary *s,
+              GArray *metrics, double seconds)
 {
     if (cli->json) {
         g_autoptr(JsonBuilder) b = json_builder_new();
@@ -50,6 +51,8 @@ sample_report(Cli *cli, const char *what, const char *const *files, size_t n, co
         out_text(b, "run", cli->args->pdata[0]);
         out_int(b, "seed", MAX(cli->config->seed, 0));
         summary_json(b, s, (gint64)n, seconds);
+        if (metrics)
+            metrics_json(b, metrics);
         out_array(b, "files");
         for (size_t i = 0; files[i]; i++)
             json_builder_add_string_value(b, files[i]);
@@ -59,6 +62,8 @@ sample_report(Cli *cli, const char *what, const char *const *files, size_t n, co
     } else if (strcmp(files[0], "-") != 0) {
         printf("%zu %s in %s: %.2f s, NFE %.1f mean, %llu max, %zu failed\n", n, what, files[0],
                seconds, s->nfe_mean, (unsigned long long)s->nfe_max, s->failed);
+        if (metrics)
+            metrics_print(metrics);
     }
 }
 
@@ -174,7 +179,7 @@ cmd_sample(Cli *cli, GError **error)
     if (cli->trajectory > 0 && !sample_trajectory(cli, d.flow, d.n, x0, d.labels,
                                                   files[n_files++] = path_file, error))
         return -1;
-    sample_report(cli, "samples", files, d.n, &summary, cli_seconds() - start);
+    sample_report(cli, "samples", files, d.n, &summary, NULL, cli_seconds() - start);
     return 0;
 }
 
@@ -183,6 +188,7 @@ cmd_encode(Cli *cli, GError **error)
 {
     g_auto(Draw) d = {0};
     g_autoptr(FmArray) z = NULL;
+    g_autoptr(GArray) metrics = metrics_new();
     FmSolveSummary summary = {0};
     const double start = cli_seconds();
     size_t D;
@@ -203,6 +209,7 @@ cmd_encode(Cli *cli, GError **error)
                              error) ||
         !cli_save_points(d.out, &d.run->data, FM_F64, d.n, D, z->data, error))
         return -1;
-    sample_report(cli, "rows", (const char *const[]){d.out, NULL}, d.n, &summary, cli_seconds() - start);
+    latent_metric(d.flow, d.n, z->data, metrics);
+    sample_report(cli, "rows", (const char *const[]){d.out, NULL}, d.n, &summary, metrics, cli_seconds() - start);
     return 0;
 }

@@ -13,6 +13,7 @@ static const struct {
 } studies[] = {
     {"kl-identity", "d/dt KL(p_t||q_t) = E<v - w, score gap>: closed forms, mixtures, learned fields", study_kl_identity},
     {"kl-bound", "KL(p_1||q_1) <= int eps_t sqrt(S_t) dt <= eps sqrt(S): closed forms, learned fields", study_kl_bound},
+    {"kl-bound-linear", "the closed forms of kl-bound alone: four bounds, d = 2", study_kl_bound_linear},
     {"entropy", "the entropy of p_t by three routes, along exact flows", study_entropy},
     {"paths", "straightness, cost and conditional variance of each path", study_paths},
     {"tv-rate", "total variation to a density of known smoothness against the number of rows", study_tv_rate},
@@ -124,6 +125,29 @@ study_takes(const Study *s, const char *const *taken, GError **error)
         return FALSE;
     }
     return TRUE;
+}
+
+FmRun *
+study_oracle_run(const Study *s, const char *net, const char *dataset, const char *path, GError **error)
+{
+    g_autoptr(FmConfig) c = fm_config_copy(s->cli->config);
+    const struct {
+        FmKind kind;
+        const char *spec;
+    } set[] = {{FM_KIND_NET, net}, {FM_KIND_PATH, path}, {FM_KIND_DATASET, dataset}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(set); i++) {
+        char **spec = &c->spec[set[i].kind];
+
+        if (!set[i].spec && *spec)
+            continue;
+        g_free(*spec);
+        *spec = g_strdup(set[i].spec ? set[i].spec : "8gaussians");
+    }
+    c->dtype = FM_F64;
+    c->seed = (gint64)s->seed;
+    c->threads = s->threads;
+    return fm_run_new(c, error);
 }
 
 /* 97.5 % quantile of Student's t, by its expansion in 1 / df about the normal's. */

@@ -1,5 +1,6 @@
 /* evaluate.c: measure a flow: log-likelihood, KL to a known density, distances of samples. */
 #include "cli/cli.h"
+#include "flow/mean.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,18 +13,10 @@ typedef struct Probe {
 static FmEstimate
 mean_of(const double *v, size_t n, const char *unit)
 {
-    double mean = 0.0, m2 = 0.0;
-    FmEstimate e = {.n = n, .unit = unit};
+    const FmNumber m = fm__mean(v, n);
+    FmEstimate e = {.value = m.value, .se = m.se, .n = n, .unit = unit};
 
-    for (size_t i = 0; i < n; i++) {
-        const double delta = v[i] - mean;
-
-        mean += delta / (double)(i + 1);
-        m2 += delta * (v[i] - mean);
-    }
-    e.value = mean;
-    e.se = n > 1 ? sqrt(m2 / (double)(n - 1) / (double)n) : NAN;
-    if (!isfinite(mean)) {
+    if (!isfinite(m.value)) {
         e.value = e.se = NAN;
         g_strlcpy(e.why, "a log-density is not finite", sizeof e.why);
     }
@@ -271,14 +264,21 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
                 GError **error)
 {
     const double start = cli_seconds();
-    g_autofree double *log_q = g_new(double, p->n + 1);
+    g_autofree double *log_q = g_new(double, p->n + 1), *z = g_try_new(double, p->n * p->D);
     int *labels = run->net_info.classes > 0 ? p->y : NULL;
     FmSolveSummary s = {0};
 
-    return fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, NULL, &s, error) &&
-           evaluate_nll(run, flow, p->n, p->x, labels, how, log_q, &s, start, metrics, error) &&
+    if (!z) {
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu encodings of %zu values do not fit in memory",
+                    p->n, p->D);
+        return FALSE;
+    }
+    if (!fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, z, &s, error))
+        return FALSE;
+    latent_metric(flow, p->n, z, metrics);
+    return evaluate_nll(run, flow, p->n, p->x, labels, how, log_q, &s, start, metrics, error) &&
            measure_kl(run, flow, how, p, labels, log_q, start, metrics, error) &&
-           measure_mass(run, flow, how, metrics, error);
+           measure_mass(run, flow, how, metrics, error) && excess_metric(run, flow, metrics, error);
 }
 
 /* Bits per dimension of quantised data: uniform dequantisation, log-mean-exp over K draws. */

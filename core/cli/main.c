@@ -18,7 +18,7 @@ const CliCommand cli_commands[] = {
     {"eval", "RUN", "likelihood and divergences of a run", NET_GROUPS | CLI_EVAL | CLI_SPLIT | CLI_SAMPLE | CLI_DATA, 1, 1, cmd_eval},
     {"measure", "P.npy Q.npy", "compare two sample files", CLI_COMPUTE | CLI_MEASURE, 2, 2, cmd_measure},
     {"import", "WEIGHTS.safetensors", "another tool's weights become a run", NET_GROUPS | CLI_MODEL | CLI_IMPORT | CLI_OUT, 1, 1, cmd_import},
-    {"kl", "P Q", "KL(p_t||q_t) by several routes, bound and certificate", CLI_COMPUTE | CLI_KL | CLI_OUT, 2, 2, cmd_kl},
+    {"kl", "P [Q]", "KL(p_t||q_t) by several routes, bound and certificate; of P alone: KL(p_t||p_1)", CLI_COMPUTE | CLI_KL | CLI_OUT, 1, 2, cmd_kl},
     {"compare", "", "runs over several values of --path, --net, ...; one table", RUN_GROUPS | CLI_AXES | CLI_SEEDS, 0, 0, cmd_compare},
     {"report", "RUN...", "write report.html", 0, 1, 1000, cmd_report},
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},

@@ -55,7 +55,7 @@ static const Opt opts[] = {
     {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_POINTS | CLI_EVAL | CLI_IMPORT | CLI_KL, OPT_SPEC, KIND(SOLVER)},
     {"samples", "N", "samples to draw", CLI_SAMPLE | CLI_KL, OPT_CONFIG},
     {"dim", "D", "dimension of fields that name no data (default 2)", CLI_KL, OPT_INT, CLI(dim), 1, 1e5},
-    {"times", "N", "points of the time grid, odd (default 101)", CLI_KL, OPT_INT, CLI(times), 7, 10001},
+    {"times", "N", "points of the time grid, odd (default 101; 81 of one flow)", CLI_KL, OPT_INT, CLI(times), 7, 10001},
     {"until", "T", "end of the time grid (default: the path's end)", CLI_KL, OPT_REAL, CLI(until), 1e-3, 1},
     {"init", "X0.npy", "noise to start from", CLI_DRAW, OPT_TEXT, CLI(init)},
     {"log-density", NULL, "also write the samples' log-densities", CLI_DRAW, OPT_FLAG, CLI(log_density)},

@@ -15,10 +15,13 @@ field_run(const char *spec, const FmRun *other, gint64 dim, GError **error)
 {
     g_autoptr(FmConfig) c = fm_config_new();
     g_autoptr(FmPlugin) net = fm_plugin_new(FM_KIND_NET, spec, error);
-    static const FmKind kinds[] = {FM_KIND_DATASET, FM_KIND_PATH};
+    static const FmKind kinds[] = {FM_KIND_DATASET, FM_KIND_PATH},
+                        tools[] = {FM_KIND_OPTIMIZER, FM_KIND_SOLVER, FM_KIND_BACKEND};
 
     if (!net)
         return NULL;
+    for (size_t i = 0; other && i < G_N_ELEMENTS(tools); i++) /* no plugin is opened that nobody asked for */
+        c->spec[tools[i]] = g_strdup(other->config->spec[tools[i]]);
     c->spec[FM_KIND_NET] = g_strdup(spec);
     c->dtype = FM_F64;
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
@@ -82,20 +85,20 @@ side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int thr
 }
 
 gboolean
-sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const char *solver, GError **error)
+sides_open(Side side[], char *const text[], int n, gint64 dim, int threads, const char *solver, GError **error)
 {
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < n; k++) {
         FmRun *run = is_run(text[k]) ? fm_run_load(text[k], error) : NULL;
 
         if (is_run(text[k]) && (!run || !side_run(&side[k], run, threads, solver, error)))
             return FALSE;
     }
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < n; k++) {
         if (side[k].run)
             continue;
         if (strchr(text[k], '/') && !strchr(text[k], ':'))
             return missing(text[k], error);
-        if (!side_field(&side[k], text[k], is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads,
+        if (!side_field(&side[k], text[k], n > 1 && is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads,
                         solver, error))
             return FALSE;
         if (dim > 0 && side[k].run->data.D != (size_t)dim) {
@@ -109,10 +112,15 @@ sides_open(Side side[2], char *const text[2], gint64 dim, int threads, const cha
 }
 
 void
+side_clear(Side *side)
+{
+    g_clear_pointer(&side->flow, fm_flow_free);
+    g_clear_pointer(&side->run, fm_run_free);
+}
+
+void
 sides_clear(Side side[2])
 {
-    for (int k = 0; k < 2; k++) {
-        fm_flow_free(side[k].flow);
-        fm_run_free(side[k].run);
-    }
+    side_clear(&side[0]);
+    side_clear(&side[1]);
 }

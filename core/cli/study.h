@@ -31,6 +31,11 @@ void study_progress(const Study *s, const char *format, ...) G_GNUC_PRINTF(2, 3)
 gboolean study_panels(Study *s, const char *name, const char *xlabel, const FmPanel *panels, size_t n,
                       GError **error);
 
+/* A run in double of the closed-form net `net` on `dataset` (NULL: --dataset, else 8gaussians) under
+ * `path`; the caller owns it. */
+FmRun *study_oracle_run(const Study *s, const char *net, const char *dataset, const char *path,
+                        GError **error);
+
 /* FALSE with a sentence when an option was given that this study does not use; `taken` lists those it
  * uses beside --seed, --threads, --out and the like, NULL closes. */
 gboolean study_takes(const Study *s, const char *const *taken, GError **error);
@@ -47,5 +52,6 @@ gboolean study_paths(Study *s, GError **error);
 gboolean study_tv_rate(Study *s, GError **error);
 gboolean study_kl_identity(Study *s, GError **error);
 gboolean study_kl_bound(Study *s, GError **error);
+gboolean study_kl_bound_linear(Study *s, GError **error);
 
 #endif

@@ -25,23 +25,6 @@ static const char *const entropy_paths[] = {"ot", "vp", "cosine"};
 #define ENTROPY_CASES G_N_ELEMENTS(entropy_cases)
 #define ENTROPY_PATHS G_N_ELEMENTS(entropy_paths)
 
-static FmRun *
-exact_run(const Study *s, const char *dataset, const char *path, GError **error)
-{
-    g_autoptr(FmConfig) c = fm_config_copy(s->cli->config);
-
-    for (int k = 0; k < FM_N_KINDS; k++)
-        if (k == FM_KIND_NET || k == FM_KIND_PATH || k == FM_KIND_DATASET)
-            g_clear_pointer(&c->spec[k], g_free);
-    c->spec[FM_KIND_NET] = g_strdup("oracle");
-    c->spec[FM_KIND_DATASET] = g_strdup(dataset);
-    c->spec[FM_KIND_PATH] = g_strdup(path);
-    c->dtype = FM_F64;
-    c->seed = (gint64)s->seed;
-    c->threads = s->threads;
-    return fm_run_new(c, error);
-}
-
 /* |a - b| in standard errors of the difference of independent estimates. */
 static void
 compare(Study *s, const char *what, const char *dataset, const char *path, double a, double sa, double b,
@@ -58,7 +41,7 @@ one_case(Study *s, const EntropyCase *e, const char *path, double *t, double *cu
     const FmKlOptions options = {.n = ENTROPY_ROWS, .times = ENTROPY_TIMES, .seed = s->seed,
                                  .threads = s->threads, .stop = e->stop};
     const size_t last = ENTROPY_TIMES - 1;
-    FmRun *run = exact_run(s, e->dataset, path, error);
+    FmRun *run = study_oracle_run(s, "oracle", e->dataset, path, error);
     g_autoptr(FmFlow) flow = run ? fm_flow_from_run(run, error) : NULL;
     g_autoptr(FmKl) kl = flow ? fm_kl_new(flow, flow, &options, error) : NULL;
     const double exact = run && isnan(e->stop) ? fm_dataset_entropy(run->plugin[FM_KIND_DATASET]) : NAN;

@@ -133,17 +133,30 @@ learned_bound(Study *s, GError **error)
                         FM_PLOT_LOG_X | FM_PLOT_LOG_Y, error);
 }
 
-gboolean
-study_kl_bound(Study *s, GError **error)
+static gboolean
+linear_bounds(Study *s, GError **error)
 {
-    static const char *const taken[] = {"batch-size", "lr", NULL};
     const double start = cli_seconds();
 
-    if (!study_takes(s, taken, error))
-        return FALSE;
     for (size_t i = 0; i < G_N_ELEMENTS(linear); i++)
         if (!linear_bound(s, i, error))
             return FALSE;
     study_say(s, "four bounds of linear fields, exact and sampled: %.3f s", cli_seconds() - start);
-    return learned_bound(s, error);
+    return TRUE;
+}
+
+gboolean
+study_kl_bound_linear(Study *s, GError **error)
+{
+    static const char *const taken[] = {NULL};
+
+    return study_takes(s, taken, error) && linear_bounds(s, error);
+}
+
+gboolean
+study_kl_bound(Study *s, GError **error)
+{
+    static const char *const taken[] = {"batch-size", "lr", NULL};
+
+    return study_takes(s, taken, error) && linear_bounds(s, error) && learned_bound(s, error);
 }

@@ -50,19 +50,7 @@ path_run_open(PathRun *p, const Study *s, const char *path, GError **error)
     static const char *const nets[2] = {"oracle", "oracle:scale=1.1"};
 
     for (int i = 0; i < 2; i++) {
-        g_autoptr(FmConfig) c = fm_config_copy(s->cli->config);
-
-        for (int k = 0; k < FM_N_KINDS; k++)
-            if (k == FM_KIND_NET || k == FM_KIND_PATH)
-                g_clear_pointer(&c->spec[k], g_free);
-        c->spec[FM_KIND_NET] = g_strdup(nets[i]);
-        c->spec[FM_KIND_PATH] = g_strdup(path);
-        if (!c->spec[FM_KIND_DATASET])
-            c->spec[FM_KIND_DATASET] = g_strdup("8gaussians");
-        c->dtype = FM_F64;
-        c->seed = (gint64)s->seed;
-        c->threads = s->threads;
-        p->run[i] = fm_run_new(c, error);
+        p->run[i] = study_oracle_run(s, nets[i], NULL, path, error);
         p->flow[i] = p->run[i] ? fm_flow_from_run(p->run[i], error) : NULL;
         if (!p->flow[i])
             return FALSE;
@@ -86,20 +74,6 @@ square_distance(const double *a, const double *b, size_t n)
     for (size_t i = 0; i < n; i++)
         sum += (a[i] - b[i]) * (a[i] - b[i]);
     return sum;
-}
-
-/* Mean of v (n) and its standard error. */
-static double
-mean_se(const double *v, size_t n, double *se)
-{
-    double mean = 0, square = 0;
-
-    for (size_t i = 0; i < n; i++)
-        mean += v[i] / (double)n;
-    for (size_t i = 0; i < n; i++)
-        square += (v[i] - mean) * (v[i] - mean);
-    *se = sqrt(square / (double)(n - 1) / (double)n);
-    return mean;
 }
 
 static gboolean
@@ -135,7 +109,7 @@ path_straightness(PathRun *p, const Study *s, double *value, GError **error)
 
 /* E|u_t - v|^2, t stratified over the path's interval, each row its own draw. */
 static gboolean
-path_variance(PathRun *p, const Study *s, double *value, double *se, GError **error)
+path_variance(PathRun *p, const Study *s, FmNumber *value, GError **error)
 {
     const size_t n = PATHS_ROWS, D = p->D, strata = 50, each = n / strata;
     const FmPlugin *path = p->run[0]->plugin[FM_KIND_PATH];
@@ -160,7 +134,7 @@ path_variance(PathRun *p, const Study *s, double *value, double *se, GError **er
         for (size_t r = 0; r < each; r++)
             gap[first + r] = square_distance(ut + (first + r) * D, v + r * D, D);
     }
-    *value = mean_se(gap, n, se);
+    *value = fm__mean(gap, n);
     return TRUE;
 }
 
@@ -187,27 +161,32 @@ one_path(PathRun *p, Study *s, const char *name, GError **error)
 {
     const FmKlOptions options = {.n = PATHS_KL_ROWS, .times = PATHS_KL_TIMES, .seed = s->seed,
                                  .threads = s->threads, .stop = NAN};
-    double straightness, variance, variance_se, nfe[G_N_ELEMENTS(path_tolerances)];
+    double straightness, nfe[G_N_ELEMENTS(path_tolerances)];
+    FmNumber variance;
     g_autoptr(FmKl) kl = NULL;
 
     study_progress(s, "path %s", name);
     if (!path_run_open(p, s, name, error) || !path_straightness(p, s, &straightness, error) ||
-        !path_variance(p, s, &variance, &variance_se, error) || !path_nfe(p, s, nfe, error) ||
+        !path_variance(p, s, &variance, error) || !path_nfe(p, s, nfe, error) ||
         !(kl = fm_kl_new(p->flow[0], p->flow[1], &options, error)))
         return FALSE;
     study_row(s);
     study_text(s, "path", name);
     study_number(s, "straightness", straightness);
-    study_number(s, "variance", variance);
-    study_number(s, "variance_se", variance_se);
+    study_number(s, "variance", variance.value);
+    study_number(s, "variance_se", variance.se);
     study_number(s, "nfe_1e-3", nfe[0]);
     study_number(s, "nfe_1e-5", nfe[1]);
     study_number(s, "nfe_1e-7", nfe[2]);
+    study_number(s, "until", kl->t0 + kl->h * (double)(kl->T - 1));
     study_number(s, "eps2", kl->eps2.value);
     study_number(s, "gap2", kl->gap2.value);
     study_number(s, "kl", kl->kl.value);
     study_number(s, "kl_se", kl->kl.se);
     study_number(s, "bound", kl->bound.value);
+    if (kl->infinite)
+        study_say(s, "path %s: gap2, kl and bound are of the times until %g; at t = 1 the bound is %s", name,
+                  kl->t0 + kl->h * (double)(kl->T - 1), kl->bound_at_1);
     return TRUE;
 }
 

@@ -132,7 +132,7 @@ fm_dataset_entropy(const FmPlugin *dataset)
 gboolean
 fm_dataset_score(const FmPlugin *dataset, size_t n, const double *x, double *score)
 {
-    if (!dataset_ops(dataset)->score)
+    if (!dataset_ops(dataset)->score || !fm_dataset_has_density(dataset))
         return FALSE;
     dataset_ops(dataset)->score(fm_plugin_self(dataset), n, x, score);
     return TRUE;

@@ -181,8 +181,8 @@ exact_unit_vectors(FmExact *e, GError **error)
     return TRUE;
 }
 
-FmExact *
-fm__exact_new(FmFlow *flow, int threads, GError **error)
+static FmExact *
+exact_new(FmFlow *flow, int threads, gboolean field_alone, GError **error)
 {
     g_autoptr(FmExact) e = g_new0(FmExact, 1);
 
@@ -194,13 +194,29 @@ fm__exact_new(FmFlow *flow, int threads, GError **error)
     e->K = MIN(e->D, FM__MAX_TANGENTS);
     e->chunks = (e->D + e->K - 1) / e->K;
     fm_path_interval(flow->run->plugin[FM_KIND_PATH], &e->t0, &e->t1);
-    if (!exact_weights(e, error) || !exact_unit_vectors(e, error) || !exact_density_plan(e, error))
+    if (!exact_weights(e, error) || !exact_unit_vectors(e, error))
+        return NULL;
+    if (field_alone)
+        return exact_field_plan(e, &e->plain, EXACT_ONLY_V, error) ? g_steal_pointer(&e) : NULL;
+    if (!exact_density_plan(e, error))
         return NULL;
     if (!e->closed_at_end && (!exact_field_plan(e, &e->plain, EXACT_ONLY_V, error) ||
                               !exact_field_plan(e, &e->div, EXACT_WITH_DIV, error) ||
                               !exact_field_plan(e, &e->full, EXACT_WITH_GRAD, error)))
         return NULL;
     return g_steal_pointer(&e);
+}
+
+FmExact *
+fm__exact_new(FmFlow *flow, int threads, GError **error)
+{
+    return exact_new(flow, threads, FALSE, error);
+}
+
+FmExact *
+fm__exact_velocity_new(FmFlow *flow, int threads, GError **error)
+{
+    return exact_new(flow, threads, TRUE, error);
 }
 
 void
@@ -342,6 +358,13 @@ fm__exact_field(const FmExact *e, FmExactWorker *o, int w, size_t n, const doubl
 {
     exact_fill(o->t, n, t);
     return exact_passes(e, o, w, n, x, o->t, y, NULL, v, div, NULL);
+}
+
+gboolean
+fm__exact_field_at(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, const double *t,
+                   double *v)
+{
+    return exact_passes(e, o, w, n, x, t, NULL, NULL, v, NULL, NULL);
 }
 
 /* ---- solving ---- */

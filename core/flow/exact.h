@@ -33,6 +33,9 @@ typedef struct FmExact {
 
 /* `flow`, its solver and its weights outlive the result. */
 FmExact *fm__exact_new(FmFlow *flow, int threads, GError **error);
+/* For v alone, fm__exact_field() without divergence and fm__exact_move(): no derivative is asked of
+ * the net. */
+FmExact *fm__exact_velocity_new(FmFlow *flow, int threads, GError **error);
 void fm__exact_free(FmExact *exact); /* NULL allowed */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmExact, fm__exact_free)
 
@@ -47,6 +50,10 @@ void fm__exact_worker_free(FmExactWorker *worker); /* NULL allowed */
 /* v (n, D), and div v (n) when not NULL. */
 gboolean fm__exact_field(const FmExact *e, FmExactWorker *own, int w, size_t n, const double *x,
                          double t, const gint32 *y, double *v, double *div);
+
+/* v (n, D) alone, every row at its own time t (n). */
+gboolean fm__exact_field_at(const FmExact *e, FmExactWorker *own, int w, size_t n, const double *x,
+                            const double *t, double *v);
 
 /* log p_t (n) and its gradient (n, D): in closed form, or by solving back to t0 and forward again
  * with ds/dt = -grad(s . v + div v) at fixed s. NaN for rows that the solver could not bring there;

@@ -20,6 +20,24 @@ kl_check(FmFlow *flow, const char *which, GError **error)
     return FALSE;
 }
 
+/* What is infinite at t = 1, where P's or Q's field belongs to data without noise. */
+static void
+kl_name_infinite(FmKlPair *pair, const FmRun *p, const FmRun *q)
+{
+    const gboolean rough_p = fm_net_density_end(p->plugin[FM_KIND_NET]) < 1.0,
+                   rough_q = fm_net_density_end(q->plugin[FM_KIND_NET]) < 1.0;
+
+    pair->infinite = rough_p || rough_q;
+    if (!pair->infinite)
+        return;
+    pair->bound_at_1 = "infinite: S_t, the mean square of the score gap, grows like 1 / (1 - t) or faster "
+                       "near data without noise";
+    pair->kl_at_1 = rough_p && p->data.rows > 0 ? "infinite or undefined: P's finite data have no density at t = 1"
+                    : rough_q && q->data.rows > 0 ? "infinite: Q's finite data have no density at t = 1"
+                    : rough_q ? "infinite if p_1 has mass outside of the support of q_1; not computed"
+                              : "not computed at the edges of p_1; 'eval' has kl to a known density";
+}
+
 /* The part of [0, 1] on which both flows are defined. */
 static gboolean
 kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
@@ -30,13 +48,41 @@ kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
     pair->t1 = MIN(p->t1, q->t1);
     const double end = MIN(fm_net_density_end(p->flow->run->plugin[FM_KIND_NET]),
                            fm_net_density_end(q->flow->run->plugin[FM_KIND_NET]));
-    pair->infinite = end < 1.0;
+    kl_name_infinite(pair, p->flow->run, q->flow->run);
     pair->t1 = MIN(pair->t1, isnan(o->stop) ? end : o->stop);
+    if (pair->still == FM_KL_END && pair->infinite && isnan(o->stop)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "kl: KL(p_t||p_1) is infinite for all t < 1, because the data of net '%s' have no smooth "
+                    "density without noise; --until T compares with p_T",
+                    fm_plugin_name(p->flow->run->plugin[FM_KIND_NET]));
+        return FALSE;
+    }
     if (p->t0 == q->t0 && pair->t1 > pair->t0)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                 "kl: P runs over [%g, %g] and Q over [%g, %g] until %g, expected a common beginning "
                 "and an end after it", p->t0, p->t1, q->t0, q->t1, pair->t1);
+    return FALSE;
+}
+
+/* A density that stands still for q: the data's, with its score. Below bounded support it is 0 where every
+ * p_t before the end has mass. */
+static gboolean
+kl_data_check(const FmRun *run, GError **error)
+{
+    const FmPlugin *data = run->plugin[FM_KIND_DATASET];
+    double x[1] = {0.0}, score[1];
+    const char *why = data == NULL                    ? "there is no data set"
+                      : fm_dataset_boxes(data) != NULL ? "it is infinite, because p_t has mass outside of "
+                                                         "the data's bounded support"
+                      : !fm_dataset_has_density(data) || !fm_dataset_score(data, 0, x, score)
+                          ? "the data have no density and score in closed form"
+                          : NULL;
+
+    if (why == NULL)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "KL to the data of '%s': %s",
+                data != NULL ? fm_plugin_name(data) : "", why);
     return FALSE;
 }
 
@@ -72,6 +118,9 @@ fm__kl_pair_open(FmKlPair *pair, FmFlow *p, FmFlow *q, const FmKlOptions *o, GEr
     if (pair->q == NULL)
         return FALSE;
     pair->p->drop = pair->q->drop = o->drop;
+    pair->still = o->still;
+    if (o->still == FM_KL_DATA && !kl_data_check(q->run, error))
+        return FALSE;
     return kl_interval(pair, o, error);
 }
 
@@ -95,9 +144,12 @@ fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
     kl->D = pair->p->D;
     kl->t0 = pair->t0;
     kl->infinite = pair->infinite;
+    kl->kl_at_1 = pair->kl_at_1;
+    kl->bound_at_1 = pair->bound_at_1;
+    kl->still = pair->still;
     kl->h = (pair->t1 - pair->t0) / (double)(kl->T - 1);
-    kl->alignment = kl->z_max = kl->quadrature = kl->residual_max = kl->ess = NAN;
-    kl->reverse = kl->jensen_shannon = kl->tv = (FmKlNumber){NAN, NAN};
+    kl->alignment = kl->z_max = kl->quadrature = kl->residual_max = kl->residual_coarse = kl->ess = NAN;
+    kl->reverse = kl->jensen_shannon = kl->tv = (FmNumber){NAN, NAN};
     return kl;
 }
 
@@ -191,6 +243,45 @@ kl_eval_p(const KlJob *j, KlWorker *o, int w, size_t n, double t)
            (!p->closed || fm__exact_density(p, o->p, w, n, o->x, t, NULL, o->log_p, o->sp, NULL));
 }
 
+/* log of the data's density (n) and its score (n, D) at x (n, D) in the units of q's run. */
+static void
+kl_data_density(const FmRun *run, size_t n, const double *x, double *scratch, double *log_p, double *score)
+{
+    const size_t D = run->data.D;
+    double log_scale = 0.0;
+
+    for (size_t d = 0; d < D; d++)
+        log_scale += log(run->scale[d]);
+    for (size_t i = 0; i < n * D; i++)
+        scratch[i] = x[i] * run->scale[i % D] + run->shift[i % D];
+    fm_dataset_log_density(run->plugin[FM_KIND_DATASET], n, scratch, log_p);
+    fm_dataset_score(run->plugin[FM_KIND_DATASET], n, scratch, score);
+    for (size_t i = 0; i < n * D; i++)
+        score[i] *= run->scale[i % D];
+    for (size_t r = 0; r < n; r++)
+        log_p[r] += log_scale;
+}
+
+/* The density that p_t is compared with at xq, and W where it moves, in q's units. */
+static gboolean
+kl_eval_other(const KlJob *j, KlWorker *o, int w, size_t n, double t)
+{
+    const FmKlPair *pair = j->pair;
+    const size_t D = pair->p->D;
+
+    if (pair->still == FM_KL_MOVING)
+        return fm__exact_field(pair->q, o->q, w, n, o->xq, t, NULL, o->w, o->div_w) &&
+               fm__exact_density(pair->q, o->q, w, n, o->xq, t, NULL, o->log_q, o->sq, o->stat);
+    memset(o->w, 0, n * D * sizeof(double));
+    memset(o->div_w, 0, n * sizeof(double));
+    if (pair->still == FM_KL_END)
+        return fm__exact_density(pair->q, o->q, w, n, o->xq, pair->t1, NULL, o->log_q, o->sq, o->stat);
+    memset(o->stat, 0, n * sizeof *o->stat);
+    kl_data_density(pair->q->flow->run, n, o->xq, o->w, o->log_q, o->sq);
+    memset(o->w, 0, n * D * sizeof(double));
+    return TRUE;
+}
+
 /* q at p's points: W, div W, log q and score, in p's units. */
 static gboolean
 kl_eval_q(const KlJob *j, KlWorker *o, int w, size_t n, double t)
@@ -200,8 +291,7 @@ kl_eval_q(const KlJob *j, KlWorker *o, int w, size_t n, double t)
 
     for (size_t i = 0; i < n * D; i++)
         o->xq[i] = pair->a[i % D] * o->x[i] + pair->b[i % D];
-    if (!fm__exact_field(pair->q, o->q, w, n, o->xq, t, NULL, o->w, o->div_w) ||
-        !fm__exact_density(pair->q, o->q, w, n, o->xq, t, NULL, o->log_q, o->sq, o->stat))
+    if (!kl_eval_other(j, o, w, n, t))
         return FALSE;
     for (size_t i = 0; i < n * D; i++) {
         o->w[i] /= pair->a[i % D];

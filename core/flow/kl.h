@@ -7,7 +7,16 @@
 #ifndef FMCORE_CORE_FLOW_KL_H
 #define FMCORE_CORE_FLOW_KL_H
 
+#include "flow/mean.h"
+
 #include <fmcore/flow.h>
+
+/* What p_t is compared with. */
+typedef enum FmKlStill {
+    FM_KL_MOVING, /* q_t */
+    FM_KL_END, /* q at the end of the grid, at all times: the profile of a flow to its own end */
+    FM_KL_DATA /* the density of q's data set, at all times */
+} FmKlStill;
 
 typedef struct FmKlOptions {
     size_t n; /* trajectories */
@@ -15,6 +24,7 @@ typedef struct FmKlOptions {
     guint64 seed;
     int threads;
     double stop; /* the grid ends here; NAN: at the path's end */
+    FmKlStill still; /* what stands still has W = 0, and everything below holds with that */
     gboolean drop; /* leave out grad(div) in learned scores: a known error, for tests */
 } FmKlOptions;
 
@@ -50,14 +60,12 @@ typedef enum FmKlCurve {
 typedef enum FmVerdict { FM_VERDICT_HOLDS, FM_VERDICT_VIOLATED, FM_VERDICT_NOT_RESOLVED } FmVerdict;
 extern const char *const fm_verdict_names[]; /* "holds", "violated", "not resolved" */
 
-typedef struct FmKlNumber {
-    double value, se;
-} FmKlNumber;
-
 typedef struct FmKl {
     size_t n, failed, T, D; /* trajectories used, and left out because a solve failed */
     double t0, h; /* time j is t0 + j h */
-    gboolean infinite; /* at t = 1 one side has no smooth density: KL or S are infinite there */
+    FmKlStill still; /* of the options */
+    gboolean infinite; /* at t = 1 one side has no smooth density: KL or S are infinite there, and */
+    const char *kl_at_1, *bound_at_1; /* sentences that say which; static; NULL where all is finite */
     double *field[FM_KL_N_FIELDS]; /* (T, n) each */
     double *x; /* (n, D) at the last time, p's model units */
     double *value[FM_KL_N_CURVES], *se[FM_KL_N_CURVES]; /* (T) each */
@@ -66,24 +74,27 @@ typedef struct FmKl {
     double *exact, *exact_integrand; /* (T) */
     double exact_eps2, exact_gap2, exact_sharp, exact_bound; /* as below, without sampling */
     /* at the last time */
-    FmKlNumber kl; /* what the verdict is about: closed form where there is one, else route (a) */
-    FmKlNumber eps2, gap2; /* integrals of eps_t^2 and S_t, sampled (closed when n = 0) */
-    FmKlNumber sharp, bound; /* KL_0 + int eps_t sqrt(S_t) dt, KL_0 + eps sqrt(S), likewise */
+    FmNumber kl; /* what the verdict is about: closed form where there is one, else route (a) */
+    FmNumber eps2, gap2; /* integrals of eps_t^2 and S_t, sampled (closed when n = 0) */
+    FmNumber sharp, bound; /* KL_0 + int eps_t sqrt(S_t) dt, KL_0 + eps sqrt(S), likewise */
     double alignment; /* (KL - KL_0) / (eps sqrt(S)) */
     FmVerdict verdict, verdict_sharp;
     double slack_se; /* paired, of bound - KL */
     double z_max; /* largest |(a) - (b)| / se after the start */
     double quadrature; /* |int - the same on every other time| of route (b) */
+    double residual_coarse; /* the largest at the end when every other time is left out: far above
+                             * residual_max, the residual is the grid's and not the calculation's */
     double residual_max, residual[4]; /* pathwise: over all times; at the end 50, 90, 99, 100 % */
-    FmKlNumber reverse, jensen_shannon, tv; /* KL(q||p), JS, TV by importance weights q/p */
-    FmKlNumber weight; /* mean of q/p at the end, 1 up to its standard error */
+    FmNumber reverse, jensen_shannon, tv; /* KL(q||p), JS, TV by importance weights q/p */
+    FmNumber weight; /* mean of q/p at the end, 1 up to its standard error */
     double tail; /* tail index of the weights q/p (Hill): the low form needs < 1/4 */
     double ess; /* effective sample size of these weights */
     double nfe_mean; /* evaluations a trajectory and time */
 } FmKl;
 
 /* Both flows are borrowed; they may be the same. Errors: FM_ERROR_SHAPE for different dimensions,
- * FM_ERROR_UNSUPPORTED for maps, non-Gaussian sources without score or conditional nets. */
+ * FM_ERROR_UNSUPPORTED for maps, non-Gaussian sources without score or conditional nets, and for
+ * FM_KL_DATA where the data have no density and score, or none everywhere: KL is infinite. */
 FmKl *fm_kl_new(FmFlow *p, FmFlow *q, const FmKlOptions *options, GError **error);
 void fm_kl_free(FmKl *kl); /* NULL allowed */
 
@@ -93,6 +104,9 @@ FmKl *fm_kl_exact(FmFlow *p, FmFlow *q, const FmKlOptions *options, GError **err
 
 /* "KL(p1||q1) = 0.01234 +- 0.00021 nats (routes differ by ...); bound ...; holds". Owned. */
 char *fm_kl_words(const FmKl *kl);
+
+/* Append why the pathwise residual is above 1e-6, where the time grid is: nothing otherwise. */
+void fm_kl_residual_words(GString *s, const FmKl *kl);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmKl, fm_kl_free)
 

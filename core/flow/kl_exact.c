@@ -24,8 +24,11 @@ closed_gaussians(Closed *c, double t)
 {
     const FmRun *p = c->pair->p->flow->run, *q = c->pair->q->flow->run;
 
-    if (!fm_net_gaussian(p->plugin[FM_KIND_NET], &p->net_info, t, c->mean, c->sd) ||
-        !fm_net_gaussian(q->plugin[FM_KIND_NET], &q->net_info, t, c->mean_q, c->sd_q))
+    const double at = c->pair->still == FM_KL_END ? c->pair->t1 : t;
+
+    if (c->pair->still == FM_KL_DATA ||
+        !fm_net_gaussian(p->plugin[FM_KIND_NET], &p->net_info, t, c->mean, c->sd) ||
+        !fm_net_gaussian(q->plugin[FM_KIND_NET], &q->net_info, at, c->mean_q, c->sd_q))
         return FALSE;
     for (size_t d = 0; d < c->D; d++) {
         c->mean_q[d] = (c->mean_q[d] - c->pair->b[d]) / c->pair->a[d];
@@ -50,7 +53,7 @@ closed_fields(Closed *c, double t)
     if (!fm__exact_field(pair->q, c->q, 0, 2, c->x, t, NULL, c->w, NULL))
         return FALSE;
     for (size_t i = 0; i < 2 * D; i++)
-        c->w[i] /= pair->a[i % D];
+        c->w[i] = pair->still == FM_KL_MOVING ? c->w[i] / pair->a[i % D] : 0.0;
     return TRUE;
 }
 
@@ -103,11 +106,11 @@ closed_integrate(FmKl *kl, Closed *c)
     kl->exact_gap2 = gap2;
     kl->exact_sharp = kl->exact[0] + sharp;
     kl->exact_bound = kl->exact[0] + sqrt(eps2 * gap2);
-    kl->eps2 = (FmKlNumber){eps2, 0.0};
-    kl->gap2 = (FmKlNumber){gap2, 0.0};
-    kl->sharp = (FmKlNumber){kl->exact_sharp, 0.0};
-    kl->bound = (FmKlNumber){kl->exact_bound, 0.0};
-    kl->kl = (FmKlNumber){kl->exact[kl->T - 1], 0.0};
+    kl->eps2 = (FmNumber){eps2, 0.0};
+    kl->gap2 = (FmNumber){gap2, 0.0};
+    kl->sharp = (FmNumber){kl->exact_sharp, 0.0};
+    kl->bound = (FmNumber){kl->exact_bound, 0.0};
+    kl->kl = (FmNumber){kl->exact[kl->T - 1], 0.0};
     kl->alignment = eps2 * gap2 > 0 ? (kl->kl.value - kl->exact[0]) / sqrt(eps2 * gap2) : NAN;
     return TRUE;
 }

@@ -11,6 +11,8 @@ typedef struct FmKlPair {
     double *a, *b; /* (D) */
     double log_a; /* sum of log a */
     double t0, t1;
+    FmKlStill still;
+    const char *kl_at_1, *bound_at_1; /* as in FmKl */
     gboolean infinite; /* one side has no smooth density at t = 1 */
 } FmKlPair;
 
@@ -23,9 +25,6 @@ void fm__kl_statistics(FmKl *kl);
 gboolean fm__kl_closed_form(FmKl *kl, const FmKlPair *pair, GError **error);
 /* Verdicts of kl against sharp and bound, given the paired standard errors of the slacks. */
 void fm__kl_judge(FmKl *kl, double sharp_se, double bound_se);
-
-/* Mean and standard error of v (n). */
-FmKlNumber fm__kl_mean(const double *v, size_t n);
 
 FmKl *fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o);
 

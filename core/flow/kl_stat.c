@@ -10,20 +10,6 @@
 
 const char *const fm_verdict_names[] = {"holds", "violated", "not resolved", NULL};
 
-FmKlNumber
-fm__kl_mean(const double *v, size_t n)
-{
-    double mean = 0.0, m2 = 0.0;
-
-    for (size_t i = 0; i < n; i++) {
-        const double delta = v[i] - mean;
-
-        mean += delta / (double)(i + 1);
-        m2 += delta * (v[i] - mean);
-    }
-    return (FmKlNumber){mean, n > 1 ? sqrt(m2 / (double)(n - 1) / (double)n) : NAN};
-}
-
 /* ---- pieces ---- */
 
 typedef struct Stat {
@@ -37,7 +23,7 @@ typedef struct Stat {
 static void
 stat_set(Stat *s, FmKlCurve curve, size_t j, const double *v)
 {
-    const FmKlNumber m = fm__kl_mean(v, s->n);
+    const FmNumber m = fm__mean(v, s->n);
 
     s->kl->value[curve][j] = m.value;
     s->kl->se[curve][j] = m.se;
@@ -94,10 +80,10 @@ stat_ratio(Stat *s)
     }
     for (size_t i = 0; i < s->n; i++)
         s->v[i] = exp(-log_ratio(kl, (s->T - 1) * s->n + i));
-    const FmKlNumber w = fm__kl_mean(s->v, s->n);
+    const FmNumber w = fm__mean(s->v, s->n);
     kl->weight = w;
     kl->tail = stat_tail(s);
-    kl->low = kl->tail < 0.25 && fabs(w.value - 1.0) < 2.0 * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
+    kl->low = kl->still == FM_KL_MOVING && kl->tail < 0.25 && fabs(w.value - 1.0) < 2.0 * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
     for (size_t j = 0; j < s->T; j++) {
         double *a = s->ratio + j * s->n;
 
@@ -113,8 +99,7 @@ stat_ratio(Stat *s)
 static void
 stat_cumulate(Stat *s, FmKlField field)
 {
-    for (size_t i = 0; i < s->n; i++)
-        fm__cumulate(s->T, s->kl->h, s->kl->field[field] + i, s->n, s->cumulated + i, s->n);
+    fm__cumulate_all(s->T, s->kl->h, s->n, s->kl->field[field], s->n, s->cumulated);
 }
 
 static void
@@ -151,12 +136,17 @@ stat_residual(Stat *s)
 {
     FmKl *kl = s->kl;
     static const double level[4] = {0.5, 0.9, 0.99, 1.0};
-    double worst = 0;
+    double worst = 0, coarse = 0;
 
     for (size_t i = 0; i < s->T * s->n; i++)
         s->evolution[i] = kl->field[FM_KL_PRODUCT][i] - kl->field[FM_KL_MARTINGALE][i];
+    /* the coarse one first: it shares the space */
+    fm__cumulate_all(s->T / 2 + 1, 2.0 * kl->h, s->n, s->evolution, 2 * s->n, s->cumulated);
     for (size_t i = 0; i < s->n; i++)
-        fm__cumulate(s->T, kl->h, s->evolution + i, s->n, s->cumulated + i, s->n);
+        coarse = MAX(coarse, fabs(log_ratio(kl, (s->T - 1) * s->n + i) - log_ratio(kl, i) -
+                                  s->cumulated[s->T / 2 * s->n + i]));
+    kl->residual_coarse = coarse;
+    fm__cumulate_all(s->T, kl->h, s->n, s->evolution, s->n, s->cumulated);
     for (size_t j = 0; j < s->T; j++)
         for (size_t i = 0; i < s->n; i++) {
             const size_t at = j * s->n + i;
@@ -204,36 +194,35 @@ stat_bound(Stat *s)
 {
     FmKl *kl = s->kl;
     const double *E = kl->value[FM_KL_EPS2_T], *S = kl->value[FM_KL_GAP2_T];
-    g_autofree double *root = g_new(double, s->T), *part = g_new(double, s->T), *sharp = g_new(double, s->n),
+    g_autofree double *root = g_new(double, s->T), *weight = g_new(double, s->T), *sharp = g_new(double, s->n),
                       *e = g_new(double, s->n), *g = g_new(double, s->n), *bound = g_new(double, s->n);
     const double *last = s->ratio + (s->T - 1) * s->n;
 
     for (size_t j = 0; j < s->T; j++)
         root[j] = sqrt(E[j] * S[j]);
+    fm__integral_weights(s->T, kl->h, weight);
     for (size_t i = 0; i < s->n; i++) {
-        for (size_t j = 0; j < s->T; j++) {
-            const size_t at = j * s->n + i;
-            const double up = E[j] > 0 ? sqrt(S[j] / E[j]) * kl->field[FM_KL_EPS2][at] : 0.0;
-            const double down = S[j] > 0 ? sqrt(E[j] / S[j]) * kl->field[FM_KL_GAP2][at] : 0.0;
-
-            part[j] = 0.5 * (up + down);
-        }
-        sharp[i] = s->ratio[i] + fm__integral(s->T, kl->h, part, NULL);
-        for (size_t j = 0; j < s->T; j++)
-            part[j] = kl->field[FM_KL_EPS2][j * s->n + i];
-        e[i] = fm__integral(s->T, kl->h, part, NULL);
-        for (size_t j = 0; j < s->T; j++)
-            part[j] = kl->field[FM_KL_GAP2][j * s->n + i];
-        g[i] = fm__integral(s->T, kl->h, part, NULL);
+        sharp[i] = s->ratio[i];
+        e[i] = g[i] = 0.0;
     }
-    kl->eps2 = fm__kl_mean(e, s->n);
-    kl->gap2 = fm__kl_mean(g, s->n);
+    for (size_t j = 0; j < s->T; j++) {
+        const double up = E[j] > 0 ? 0.5 * sqrt(S[j] / E[j]) : 0.0, down = S[j] > 0 ? 0.5 * sqrt(E[j] / S[j]) : 0.0;
+        const double *eps2 = kl->field[FM_KL_EPS2] + j * s->n, *gap2 = kl->field[FM_KL_GAP2] + j * s->n;
+
+        for (size_t i = 0; i < s->n; i++) {
+            sharp[i] += weight[j] * (up * eps2[i] + down * gap2[i]);
+            e[i] += weight[j] * eps2[i];
+            g[i] += weight[j] * gap2[i];
+        }
+    }
+    kl->eps2 = fm__mean(e, s->n);
+    kl->gap2 = fm__mean(g, s->n);
     const double eps = sqrt(kl->eps2.value), gap = sqrt(kl->gap2.value);
     for (size_t i = 0; i < s->n; i++)
         bound[i] = s->ratio[i] + 0.5 * ((eps > 0 ? gap / eps * e[i] : 0.0) + (gap > 0 ? eps / gap * g[i] : 0.0));
-    kl->sharp = fm__kl_mean(sharp, s->n);
+    kl->sharp = fm__mean(sharp, s->n);
     kl->sharp.value = kl->value[FM_KL_RATIO][0] + fm__integral(s->T, kl->h, root, NULL);
-    kl->bound = fm__kl_mean(bound, s->n);
+    kl->bound = fm__mean(bound, s->n);
     kl->bound.value = kl->value[FM_KL_RATIO][0] + eps * gap;
     if (kl->exact == NULL)
         kl->alignment = eps * gap > 0 ? (kl->kl.value - kl->value[FM_KL_RATIO][0]) / (eps * gap) : NAN;
@@ -241,8 +230,8 @@ stat_bound(Stat *s)
         sharp[i] -= last[i];
         bound[i] -= last[i];
     }
-    const double sharp_se = fm__kl_mean(sharp, s->n).se;
-    kl->slack_se = fm__kl_mean(bound, s->n).se;
+    const double sharp_se = fm__mean(sharp, s->n).se;
+    kl->slack_se = fm__mean(bound, s->n).se;
     fm__kl_judge(kl, sharp_se, kl->slack_se);
 }
 
@@ -287,9 +276,9 @@ stat_relatives(Stat *s)
         sum += w;
         squares += w * w;
     }
-    kl->reverse = fm__kl_mean(reverse, s->n);
-    kl->jensen_shannon = fm__kl_mean(js, s->n);
-    kl->tv = fm__kl_mean(tv, s->n);
+    kl->reverse = fm__mean(reverse, s->n);
+    kl->jensen_shannon = fm__mean(js, s->n);
+    kl->tv = fm__mean(tv, s->n);
     kl->ess = squares > 0 ? sum * sum / squares : 0.0;
 }
 
@@ -313,11 +302,19 @@ fm__kl_statistics(FmKl *kl)
         stat_set(&s, FM_KL_GAP2_T, j, kl->field[FM_KL_GAP2] + j * s.n);
     }
     if (kl->exact == NULL)
-        kl->kl = (FmKlNumber){kl->value[FM_KL_RATIO][s.T - 1], kl->se[FM_KL_RATIO][s.T - 1]};
+        kl->kl = (FmNumber){kl->value[FM_KL_RATIO][s.T - 1], kl->se[FM_KL_RATIO][s.T - 1]};
     stat_entropy(&s);
     stat_bound(&s);
     stat_relatives(&s);
     stat_residual(&s);
+}
+
+void
+fm_kl_residual_words(GString *s, const FmKl *kl)
+{
+    if (kl->n > 0 && kl->residual_max > 1e-6 && kl->residual_coarse > 8.0 * kl->residual[3])
+        g_string_append_printf(s, "; the residual is the time grid's, %.1g on every other time: more --times "
+                               "lower it", kl->residual_coarse);
 }
 
 char *
@@ -345,7 +342,8 @@ fm_kl_words(const FmKl *kl)
     }
     g_string_append_printf(s, "); bound %.5g; %s", kl->exact != NULL ? kl->exact_bound : kl->bound.value,
                            fm_verdict_names[kl->verdict]);
+    fm_kl_residual_words(s, kl);
     if (kl->infinite)
-        g_string_append(s, "; at t = 1 one side has no smooth density, KL or S are infinite");
+        g_string_append_printf(s, "; at t = 1 the bound is %s; KL is %s", kl->bound_at_1, kl->kl_at_1);
     return g_string_free(s, FALSE);
 }

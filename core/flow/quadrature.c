@@ -55,20 +55,46 @@ interval_weights(size_t m, double weight[NODES][NODES])
 }
 
 void
-fm__cumulate(size_t T, double h, const double *y, size_t stride, double *out, size_t out_stride)
+fm__cumulate_all(size_t T, double h, size_t n, const double *y, size_t stride, double *out)
 {
     const size_t m = MIN(T, (size_t)NODES);
     double weight[NODES][NODES];
 
     interval_weights(m, weight);
-    out[0] = 0.0;
+    memset(out, 0, n * sizeof *out);
     for (size_t j = 0; j + 1 < T; j++) {
         const size_t middle = m / 2 - 1, first = MIN(j > middle ? j - middle : 0, T - m);
-        double sum = 0.0;
+        double *next = out + (j + 1) * n;
+
+        memcpy(next, out + j * n, n * sizeof *out);
+        for (size_t k = 0; k < m; k++) {
+            const double w = h * weight[j - first][k], *at = y + (first + k) * stride;
+
+            for (size_t i = 0; i < n; i++)
+                next[i] += w * at[i];
+        }
+    }
+}
+
+void
+fm__cumulate(size_t T, double h, const double *y, double *out)
+{
+    fm__cumulate_all(T, h, 1, y, 1, out);
+}
+
+void
+fm__integral_weights(size_t T, double h, double *weight)
+{
+    const size_t m = MIN(T, (size_t)NODES);
+    double part[NODES][NODES];
+
+    interval_weights(m, part);
+    memset(weight, 0, T * sizeof *weight);
+    for (size_t j = 0; j + 1 < T; j++) {
+        const size_t middle = m / 2 - 1, first = MIN(j > middle ? j - middle : 0, T - m);
 
         for (size_t k = 0; k < m; k++)
-            sum += weight[j - first][k] * y[(first + k) * stride];
-        out[(j + 1) * out_stride] = out[j * out_stride] + h * sum;
+            weight[first + k] += h * part[j - first][k];
     }
 }
 
@@ -77,12 +103,12 @@ fm__integral(size_t T, double h, const double *y, double *halved)
 {
     g_autofree double *c = g_new(double, T);
 
-    fm__cumulate(T, h, y, 1, c, 1);
+    fm__cumulate(T, h, y, c);
     const double whole = c[T - 1];
     if (halved != NULL)
         *halved = NAN;
     if (halved != NULL && T % 2 == 1 && T >= 5) {
-        fm__cumulate(T / 2 + 1, 2.0 * h, y, 2, c, 1);
+        fm__cumulate_all(T / 2 + 1, 2.0 * h, 1, y, 2, c);
         *halved = fabs(whole - c[T / 2]);
     }
     return whole;

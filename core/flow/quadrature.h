@@ -5,15 +5,18 @@
 #include <glib.h>
 #include <stddef.h>
 
-/* out[j] = integral of y from point 0 to point j, spacing h, T >= 2 points; y[j * stride]. Each
- * interval by the polynomial through the six nearest points (fewer when T < 6): error O(h^6).
- * out may not overlap y. */
-void fm__cumulate(size_t T, double h, const double *y, size_t stride, double *out, size_t out_stride);
+/* out[j] = integral of y from point 0 to point j, spacing h, T >= 2 points. Each interval by the
+ * polynomial through the six nearest points (fewer when T < 6): error O(h^6). out may not overlap y. */
+void fm__cumulate(size_t T, double h, const double *y, double *out);
+/* The same of n curves: y holds point j of curve i at y[j * stride + i], out is (T, n). */
+void fm__cumulate_all(size_t T, double h, size_t n, const double *y, size_t stride, double *out);
+/* The weights (T) of the points in the whole integral. */
+void fm__integral_weights(size_t T, double h, double *weight);
 
 /* The whole integral, and its distance to that of every other point (T odd; else NAN). */
 double fm__integral(size_t T, double h, const double *y, double *halved);
 
-/* Points x (n) in (0, 1) and weights of the Gauss-Legendre rule, n <= 16. */
+/* Points x (n) in (0, 1) and weights of the Gauss-Legendre rule. */
 void fm__gauss_legendre(int n, double *x, double *w);
 
 #endif

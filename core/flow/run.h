@@ -53,6 +53,14 @@ gboolean fm_config_given(const FmConfig *config, const char *key);
 /* The NULL-terminated names of a choice, or NULL; borrowed. */
 const char *const *fm_config_choices(const char *key);
 
+/* The part of the training loss that no net removes: the conditional variance of the path's velocity,
+ * summed over dimensions and integrated over the path's interval (excess.h). */
+typedef struct FmFloor {
+    double value, se; /* estimate and standard error */
+    double sd; /* of one row */
+    double length; /* of the interval; 0: the floor is not known */
+} FmFloor;
+
 /* A run in memory: plugins opened, defaults resolved, weights initialised or loaded. */
 typedef struct FmRun {
     FmConfig *config; /* resolved; owned */
@@ -65,6 +73,7 @@ typedef struct FmRun {
     size_t n_train, n_valid, n_test; /* 0 for infinite data */
     FmParams *params; /* weights in use (EMA when on) */
     char *dir; /* run directory or NULL */
+    FmFloor floor; /* of the loss that is trained; where it is known, metrics.jsonl carries the excess */
     gboolean profile; /* TRUE: training fills FmTrainResult.profile */
     struct FmTrainState *state; /* what fm_run_resume() read; NULL: train from the start */
 } FmRun;

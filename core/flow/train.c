@@ -1,6 +1,7 @@
 /* train.c: the training loop: one plan computes the loss and all gradients, then clip, optimizer
  * and moving average go over fixed blocks of the weights.
  * Clipping by global norm: Pascanu et al. 2013, arXiv:1211.5063. */
+#include "flow/excess.h"
 #include "flow/feed.h"
 #include "flow/schedule.h"
 #include "flow/state.h"
@@ -318,6 +319,13 @@ train_log(TrainLoop *l, const FmProgress *p, GError **error)
     l->result->loss_last = p->loss;
     g_string_append_printf(line, "{\"step\":%" G_GUINT64_FORMAT, p->step);
     train_number(line, "loss", p->loss);
+    if (l->t->run->floor.length > 0) {
+        const FmNumber e = fm_excess_of_loss(&l->t->run->floor, l->t->run->data.D, p->loss,
+                                             (double)MAX(l->counted, 1) * (double)l->t->B);
+
+        train_number(line, "excess", e.value);
+        train_number(line, "excess_se", e.se);
+    }
     train_number(line, "grad_norm", p->grad_norm);
     train_number(line, "lr", p->lr);
     train_number(line, "seconds", p->seconds);

@@ -50,7 +50,15 @@ double fm_mixture_entropy(const FmMixture *m);
 /* K equal components on a circle in the first two axes, `sd` wide there and 1 in the others; owns
  * its numbers. FM_ERROR_MEMORY when they do not fit. */
 gboolean fm_mixture_ring(FmMixture *m, size_t K, size_t D, double radius, double sd, GError **error);
-void fm_mixture_clear(FmMixture *m); /* of fm_mixture_ring(); takes zeros */
+/* Curves in the plane, u uniform on [0, 1] along one of `pieces` with equal chances, blurred by noise
+ * N(0, sd^2 I): a mixture of Gaussians about the nodes of a quadrature in u, 0.6 sd or less apart, which
+ * is exact to about 1e-10 of the density (equal steps for closed curves with a periodic smooth c, Gauss
+ * and Legendre's rule for open ones). `curve` writes c(u) of one piece. More than 4096 nodes, or sd 0,
+ * leave no component (K = 0) and are no error; FM_ERROR_MEMORY. Owns its numbers. */
+typedef void (*FmMixtureCurve)(const void *self, size_t piece, double u, double x[2]);
+gboolean fm_mixture_curves(FmMixture *m, size_t pieces, gboolean closed, FmMixtureCurve curve,
+                           const void *self, double sd, GError **error);
+void fm_mixture_clear(FmMixture *m); /* of the two above; takes zeros */
 
 /* Slots of FmDatasetOps for a data set whose state begins with its FmMixture. */
 void fm_mixture_slot_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int *y);
@@ -58,11 +66,13 @@ void fm_mixture_slot_log_density(const void *self, size_t n, const double *x, do
 double fm_mixture_slot_entropy(const void *self);
 void fm_mixture_slot_score(const void *self, size_t n, const double *x, double *score);
 const FmMixture *fm_mixture_slot_mixture(const void *self);
+gboolean fm_mixture_slot_has_density(const void *self);
 void fm_mixture_slot_clear(void *self);
-#define FM_MIXTURE_SLOTS \
-    .draw = fm_mixture_slot_draw, .log_density = fm_mixture_slot_log_density, \
-    .entropy = fm_mixture_slot_entropy, .score = fm_mixture_slot_score, \
-    .mixture = fm_mixture_slot_mixture, .clear = fm_mixture_slot_clear
+#define FM_MIXTURE_DENSITY_SLOTS \
+    .log_density = fm_mixture_slot_log_density, .entropy = fm_mixture_slot_entropy, \
+    .score = fm_mixture_slot_score, .mixture = fm_mixture_slot_mixture, \
+    .clear = fm_mixture_slot_clear, .has_density = fm_mixture_slot_has_density
+#define FM_MIXTURE_SLOTS .draw = fm_mixture_slot_draw, FM_MIXTURE_DENSITY_SLOTS
 
 typedef struct FmDatasetOps {
     /* required */
@@ -80,7 +90,8 @@ typedef struct FmDatasetOps {
     void (*score)(const void *self, size_t n, const double *x, double *score); /* (n, D) */
     const FmMixture *(*mixture)(const void *self); /* borrowed; NULL: not for these options */
     void (*clear)(void *self); /* NULL: owns nothing */
-    gboolean (*has_density)(const void *self); /* after `open`; NULL: when log_density is there */
+    gboolean (*has_density)(const void *self); /* after `open`, of the score too; NULL: when log_density
+                                                * is there */
     const FmBoxes *(*boxes)(const void *self); /* borrowed; NULL: no mixture of boxes */
 } FmDatasetOps;
 

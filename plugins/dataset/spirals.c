@@ -50,7 +50,7 @@ static const FmDatasetOps spirals_ops = {.open = spirals_open, .draw = spirals_d
 
 static const FmFact spirals_facts[] = {
     {"ffjord", "540 degrees, 0.5 of uniform jitter, divided by 3, noise 0.1"},
-    {"density", "not closed"},
+    {"density", "none in closed form, nor an oracle: uniform jitter and noise together"},
     {NULL, NULL},
 };
 

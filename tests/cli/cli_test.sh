@@ -55,6 +55,7 @@ expect 0 "50 samples" "$fm" sample "$dir/a" --samples 50 --log-density --traject
 expect 0 "50 rows" "$fm" density "$dir/a" "$dir/s.npy" --out "$dir/l.npy"
 expect 0 "50 rows" "$fm" velocity "$dir/a" "$dir/s.npy" --time 0.5 --out "$dir/v.npy" --div "$dir/dv.npy"
 expect 0 "50 rows" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
+expect 0 "latent-test" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy" --force
 expect 0 "mmd" "$fm" measure "$dir/a/samples.npy" "$dir/b/samples.npy" --divergence mmd
 expect 0 "nll" "$fm" eval "$dir/a" --eval-samples 100
 expect 0 '"status" : "ok"' "$fm" measure "$dir/s.npy" "$dir/a/samples.npy" --divergence energy --json
@@ -68,7 +69,12 @@ expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 expect 0 "bound 0.004948" "$fm" kl oracle:field=linear oracle:field=linear,beta=0.05 --samples 100 --times 21 --out "$dir/kl"
 [ -s "$dir/kl/kl.svg" ] && [ -s "$dir/kl/result.json" ] || fail "kl wrote no files"
 expect 0 '"verdict" : "' "$fm" kl oracle:dataset=gaussian "$dir/a" --samples 20 --times 11 --out "$dir/kl2" --json
+expect 0 "four bounds of linear fields" "$fm" study kl-bound-linear --out "$dir/st0"
 expect 2 "does not apply to 'study kl-bound'" "$fm" study kl-bound --net mlp --out "$dir/st"
+expect 0 '"kl_to_data_se" :' "$fm" kl oracle:dataset=8gaussians --samples 20 --times 11 --out "$dir/way" --json
+expect 0 "half of that at t" "$fm" kl "$dir/a" --samples 20 --times 11 --out "$dir/way2"
+expect 1 "infinite for all t < 1" "$fm" kl oracle:dataset=checkerboard --out "$dir/kl3"
+expect 0 "bound-at-1 " "$fm" kl oracle:dataset=checkerboard oracle:dataset=checkerboard,scale=1.1 --samples 20 --times 11 --out "$dir/kl4"
 expect 1 "neither a run" "$fm" kl ./nowhere "$dir/a" --out "$dir/kl3"
 expect 2 "option --dim is 3" "$fm" kl oracle:field=linear,dataset=gaussian oracle:field=linear --dim 3 --out "$dir/kl3"
 expect 0 "order of dopri5" "$fm" selftest

@@ -2,45 +2,13 @@
  * the figures of the theory, the certificate holds and notices the known error. */
 #include "flow/kl.h"
 #include "flow/quadrature.h"
-#include "flow/run.h"
+#include "setup.h"
 
-#include <check.h>
 #include <math.h>
 #include <string.h>
 
-typedef struct Side {
-    FmRun *run;
-    FmFlow *flow;
-} Side;
-
-static Side
-side(const char *net, const char *dataset, const char *path)
-{
-    g_autoptr(FmConfig) c = fm_config_new();
-    g_autoptr(GError) error = NULL;
-    Side s = {NULL, NULL};
-
-    c->spec[FM_KIND_NET] = g_strdup(net);
-    c->spec[FM_KIND_DATASET] = g_strdup(dataset);
-    c->spec[FM_KIND_PATH] = g_strdup(path);
-    c->spec[FM_KIND_SOLVER] = g_strdup("dopri5:rtol=1e-9,atol=1e-9");
-    c->dtype = FM_F64;
-    c->threads = 2;
-    s.run = fm_run_new(c, &error);
-    ck_assert_msg(s.run != NULL, "%s", error ? error->message : "");
-    s.flow = fm_flow_from_run(s.run, &error);
-    return s;
-}
-
-static void
-side_clear(Side *s)
-{
-    fm_flow_free(s->flow);
-    fm_run_free(s->run);
-}
-
 static FmKl *
-measure(const Side *p, const Side *q, FmKlOptions o)
+measure(const Setup *p, const Setup *q, FmKlOptions o)
 {
     g_autoptr(GError) error = NULL;
     FmKl *kl = fm_kl_new(p->flow, q->flow, &o, &error);
@@ -62,7 +30,7 @@ START_TEST(cumulative_integrals_have_order_six)
 
         for (size_t j = 0; j < T; j++)
             y[j] = exp(1.5 * h * (double)j) * cos(3.0 * h * (double)j);
-        fm__cumulate(T, h, y, 1, c, 1);
+        fm__cumulate(T, h, y, c);
         for (size_t j = 0; j < T; j++) {
             const double t = h * (double)j;
             const double F = exp(1.5 * t) * (1.5 * cos(3 * t) + 3 * sin(3 * t)) / 11.25 - 1.5 / 11.25;
@@ -99,7 +67,7 @@ START_TEST(the_bound_of_linear_fields_has_its_exact_figures)
 {
     const double beta = bound_figures[_i][0];
     g_autofree char *net = g_strdup_printf("oracle:field=linear,a=a1,beta=%g", beta);
-    Side p = side("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"), q = side(net, "gaussian:dim=2", "ot");
+    Setup p = setup_flow("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"), q = setup_flow(net, "gaussian:dim=2", "ot");
     g_autoptr(GError) error = NULL;
     const FmKlOptions o = {.n = 400, .times = 101, .threads = 2, .stop = NAN, .seed = 3};
     g_autoptr(FmKl) exact = fm_kl_exact(p.flow, q.flow, &o, &error), kl = measure(&p, &q, o);
@@ -116,8 +84,8 @@ START_TEST(the_bound_of_linear_fields_has_its_exact_figures)
     ck_assert_double_eq_tol(kl->bound.value, exact->exact_bound, 5 * kl->bound.se);
     ck_assert_double_lt(kl->residual_max, 1e-8);
     ck_assert_double_lt(kl->z_max, 4.5);
-    side_clear(&p);
-    side_clear(&q);
+    setup_clear(&p);
+    setup_clear(&q);
 }
 END_TEST
 
@@ -128,26 +96,26 @@ START_TEST(the_identity_holds_in_closed_form)
     const int i = _i / 2, k = (i + 1 + _i % 2) % 3;
     g_autofree char *np = g_strdup_printf("oracle:field=linear,a=%s", names[i]),
                     *nq = g_strdup_printf("oracle:field=linear,a=%s", names[k]);
-    Side p = side(np, "gaussian:dim=3", "ot"), q = side(nq, "gaussian:dim=3", "ot");
+    Setup p = setup_flow(np, "gaussian:dim=3", "ot"), q = setup_flow(nq, "gaussian:dim=3", "ot");
     g_autoptr(GError) error = NULL;
     const FmKlOptions o = {.n = 2, .times = 201, .threads = 1, .stop = NAN};
     g_autoptr(FmKl) kl = fm_kl_exact(p.flow, q.flow, &o, &error);
     double c[201];
 
     ck_assert_ptr_nonnull(kl);
-    fm__cumulate(kl->T, kl->h, kl->exact_integrand, 1, c, 1);
+    fm__cumulate(kl->T, kl->h, kl->exact_integrand, c);
     for (size_t j = 0; j < kl->T; j++)
         ck_assert_double_eq_tol(kl->exact[j], c[j], 1e-10);
-    side_clear(&p);
-    side_clear(&q);
+    setup_clear(&p);
+    setup_clear(&q);
 }
 END_TEST
 
 /* Gaussian data under another path, in different units: q's are those of a standardised run. */
 START_TEST(units_of_the_two_sides_may_differ)
 {
-    Side p = side("oracle", "gaussian:dim=2,mean=0.5,sd=1.2", "cosine");
-    Side q = side("oracle", "gaussian:dim=2,mean=0.3,sd=1.1", "cosine");
+    Setup p = setup_flow("oracle", "gaussian:dim=2,mean=0.5,sd=1.2", "cosine");
+    Setup q = setup_flow("oracle", "gaussian:dim=2,mean=0.3,sd=1.1", "cosine");
     const FmKlOptions o = {.n = 300, .times = 51, .threads = 2, .stop = NAN, .seed = 5};
     const double m = 0.2 / 1.1, r = 1.2 / 1.1;
 
@@ -161,8 +129,8 @@ START_TEST(units_of_the_two_sides_may_differ)
     ck_assert_double_eq_tol(kl->value[FM_KL_RATIO][50], kl->exact[50], 5 * kl->se[FM_KL_RATIO][50]);
     ck_assert_double_lt(kl->residual_max, 1e-6);
     ck_assert_double_lt(kl->z_max, 4.5);
-    side_clear(&p);
-    side_clear(&q);
+    setup_clear(&p);
+    setup_clear(&q);
 }
 END_TEST
 
@@ -179,8 +147,8 @@ static const struct {
 
 START_TEST(every_trajectory_certifies_the_calculation)
 {
-    Side p = side(pairs[_i].p, pairs[_i].dataset, pairs[_i].path),
-         q = side(pairs[_i].q, pairs[_i].dataset, pairs[_i].path);
+    Setup p = setup_flow(pairs[_i].p, pairs[_i].dataset, pairs[_i].path),
+         q = setup_flow(pairs[_i].q, pairs[_i].dataset, pairs[_i].path);
     FmKlOptions o = {.n = pairs[_i].n, .times = 101, .threads = 2, .stop = NAN, .seed = 1};
     g_autoptr(FmKl) kl = measure(&p, &q, o);
 
@@ -195,23 +163,23 @@ START_TEST(every_trajectory_certifies_the_calculation)
     g_autoptr(FmKl) again = measure(&p, &q, o);
     ck_assert_mem_eq(kl->value[FM_KL_RATIO], again->value[FM_KL_RATIO], kl->T * sizeof(double));
     if (strcmp(pairs[_i].q, "oracle") == 0) { /* a closed score has nothing to drop */
-        side_clear(&p);
-        side_clear(&q);
+        setup_clear(&p);
+        setup_clear(&q);
         return;
     }
     o.drop = TRUE;
     o.times = 21;
     g_autoptr(FmKl) wrong = measure(&p, &q, o);
     ck_assert_double_gt(wrong->residual_max, 1e-3);
-    side_clear(&p);
-    side_clear(&q);
+    setup_clear(&p);
+    setup_clear(&q);
 }
 END_TEST
 
 /* The mixture at t = 1 has a known density: reverse KL, Jensen-Shannon and TV of two Gaussians. */
 START_TEST(relatives_agree_with_closed_forms)
 {
-    Side p = side("oracle", "gaussian:dim=1,mean=0.2,sd=1", "ot"), q = side("oracle", "gaussian:dim=1", "ot");
+    Setup p = setup_flow("oracle", "gaussian:dim=1,mean=0.2,sd=1", "ot"), q = setup_flow("oracle", "gaussian:dim=1", "ot");
     const FmKlOptions o = {.n = 20000, .times = 7, .threads = 2, .stop = NAN, .seed = 2};
     g_autoptr(FmKl) kl = measure(&p, &q, o);
 
@@ -220,8 +188,8 @@ START_TEST(relatives_agree_with_closed_forms)
     ck_assert_double_eq_tol(kl->jensen_shannon.value, 0.004989, 5 * kl->jensen_shannon.se);
     ck_assert_double_gt(kl->ess, 0.9 * 20000);
     ck_assert_double_eq_tol(kl->value[FM_KL_ENTROPY][6], 0.5 * log(2 * G_PI * G_E), 5 * kl->se[FM_KL_ENTROPY][6]);
-    side_clear(&p);
-    side_clear(&q);
+    setup_clear(&p);
+    setup_clear(&q);
 }
 END_TEST
 
@@ -229,8 +197,8 @@ END_TEST
 START_TEST(standard_errors_cover)
 {
     enum { SEEDS = 100 };
-    Side p = side("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"),
-         q = side("oracle:field=linear,a=a1,beta=0.2", "gaussian:dim=2", "ot");
+    Setup p = setup_flow("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"),
+         q = setup_flow("oracle:field=linear,a=a1,beta=0.2", "gaussian:dim=2", "ot");
     int covered[3] = {0, 0, 0};
 
     for (int seed = 0; seed < SEEDS; seed++) {
@@ -244,15 +212,114 @@ START_TEST(standard_errors_cover)
         ck_assert_int_ge(covered[k], 88);
         ck_assert_int_le(covered[k], 100);
     }
-    side_clear(&p);
-    side_clear(&q);
+    setup_clear(&p);
+    setup_clear(&q);
+}
+END_TEST
+
+/* ---- one flow on its way ---- */
+
+/* Normal data under ot: p_t = N(t m, t^2 s^2 + (1 - t)^2), against p_1 = N(m, s^2). */
+START_TEST(the_way_of_a_normal_flow_has_its_closed_form)
+{
+    Setup p = setup_flow("oracle", "gaussian:dim=2,mean=0.7,sd=1.6", "ot");
+    FmKlOptions o = {.n = 400, .times = 81, .threads = 2, .stop = NAN, .seed = 4, .still = FM_KL_END};
+    g_autoptr(FmKl) end = measure(&p, &p, o);
+
+    o.still = FM_KL_DATA;
+    g_autoptr(FmKl) data = measure(&p, &p, o);
+    for (size_t j = 0; j < end->T; j++) {
+        const double t = end->t0 + end->h * (double)j, s2 = 1.6 * 1.6, v = (t * t * s2 + (1 - t) * (1 - t)) / s2;
+        const double want = 2 * 0.5 * (v - 1 - log(v) + 0.49 * (1 - t) * (1 - t) / s2);
+
+        ck_assert_double_eq_tol(end->exact[j], want, 1e-12);
+        ck_assert_double_eq_tol(end->value[FM_KL_RATIO][j], want, 5 * end->se[FM_KL_RATIO][j] + 1e-12);
+        ck_assert_double_eq_tol(end->value[FM_KL_EVOLUTION][j], want, 5 * end->se[FM_KL_EVOLUTION][j] + 1e-12);
+        ck_assert_double_eq_tol(data->value[FM_KL_RATIO][j], end->value[FM_KL_RATIO][j], 1e-10);
+        ck_assert_double_eq_tol(data->value[FM_KL_INTEGRAND][j], end->value[FM_KL_INTEGRAND][j], 1e-9);
+    }
+    ck_assert_double_lt(end->residual_max, 1e-7);
+    ck_assert_double_lt(end->z_max, 4.5);
+    ck_assert(!end->low && !end->infinite);
+    setup_clear(&p);
+}
+END_TEST
+
+/* A field with an error, as a learned one has: its end is its own, and the distance to the data at the end
+ * is what sampling with log-densities gives. */
+START_TEST(the_way_of_a_learned_flow_ends_at_its_own_density)
+{
+    enum { N = 300, DRAWS = 4000 };
+    Setup q = setup_flow("oracle:scale=1.1", "8gaussians", "ot");
+    FmKlOptions o = {.n = N, .times = 81, .threads = 2, .stop = NAN, .seed = 4, .still = FM_KL_END};
+    g_autoptr(GError) error = NULL;
+    g_autofree double *x = g_new(double, 2 * DRAWS), *log_q = g_new(double, DRAWS), *log_p = g_new(double, DRAWS);
+    g_autoptr(FmKl) end = measure(&q, &q, o);
+
+    o.still = FM_KL_DATA;
+    g_autoptr(FmKl) data = measure(&q, &q, o);
+    const double last = data->value[FM_KL_RATIO][80], se = data->se[FM_KL_RATIO][80];
+    ck_assert_double_eq_tol(end->value[FM_KL_RATIO][80], 0.0, 1e-7);
+    ck_assert_double_gt(end->value[FM_KL_RATIO][0], 1.0);
+    ck_assert_double_lt(end->z_max, 4.5);
+    ck_assert_double_lt(data->z_max, 4.5);
+    ck_assert(fm_flow_sample(q.flow, DRAWS, 99, NULL, NULL, x, log_q, NULL, NULL, &error));
+    fm_dataset_log_density(q.run->plugin[FM_KIND_DATASET], DRAWS, x, log_p);
+    for (int i = 0; i < DRAWS; i++)
+        log_q[i] -= log_p[i];
+    const FmNumber other = fm__mean(log_q, DRAWS);
+    ck_assert_double_eq_tol(last, other.value, 4.5 * hypot(se, other.se));
+    ck_assert_double_gt(last, 2 * se);
+    setup_clear(&q);
+}
+END_TEST
+
+static const struct {
+    const char *net, *dataset;
+    FmKlStill still;
+    const char *says;
+} no_way[] = {{"oracle", "checkerboard", FM_KL_END, "infinite for all t < 1"},
+              {"oracle", "checkerboard", FM_KL_DATA, "bounded support"},
+              {"mlp:width=8,depth=1", "pinwheel", FM_KL_DATA, "no density and score in closed form"}};
+
+START_TEST(an_infinite_way_is_refused_in_a_sentence)
+{
+    Setup p = setup_flow(no_way[_i].net, no_way[_i].dataset, "ot");
+    const FmKlOptions o = {.n = 10, .times = 11, .threads = 1, .stop = NAN, .still = no_way[_i].still};
+    g_autoptr(GError) error = NULL;
+
+    ck_assert_ptr_null(fm_kl_new(p.flow, p.flow, &o, &error));
+    ck_assert_int_eq(error->code, FM_ERROR_UNSUPPORTED);
+    ck_assert_msg(strstr(error->message, no_way[_i].says) != NULL, "%s", error->message);
+    setup_clear(&p);
+}
+END_TEST
+
+/* Boxes without noise at t = 1 have edges: the grid ends before them and what is infinite there is named. A
+ * coarse grid near the edges shows in the residual and is said to be the grid's. */
+START_TEST(infinite_quantities_are_named)
+{
+    Setup p = setup_flow("oracle", "checkerboard", "ot"), q = setup_flow("oracle:scale=1.1", "checkerboard", "ot");
+    const FmKlOptions o = {.n = 40, .times = 101, .threads = 2, .stop = NAN, .seed = 1};
+    g_autoptr(FmKl) kl = measure(&p, &q, o);
+    g_autofree char *words = fm_kl_words(kl);
+
+    ck_assert(kl->infinite);
+    ck_assert_double_eq_tol(kl->t0 + kl->h * 100, 0.99, 1e-12);
+    ck_assert_ptr_nonnull(strstr(kl->bound_at_1, "infinite"));
+    ck_assert_ptr_nonnull(strstr(words, "at t = 1 the bound is infinite"));
+    ck_assert_double_gt(kl->residual_max, 1e-6);
+    ck_assert_double_gt(kl->residual_coarse, 8 * kl->residual[3]);
+    ck_assert_ptr_nonnull(strstr(words, "more --times"));
+    setup_clear(&p);
+    setup_clear(&q);
 }
 END_TEST
 
 START_TEST(what_cannot_be_compared_is_refused_in_a_sentence)
 {
-    Side p = side("oracle", "gaussian:dim=2", "ot"), q = side("oracle", "gaussian:dim=3", "ot"),
-         vp = side("oracle", "gaussian:dim=2", "vp"), map = side("realnvp", "moons", "ot");
+    Setup p = setup_flow("oracle", "gaussian:dim=2", "ot"), q = setup_flow("oracle", "gaussian:dim=3", "ot"),
+         vp = setup_flow("oracle", "gaussian:dim=2", "vp"), map = setup_flow("realnvp", "moons", "ot");
     FmKlOptions o = {.n = 10, .times = 11, .threads = 1, .stop = NAN};
     GError *error = NULL;
 
@@ -266,10 +333,10 @@ START_TEST(what_cannot_be_compared_is_refused_in_a_sentence)
     ck_assert_ptr_null(fm_kl_new(p.flow, p.flow, &o, &error));
     ck_assert_ptr_nonnull(strstr(error->message, "odd"));
     g_clear_error(&error);
-    side_clear(&p);
-    side_clear(&q);
-    side_clear(&vp);
-    side_clear(&map);
+    setup_clear(&p);
+    setup_clear(&q);
+    setup_clear(&vp);
+    setup_clear(&map);
 }
 END_TEST
 
@@ -288,6 +355,10 @@ main(void)
     tcase_add_loop_test(c, every_trajectory_certifies_the_calculation, 0, G_N_ELEMENTS(pairs));
     tcase_add_test(c, relatives_agree_with_closed_forms);
     tcase_add_test(c, standard_errors_cover);
+    tcase_add_test(c, the_way_of_a_normal_flow_has_its_closed_form);
+    tcase_add_test(c, the_way_of_a_learned_flow_ends_at_its_own_density);
+    tcase_add_loop_test(c, an_infinite_way_is_refused_in_a_sentence, 0, G_N_ELEMENTS(no_way));
+    tcase_add_test(c, infinite_quantities_are_named);
     tcase_add_test(c, what_cannot_be_compared_is_refused_in_a_sentence);
     suite_add_tcase(s, c);
     SRunner *runner = srunner_create(s);

@@ -1,24 +1,16 @@
 /* score_test.c: the gradient of a flow's log-density against differences of the log-density, on
  * fields that bend strongly, and against closed forms. */
 #include "flow/exact.h"
+#include "setup.h"
 
-#include <check.h>
 #include <math.h>
 #include <string.h>
 
 static FmRun *
 score_run(const char *net, const char *dataset, FmDtype dtype, double blow)
 {
-    g_autoptr(FmConfig) c = fm_config_new();
-    g_autoptr(GError) error = NULL;
+    FmRun *run = setup_run(net, dataset, NULL, "dopri5:rtol=1e-10,atol=1e-10", dtype);
 
-    c->spec[FM_KIND_NET] = g_strdup(net);
-    c->spec[FM_KIND_DATASET] = g_strdup(dataset);
-    c->spec[FM_KIND_SOLVER] = g_strdup("dopri5:rtol=1e-10,atol=1e-10");
-    c->dtype = dtype;
-    c->threads = 2;
-    FmRun *run = fm_run_new(c, &error);
-    ck_assert_msg(run != NULL, "%s", error ? error->message : "");
     for (size_t i = 0; dtype == FM_F64 && i < fm_params_size(run->params); i++)
         ((double *)fm_params_block(run->params))[i] *= blow;
     return run;

@@ -28,7 +28,7 @@ if [ -n "$(opened inspect solver/euler)" ]; then
     expect_opened "" train --help
     expect_opened "solver/dopri5 " inspect dopri5
     expect_opened "coupling/ot path/ot " inspect ot
-    expect_opened "backend/reference coupling/independent dataset/circles net/mlp objective/cfm optimizer/sgd path/vp solver/euler " \
+    expect_opened "backend/reference coupling/independent dataset/circles net/mlp net/oracle objective/cfm optimizer/sgd path/vp solver/euler " \
         run --dataset circles --path vp --net mlp:width=4,depth=1 --optimizer sgd --solver euler:step=0.5 \
         --backend reference --steps 2 --batch-size 8 --samples 8 --eval-samples 8 \
         --quiet --out "$dir/run"

@@ -8,6 +8,7 @@
 
 #include <fmcore/path.h>
 #include <math.h>
+#include <string.h>
 
 enum { FIELD_DATA, FIELD_LINEAR };
 static const char *const fields[] = {"data", "linear", NULL};
@@ -31,8 +32,9 @@ static gboolean
 refuse_data(const FmNetInfo *info, GError **error)
 {
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                "net 'oracle': %s%s%s has no closed form under a path, expected gaussian, mixture, "
-                "8gaussians, checkerboard or a finite data set such as npy, csv or mnist",
+                "net 'oracle': %s%s%s has no closed form under a path (with these options), expected a mixture "
+                "of Gaussians (gaussian, mixture, 8gaussians, moons, circles, rings, swissroll), checkerboard "
+                "or a finite data set such as npy, csv or mnist",
                 info->dataset ? "dataset '" : "a run without its data set",
                 info->dataset ? fm_plugin_name(info->dataset) : "", info->dataset ? "'" : "");
     return FALSE;
@@ -96,12 +98,15 @@ oracle_prepare(void *self_, const FmNetInfo *info, GError **error)
     }
     self->affine = info->path;
     self->last = 1.0;
-    if (self->field == FIELD_DATA && info->path && fm_path_is_affine(info->path) && info->data->rows > 0) {
+    if (self->field == FIELD_DATA && info->path && fm_path_is_affine(info->path)) {
         FmAffine end;
 
         fm_path_coefficients(info->path, 1.0, &end);
-        self->points = end.sigma * end.sigma + end.gamma * end.gamma < 1e-10;
-        self->last = self->points ? 1.0 - 1e-5 : 1.0;
+        const gboolean bare = end.sigma * end.sigma + end.gamma * end.gamma < 1e-10;
+        const gboolean points = bare && info->data->rows > 0;
+
+        self->rough = points || (bare && info->dataset && fm_dataset_boxes(info->dataset));
+        self->last = points ? 1.0 - 1e-5 : 1.0;
     }
     return self->field == FIELD_LINEAR || check_data(self, info, error);
 }
@@ -146,8 +151,14 @@ time_row(const Oracle *self, double t, double *row)
 static gboolean
 time_value(void *self, size_t n, const double *x, const double *t, double *y)
 {
-    for (size_t i = 0; i < n; i++)
-        time_row(self, t[i], y + i * ORACLE_COLUMNS);
+    for (size_t i = 0; i < n; i++) {
+        double *row = y + i * ORACLE_COLUMNS;
+
+        if (i > 0 && t[i] == t[i - 1]) /* as most rows are: the same number needs no second thought */
+            memcpy(row, row - ORACLE_COLUMNS, ORACLE_COLUMNS * sizeof *row);
+        else
+            time_row(self, t[i], row);
+    }
     return TRUE;
 }
 
@@ -259,11 +270,11 @@ oracle_gaussian(const void *self_, const FmNetInfo *info, double t, double *mean
     return TRUE;
 }
 
-/* Points have no density without noise; near the end scores grow without bound. */
+/* Points have no density without noise, boxes have edges; near the end scores grow without bound. */
 static double
 oracle_density_end(const void *self)
 {
-    return ((const Oracle *)self)->points ? 0.99 : 1.0;
+    return ((const Oracle *)self)->rough ? 0.99 : 1.0;
 }
 
 static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
@@ -277,7 +288,7 @@ static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
 
 static const FmFact oracle_facts[] = {
     {"a1, a2, a3", "sin(pi t), 0.3 sin(2 pi t) + 0.2, t - 1/2"},
-    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians) and of boxes (checkerboard); finite data: all rows"},
+    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians; along curves: moons, circles, rings, swissroll) and of boxes (checkerboard); finite data: all rows"},
     {"finite data", "without noise at t = 1 the field of t = 1 - 1e-5 is used beyond it"},
     {"coupling", "the field of independent pairs, whatever the run's coupling"},
     {"error", "eps^2 = D shift^2, D noise^2; expressions of t need libmatheval"},

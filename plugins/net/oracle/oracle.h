@@ -54,7 +54,7 @@ typedef struct Oracle {
     char *scale, *shift, *rotate, *noise;
     /* prepared */
     const FmPlugin *affine; /* the run's path; borrowed */
-    gboolean points; /* finite data and a path without noise at t = 1 */
+    gboolean rough; /* finite data or boxes, and a path without noise at t = 1 */
     double last; /* time whose coefficients serve beyond it, too */
     OracleFunction f_a, f_scale, f_shift, f_rotate, f_noise;
 } Oracle;

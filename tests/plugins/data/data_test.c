@@ -136,6 +136,99 @@ START_TEST(entropies_are_the_published_ones)
 }
 END_TEST
 
+/* Curves as their data sets draw them, u on [0, 1], each piece equally likely; noise as standard deviation. */
+static void
+curve_moons(int inner, double u, double x[2])
+{
+    const double a = G_PI * u;
+
+    x[0] = 2.0 * (inner ? 1.0 - cos(a) : cos(a)) - 1.0;
+    x[1] = 2.0 * (inner ? 0.5 - sin(a) : sin(a)) - 0.2;
+}
+
+static void
+curve_circles(int inner, double u, double x[2])
+{
+    x[0] = (inner ? 1.5 : 3.0) * cos(2 * G_PI * u);
+    x[1] = (inner ? 1.5 : 3.0) * sin(2 * G_PI * u);
+}
+
+static void
+curve_rings(int ring, double u, double x[2])
+{
+    x[0] = 0.75 * (4 - ring) * cos(2 * G_PI * u);
+    x[1] = 0.75 * (4 - ring) * sin(2 * G_PI * u);
+}
+
+static void
+curve_roll(int piece, double u, double x[2])
+{
+    const double a = 1.5 * G_PI * (1.0 + 2.0 * u);
+
+    x[0] = a * cos(a) / 5.0;
+    x[1] = a * sin(a) / 5.0;
+}
+
+static const struct {
+    const char *name;
+    int pieces;
+    double sd;
+    void (*curve)(int piece, double u, double x[2]);
+} curves[] = {{"moons", 2, 0.2, curve_moons},
+              {"circles", 2, 0.24, curve_circles},
+              {"rings", 4, 0.08, curve_rings},
+              {"rings:noise=0.03", 4, 0.03, curve_rings},
+              {"swissroll", 1, 0.2, curve_roll},
+              {"moons:noise=0.02", 2, 0.04, curve_moons}};
+
+/* The density by Simpson's rule of many steps, at points about the curve and up to five noises from it. */
+START_TEST(densities_along_curves_are_exact)
+{
+    enum { N = 60, STEPS = 20000 };
+    g_autoptr(FmPlugin) dataset = fm_plugin_new(FM_KIND_DATASET, curves[_i].name, NULL);
+    FmDataInfo info;
+    double x[2 * N], at[2], log_p[N];
+    const double s2 = curves[_i].sd * curves[_i].sd;
+
+    ck_assert(fm_dataset_open(dataset, &info, NULL));
+    ck_assert(fm_dataset_draw(dataset, (FmKey){.seed = 9, .stream = FM_STREAM_USER}, 0, N, x, NULL, NULL));
+    for (int i = 0; i < N; i++) {
+        x[2 * i] += (i % 3) * curves[_i].sd;
+        x[2 * i + 1] -= (i % 4) * curves[_i].sd;
+    }
+    fm_dataset_log_density(dataset, N, x, log_p);
+    for (int i = 0; i < N; i++) {
+        double p = 0.0;
+
+        for (int piece = 0; piece < curves[_i].pieces; piece++)
+            for (int j = 0; j <= STEPS; j++) {
+                const double w = (j == 0 || j == STEPS ? 1.0 : j % 2 ? 4.0 : 2.0) / (3.0 * STEPS);
+
+                curves[_i].curve(piece, (double)j / STEPS, at);
+                p += w / curves[_i].pieces / (2 * G_PI * s2) *
+                     exp(-0.5 * (pow(x[2 * i] - at[0], 2) + pow(x[2 * i + 1] - at[1], 2)) / s2);
+            }
+        ck_assert_double_eq_tol(log_p[i], log(p), 1e-10);
+    }
+}
+END_TEST
+
+/* A curve without noise has no density, one with very little no mixture: said, and not computed. */
+START_TEST(curves_without_noise_have_no_density)
+{
+    static const char *const thin[] = {"moons:noise=0", "circles:noise=1e-4", "rings:noise=0", "swissroll:noise=0"};
+    g_autoptr(FmPlugin) dataset = fm_plugin_new(FM_KIND_DATASET, thin[_i], NULL);
+    FmDataInfo info;
+    double x[2] = {0.1, 0.2}, score[2];
+
+    ck_assert(fm_dataset_open(dataset, &info, NULL));
+    ck_assert(!fm_dataset_has_density(dataset));
+    ck_assert(!fm_dataset_score(dataset, 1, x, score));
+    ck_assert_ptr_null(fm_dataset_mixture(dataset));
+    ck_assert(isnan(fm_dataset_entropy(dataset)));
+}
+END_TEST
+
 START_TEST(mnist_holds_what_its_authors_counted)
 {
     static const int counts[10] = {980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009};
@@ -258,6 +351,8 @@ main(void)
     tcase_add_loop_test(t, density_agrees_with_entropy_and_score, 0,
                         (int)fm_registry_count(FM_KIND_DATASET));
     tcase_add_test(t, entropies_are_the_published_ones);
+    tcase_add_loop_test(t, densities_along_curves_are_exact, 0, G_N_ELEMENTS(curves));
+    tcase_add_loop_test(t, curves_without_noise_have_no_density, 0, 4);
     tcase_add_test(t, mnist_holds_what_its_authors_counted);
     tcase_add_test(t, missing_files_are_said);
     tcase_add_test(t, assignment_is_the_best_of_all);

@@ -1,0 +1,83 @@
+/* excess.c: eps^2 of a flow whose data have an exact field: as a metric, and for the training log. */
+#include "cli/cli.h"
+#include "flow/excess.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    EXCESS_ROWS = 10000, /* of the metric */
+    FLOOR_ROWS = 50000 /* of the log: its error stays under that of a line */
+};
+
+/* Is the exact field of independent pairs what this run learns? Rows of a finite data set have one as
+ * well, but it is the field that has learned them by heart: `kl` compares with it when asked. */
+static gboolean
+excess_applies(const FmRun *run)
+{
+    return run->plugin[FM_KIND_DATASET] && run->data.rows == 0 && run->data.ndim == 1 && !run->source &&
+           run->net_info.classes == 0 && !fm_net_is_invertible(run->plugin[FM_KIND_NET]) &&
+           fm_path_is_affine(run->plugin[FM_KIND_PATH]) &&
+           strcmp(fm_plugin_name(run->plugin[FM_KIND_COUPLING]), "independent") == 0;
+}
+
+/* The exact field beside a run; *side stays empty where the data have none. */
+static gboolean
+exact_open(Side *side, const FmRun *run, GError **error)
+{
+    g_autofree char *solver = excess_applies(run) ? fm_plugin_spec(run->plugin[FM_KIND_SOLVER]) : NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (!solver || side_field(side, "oracle", run, -1, run->config->threads, solver, &why))
+        return TRUE;
+    if (g_error_matches(why, FM_ERROR, FM_ERROR_UNSUPPORTED)) {
+        side_clear(side);
+        return TRUE;
+    }
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+gboolean
+excess_metric(FmRun *run, FmFlow *flow, GArray *metrics, GError **error)
+{
+    const double start = cli_seconds();
+    g_auto(Side) exact = {NULL, NULL};
+    FmExcess x;
+
+    if (!exact_open(&exact, run, error))
+        return FALSE;
+    if (!exact.flow)
+        return TRUE;
+    if (!fm_excess(flow, exact.flow, EXCESS_ROWS, (guint64)run->config->seed, run->config->threads, &x, error))
+        return FALSE;
+    FmEstimate e = {.value = x.eps2.value, .se = x.eps2.se, .n = x.n, .unit = ""};
+    fm_estimate_text(&e, "what", "eps^2 = int E|w - v|^2 dt, v exact");
+    fm_estimate_number(&e, "loss", x.loss.value);
+    fm_estimate_number(&e, "conditional_variance", x.variance.value);
+    fm_estimate_number(&e, "conditional_variance_se", x.variance.se);
+    fm_estimate_number(&e, "loss_minus_variance", x.excess.value);
+    fm_estimate_number(&e, "loss_minus_variance_se", x.excess.se);
+    metrics_add(metrics, "excess-loss", &e, cli_seconds() - start);
+    return TRUE;
+}
+
+gboolean
+excess_floor(FmRun *run, GError **error)
+{
+    g_auto(Side) exact = {NULL, NULL};
+    FmExcess x;
+
+    if (strcmp(fm_plugin_name(run->plugin[FM_KIND_OBJECTIVE]), "cfm") != 0 ||
+        run->config->prediction != FM_PREDICT_V || run->config->time_sampling == FM_TIME_LOGIT_NORMAL)
+        return TRUE;
+    if (!exact_open(&exact, run, error))
+        return FALSE;
+    if (!exact.flow)
+        return TRUE;
+    if (!fm_excess(exact.flow, exact.flow, FLOOR_ROWS, (guint64)run->config->seed, run->config->threads, &x,
+                   error))
+        return FALSE;
+    run->floor = fm_excess_floor(&x);
+    return TRUE;
+}

@@ -1,0 +1,19 @@
+/* kl.h: what `kl P Q` and `kl RUN` share. */
+#ifndef FMCORE_CORE_CLI_KL_H
+#define FMCORE_CORE_CLI_KL_H
+
+#include "cli/cli.h"
+#include "flow/kl.h"
+
+double kl_time(const FmKl *kl, size_t j); /* of the grid's point j */
+/* A number as a metric; a standard error that is 0 or NAN is left out; what NULL: no detail. */
+void kl_add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const char *unit, const char *what);
+/* The member `name`: a side as it was given, its net, data set and path. */
+void kl_side_json(JsonBuilder *b, const char *name, const char *text, const FmRun *run);
+/* The members "seed", "n", "times", "dtype" and "time". */
+void kl_common_json(JsonBuilder *b, const Cli *cli, const FmKl *kl);
+
+/* Measure one flow's way to its end; result.json and kl.svg in dir, the rest on stdout. */
+gboolean kl_profile(Cli *cli, const Side *side, const FmKlOptions *options, const char *dir, GError **error);
+
+#endif
