@@ -15,6 +15,7 @@
 #include <fmcore/graph.h>
 #include <fmcore/io.h>
 #include <fmcore/layer.h>
+#include <fmcore/neighbours.h>
 #include <fmcore/net.h>
 #include <fmcore/objective.h>
 #include <fmcore/optimizer.h>

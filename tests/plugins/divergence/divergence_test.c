@@ -174,13 +174,14 @@ naive_knn_kl(const FmSamples *p, const FmSamples *q, size_t k)
 
 START_TEST(knn_searches_are_exact)
 {
-    static const size_t dims[] = {1, 2, 3, 8, 9, 40};
-    const size_t D = dims[_i];
+    static const size_t dims[] = {1, 2, 3, 6, 8, 9, 32, 40};
+    static const char *const searches[] = {"auto", "tree", "scan"};
+    const size_t D = dims[_i / 3];
     double *x = draw(3, 431, D, 0.3, 1.1), *y = draw(4, 357, D, 0.0, 1.37);
     const FmSamples p = samples(x, 431, D), q = samples(y, 357, D);
 
     for (int k = 1; k <= 9; k += 4) {
-        g_autofree char *spec = g_strdup_printf("knn-kl:k=%d", k);
+        g_autofree char *spec = g_strdup_printf("knn-kl:k=%d,search=%s", k, searches[_i % 3]);
         g_autoptr(FmPlugin) d = open_plugin(spec);
         const FmEstimate one = estimate(d, &p, &q, 1), two = estimate(d, &p, &q, 2);
 
@@ -191,6 +192,134 @@ START_TEST(knn_searches_are_exact)
     }
     fm_free(x);
     fm_free(y);
+}
+END_TEST
+
+/* Clusters so tight that bfloat16 (and with _i = 1 float, with 2 all low precision) sees one point: too many
+ * candidates, and yet the right ones. More rows than one item of work and one block of products. */
+START_TEST(knn_of_clusters)
+{
+    static const double width[] = {1e-3, 1e-6, 1e-9};
+    const size_t D = 20, n = 1500;
+    double *x = draw(3, n, D, 0.3, 1.1), *y = draw(4, n, D, 0.0, 1.37), *c = draw(5, 2, D, 0.0, 4.0);
+    const FmSamples p = samples(x, n, D), q = samples(y, n, D);
+    g_autoptr(FmPlugin) d = open_plugin("knn-kl:k=3,search=scan"), tree = open_plugin("knn-kl:k=3,search=tree");
+
+    for (size_t i = 0; i < n * D; i++) {
+        x[i] = c[i / D % 2 * D + i % D] + width[_i] * x[i];
+        y[i] = c[i / D % 2 * D + i % D] + width[_i] * y[i];
+    }
+    ck_assert_double_eq_tol(estimate(d, &p, &q, 2).value, naive_knn_kl(&p, &q, 3), 1e-9);
+    ck_assert_double_eq_tol(estimate(tree, &p, &q, 2).value, naive_knn_kl(&p, &q, 3), 1e-9);
+    fm_free(x);
+    fm_free(y);
+    fm_free(c);
+}
+END_TEST
+
+static int
+ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Squared distances of row i of p to the rows of s (not to itself), ascending, into d2; their number. */
+static size_t
+sorted_distances(const FmSamples *p, size_t i, const FmSamples *s, double *d2)
+{
+    size_t n = 0;
+
+    for (size_t j = 0; j < s->n; j++) {
+        double v = 0.0;
+
+        for (size_t d = 0; d < p->D; d++)
+            v += pow(p->x[i * p->D + d] - s->x[j * p->D + d], 2.0);
+        if (s != p || j != i)
+            d2[n++] = v;
+    }
+    qsort(d2, n, sizeof *d2, ascending);
+    return n;
+}
+
+static double
+psi(size_t n)
+{
+    double sum = -0.57721566490153286061;
+
+    for (size_t i = 1; i < n; i++)
+        sum += 1.0 / (double)i;
+    return sum;
+}
+
+/* Both variants written down once more, from sorted lists of all distances. */
+START_TEST(knn_variants_match_their_formulas)
+{
+    const size_t D = _i & 1 ? 12 : 3, n = 300, m = 260, k = 4;
+    double *x = draw(3, n, D, 0.3, 0.8), *y = draw(4, m, D, 0.0, 1.0), a[300], b[300], want = 0.0;
+    const FmSamples p = samples(x, n, D), q = samples(y, m, D);
+    g_autoptr(FmPlugin) d = open_plugin(_i & 2 ? "knn-kl:k=4,variant=ensemble" : "knn-kl:k=4,variant=equal-radius");
+    static const size_t number[7] = {2, 3, 4, 7, 10, 16, 24}; /* k times 0.4, 0.6, 1, 1.6, 2.4, 4, 6 */
+    double s1 = 0.0, s2 = 0.0, weight[7], sum = 0.0, cancels = 0.0;
+
+    for (int l = 0; l < 7; l++) {
+        s1 += pow((double)number[l], 1.0 / (double)D);
+        s2 += pow((double)number[l], 2.0 / (double)D);
+    }
+    for (int l = 0; l < 7; l++) {
+        weight[l] = (s2 - s1 * pow((double)number[l], 1.0 / (double)D)) / (7.0 * s2 - s1 * s1);
+        sum += weight[l];
+        cancels += weight[l] * pow((double)number[l], 1.0 / (double)D);
+    }
+    ck_assert_double_eq_tol(sum, 1.0, 1e-9);
+    ck_assert_double_eq_tol(cancels, 0.0, 1e-9);
+    for (size_t i = 0; i < n; i++) {
+        sorted_distances(&p, i, &p, a);
+        sorted_distances(&p, i, &q, b);
+        if (_i & 2)
+            for (int l = 0; l < 7; l++)
+                want += weight[l] * 0.5 * (double)D * log(b[number[l] - 1] / a[number[l] - 1]);
+        else {
+            const double radius = fmax(a[k - 1], b[k - 1]);
+            size_t in_p = k, in_q = k;
+
+            while (in_p < n - 1 && a[in_p] <= radius)
+                in_p++;
+            while (in_q < m && b[in_q] <= radius)
+                in_q++;
+            want += 0.5 * (double)D * log(b[in_q - 1] / a[in_p - 1]) + psi(in_p) - psi(in_q);
+        }
+    }
+    want = want / (double)n + log((double)m / ((double)n - 1.0));
+    ck_assert_double_eq_tol(estimate(d, &p, &q, 2).value, want, 1e-9);
+    fm_free(x);
+    fm_free(y);
+}
+END_TEST
+
+/* Ten columns, P narrower (both variants help) or wider (the ensemble does): means over ten seeds. */
+START_TEST(knn_variants_have_less_bias)
+{
+    const size_t D = 10, n = 1000, seeds = 10;
+    const double mean = 0.3, sd = _i ? 1.2 : 0.8, truth = exact_kl(D, mean, sd, 0.0, 1.0);
+    g_autoptr(FmPlugin) ratio = open_plugin("knn-kl"), equal = open_plugin("knn-kl:variant=equal-radius");
+    g_autoptr(FmPlugin) ensemble = open_plugin("knn-kl:variant=ensemble");
+    double bias[3] = {0};
+
+    for (guint64 s = 0; s < seeds; s++) {
+        double *x = draw(60 + s, n, D, mean, sd), *y = draw(90 + s, n, D, 0.0, 1.0);
+        const FmSamples p = samples(x, n, D), q = samples(y, n, D);
+
+        bias[0] += (estimate(ratio, &p, &q, 2).value - truth) / (double)seeds;
+        bias[1] += (estimate(equal, &p, &q, 2).value - truth) / (double)seeds;
+        bias[2] += (estimate(ensemble, &p, &q, 2).value - truth) / (double)seeds;
+        fm_free(x);
+        fm_free(y);
+    }
+    ck_assert_msg(fabs(bias[0]) > 0.3 && fabs(bias[2]) < 0.5 * fabs(bias[0]), "%g %g", bias[0], bias[2]);
+    if (_i == 0)
+        ck_assert_double_lt(fabs(bias[1]), 0.8 * fabs(bias[0]));
 }
 END_TEST
 
@@ -620,7 +749,10 @@ main(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, intervals_cover, 0, 4);
     tcase_add_loop_test(t, mmd_and_energy_match_closed_forms, 0, 2);
-    tcase_add_loop_test(t, knn_searches_are_exact, 0, 6);
+    tcase_add_loop_test(t, knn_searches_are_exact, 0, 24);
+    tcase_add_loop_test(t, knn_of_clusters, 0, 3);
+    tcase_add_loop_test(t, knn_variants_match_their_formulas, 0, 4);
+    tcase_add_loop_test(t, knn_variants_have_less_bias, 0, 2);
     tcase_add_loop_test(t, knn_equals_scipy, 0, G_N_ELEMENTS(scipy_rows));
     tcase_add_loop_test(t, knn_scan_with_an_outlier, 0, 2);
     tcase_add_test(t, knn_handles_duplicates_and_ties);

@@ -1,0 +1,73 @@
+/* neighbours_private.h: the index and its two searches. */
+#ifndef FMCORE_CORE_FLOW_NEIGHBOURS_PRIVATE_H
+#define FMCORE_CORE_FLOW_NEIGHBOURS_PRIVATE_H
+
+#include <fmcore/neighbours.h>
+
+enum { NB_LEAF = 16 /* points of a leaf of the tree, and of a block of the scan */ };
+
+struct FmNeighbours {
+    size_t n, D;
+    const double *x; /* borrowed */
+    const guint32 *row;
+    gboolean tree;
+    /* Tree. Node 0 has all leaves; a node with L > 1 leaves has the first (L + 1) / 2 in its left child,
+     * which follows it, so that positions say everything; leaf l has points 16 l .. 16 l + 15. */
+    size_t leaves;
+    double *leaf; /* (leaves, D, 16), INFINITY beyond the last point */
+    double *box;  /* (2 leaves - 1, 2, D): lower and upper corner of a node's points */
+    guint32 *id;  /* (leaves, 16): row of a point */
+    guint32 *at;  /* (n): 16 times leaf plus place of a row */
+    /* Scan. Rows less a centre, times a power of two that brings the longest near 1. */
+    double *centre, scale;
+    float *length, *square; /* (n) |y| and |y|^2, up and down by their rounding */
+    float *lost;            /* (n) |y - bfloat16(y)|, rounded up; NULL: no such products here */
+    guint16 *pack;          /* (blocks, columns, 16, 16, 2): bfloat16 in the order of nb_bf16_product() */
+    size_t columns;         /* ceil(D / 32) */
+};
+
+static inline const double *
+nb_row(const FmNeighbours *s, size_t i)
+{
+    return s->x + (s->row ? s->row[i] : i) * s->D;
+}
+
+/* Insert v into ascending b (k), dropping the last. */
+static inline void
+nb_insert(size_t k, double *b, double v)
+{
+    size_t i = k - 1;
+
+    if (!(v < b[i]))
+        return;
+    for (; i > 0 && b[i - 1] > v; i--)
+        b[i] = b[i - 1];
+    b[i] = v;
+}
+
+/* ---- neighbours_tree.c ---- */
+
+gboolean nb_tree_build(FmNeighbours *s, int threads);
+void nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
+size_t nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last);
+double nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i);
+
+/* ---- neighbours_scan.c ---- */
+
+/* like: NULL, or an index whose centre and scale are to be used. */
+gboolean nb_scan_build(FmNeighbours *s, const FmNeighbours *like, int threads);
+gboolean nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
+/* As the scan decides: eight partial sums. */
+double nb_distance(size_t D, const double *a, const double *b);
+
+/* ---- neighbours_bf16.c: products of bfloat16 by tiles (AMX), two to the tenth multiply-adds a cycle ---- */
+
+/* TRUE where the processor and the system have them; a thread calls begin before and end after products. */
+gboolean nb_bf16_usable(void);
+void nb_bf16_begin(void);
+void nb_bf16_end(void);
+/* c (32, 16 blocks) = a b^T, sums in float: a (2, columns, 16, 32) two blocks of 16 rows, b (blocks, columns,
+ * 16, 16, 2) blocks of 16 rows with values 2 p, 2 p + 1 of row r at (p, r). */
+void nb_bf16_product(size_t columns, size_t blocks, const guint16 *a, const guint16 *b, float *c);
+
+#endif

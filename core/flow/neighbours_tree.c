@@ -1,0 +1,458 @@
+/* neighbours_tree.c: a k-d tree, split at the median of the widest side, whose leaves of 16 points are
+ * searched for all 16 points of a query's leaf together: nodes are visited once for the group, nearest
+ * first, and distances are computed 16 at a time.
+ *
+ * Friedman, Bentley & Finkel 1977, doi:10.1145/355744.355745; groups of queries: Gray & Moore 2000,
+ * "N-body problems in statistical learning" (NIPS 13).
+ *
+ * A distance to a box is summed over axes like one to a point, and rounding is monotonic: it never
+ * exceeds the distance to a point of the box, and nothing is lost by comparing the two. */
+#include "flow/neighbours_private.h"
+
+#include <fmcore/array.h>
+#include <fmcore/cpu.h>
+#include <fmcore/plan.h>
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math", "fp-contract=off")
+#endif
+
+enum {
+    TREE_STACK = 64,    /* one entry a level is left behind: more than 32 cannot be */
+    TREE_TASKS = 64,    /* subtrees that are built at once */
+    TREE_LIST = 8       /* distances of the shortest list of neighbours: one vector of AVX-512 */
+};
+
+/* ---- the nodes that positions imply ---- */
+
+typedef struct TreeNode {
+    size_t node, first, leaves; /* its number, its first leaf, how many */
+} TreeNode;
+
+static inline TreeNode
+left_of(TreeNode t)
+{
+    return (TreeNode){t.node + 1, t.first, (t.leaves + 1) / 2};
+}
+
+static inline TreeNode
+right_of(TreeNode t)
+{
+    const size_t left = (t.leaves + 1) / 2;
+
+    return (TreeNode){t.node + 2 * left, t.first + left, t.leaves - left};
+}
+
+/* ---- building ---- */
+
+/* Points in the order in which they become leaves: rows (n, D) and their numbers. */
+typedef struct TreeBuild {
+    FmNeighbours *s;
+    double *x;
+    guint32 *id;
+    size_t grain; /* nodes with fewer leaves are whole tasks */
+    TreeNode task[2 * TREE_TASKS];
+    size_t tasks;
+} TreeBuild;
+
+static inline void
+build_swap(const TreeBuild *b, size_t i, size_t j)
+{
+    const size_t D = b->s->D;
+    const guint32 id = b->id[i];
+
+    b->id[i] = b->id[j];
+    b->id[j] = id;
+    for (size_t d = 0; d < D; d++) {
+        const double x = b->x[i * D + d];
+
+        b->x[i * D + d] = b->x[j * D + d];
+        b->x[j * D + d] = x;
+    }
+}
+
+/* Hoare's quickselect: afterwards points before `mid` are <= point mid on `axis`, those after >=. */
+static void
+build_select(const TreeBuild *b, size_t begin, size_t end, size_t mid, size_t axis)
+{
+    const size_t D = b->s->D;
+    const double *x = b->x + axis;
+    size_t lo = begin, hi = end - 1;
+
+    while (lo < hi) {
+        const double u = x[lo * D], v = x[(lo + hi) / 2 * D], w = x[hi * D];
+        const double pivot = MAX(MIN(u, v), MIN(MAX(u, v), w));
+        size_t i = lo, j = hi;
+
+        for (;;) {
+            while (x[i * D] < pivot)
+                i++;
+            while (x[j * D] > pivot)
+                j--;
+            if (i >= j)
+                break;
+            build_swap(b, i++, j--);
+        }
+        if (i == j && x[i * D] <= pivot)
+            j = i; /* point j belongs to the left part */
+        if (mid <= j)
+            hi = j == hi ? hi - 1 : j;
+        else
+            lo = j + 1;
+    }
+}
+
+static void
+build_leaf(const TreeBuild *b, size_t leaf, size_t begin, size_t end)
+{
+    FmNeighbours *s = b->s;
+    double *to = s->leaf + leaf * s->D * NB_LEAF;
+
+    for (size_t l = 0; l < NB_LEAF; l++) {
+        const gboolean there = begin + l < end;
+
+        for (size_t d = 0; d < s->D; d++)
+            to[d * NB_LEAF + l] = there ? b->x[(begin + l) * s->D + d] : INFINITY;
+        s->id[leaf * NB_LEAF + l] = there ? b->id[begin + l] : G_MAXUINT32;
+        if (there)
+            s->at[b->id[begin + l]] = (guint32)(leaf * NB_LEAF + l);
+    }
+}
+
+/* Split one node; FALSE: it is a leaf. */
+static gboolean
+build_split(const TreeBuild *b, TreeNode t)
+{
+    FmNeighbours *s = b->s;
+    const size_t D = s->D, begin = t.first * NB_LEAF, end = MIN((t.first + t.leaves) * NB_LEAF, s->n);
+    double *lo = s->box + t.node * 2 * D, *hi = lo + D;
+    size_t axis = 0;
+
+    memcpy(lo, b->x + begin * D, D * sizeof *lo);
+    memcpy(hi, b->x + begin * D, D * sizeof *hi);
+    for (size_t i = begin + 1; i < end; i++)
+        for (size_t d = 0; d < D; d++) {
+            const double v = b->x[i * D + d];
+
+            lo[d] = MIN(lo[d], v);
+            hi[d] = MAX(hi[d], v);
+        }
+    if (t.leaves == 1) {
+        build_leaf(b, t.first, begin, end);
+        return FALSE;
+    }
+    for (size_t d = 1; d < D; d++)
+        if (hi[d] - lo[d] > hi[axis] - lo[axis])
+            axis = d;
+    build_select(b, begin, end, right_of(t).first * NB_LEAF, axis);
+    return TRUE;
+}
+
+static void
+build_all(const TreeBuild *b, TreeNode t)
+{
+    if (!build_split(b, t))
+        return;
+    build_all(b, left_of(t));
+    build_all(b, right_of(t));
+}
+
+/* The upper levels; what lies below becomes tasks. */
+static void
+build_top(TreeBuild *b, TreeNode t)
+{
+    if (t.leaves <= b->grain) {
+        b->task[b->tasks++] = t;
+        return;
+    }
+    build_split(b, t);
+    build_top(b, left_of(t));
+    build_top(b, right_of(t));
+}
+
+static void
+build_task(void *ctx, int worker, size_t i)
+{
+    const TreeBuild *b = ctx;
+
+    build_all(b, b->task[i]);
+}
+
+gboolean
+nb_tree_build(FmNeighbours *s, int threads)
+{
+    const size_t n = s->n, D = s->D;
+    TreeBuild b = {.s = s};
+
+    s->leaves = (n + NB_LEAF - 1) / NB_LEAF;
+    s->leaf = fm_alloc(s->leaves * D * NB_LEAF * sizeof *s->leaf);
+    s->box = fm_alloc((2 * s->leaves - 1) * 2 * D * sizeof *s->box);
+    s->id = fm_alloc(s->leaves * NB_LEAF * sizeof *s->id);
+    s->at = fm_alloc(n * sizeof *s->at);
+    b.x = fm_alloc(n * D * sizeof *b.x);
+    b.id = fm_alloc(n * sizeof *b.id);
+    const gboolean ok = s->leaf && s->box && s->id && s->at && b.x && b.id;
+    if (ok) {
+        for (size_t i = 0; i < n; i++) {
+            memcpy(b.x + i * D, nb_row(s, i), D * sizeof *b.x);
+            b.id[i] = (guint32)i;
+        }
+        b.grain = MAX((s->leaves + TREE_TASKS - 1) / TREE_TASKS, 8);
+        build_top(&b, (TreeNode){0, 0, s->leaves});
+        fm_parallel(threads, b.tasks, build_task, &b);
+    }
+    fm_free(b.x);
+    fm_free(b.id);
+    return ok;
+}
+
+/* ---- searching ---- */
+
+/* The points of one leaf of the queries and what they found. */
+typedef struct TreeGroup {
+    const double *x; /* (D, 16) */
+    size_t list;     /* length of a list: k, at least TREE_LIST */
+    size_t k;
+    double *best;           /* (16, list) ascending */
+    double worst[NB_LEAF];  /* best[k - 1] of each; -INFINITY: no query */
+} TreeGroup;
+
+typedef void (*TreeVisit)(size_t D, const double *leaf, const double *box, gboolean self, TreeGroup *g);
+
+#ifdef FM_CPU_LEVELS
+#include <immintrin.h>
+FM_BEGIN_AVX512
+#define WIDE 1
+#define LEVEL(name) name##_avx512
+#include "flow/neighbours_visit.inc"
+#undef WIDE
+#undef LEVEL
+FM_END_LEVEL
+FM_BEGIN_AVX2
+#define LEVEL(name) name##_avx2
+#include "flow/neighbours_visit.inc"
+#undef LEVEL
+FM_END_LEVEL
+#endif
+#define LEVEL(name) name##_base
+#include "flow/neighbours_visit.inc"
+#undef LEVEL
+
+static TreeVisit
+tree_visit(void)
+{
+    switch (fm_cpu_level()) {
+#ifdef FM_CPU_LEVELS
+    case FM_CPU_AVX512:
+        return visit_avx512;
+    case FM_CPU_AVX2:
+        return visit_avx2;
+#endif
+    default:
+        return visit_base;
+    }
+}
+
+/* Squared distance of two boxes, each (2, D). */
+static inline double
+box_distance(size_t D, const double *a, const double *b)
+{
+    double sum = 0.0;
+
+    for (size_t d = 0; d < D; d++) {
+        const double gap = MAX(MAX(a[d] - b[D + d], b[d] - a[D + d]), 0.0);
+
+        sum += gap * gap;
+    }
+    return sum;
+}
+
+/* The same of their centres, times 4. */
+static inline double
+centre_distance(size_t D, const double *a, const double *b)
+{
+    double sum = 0.0;
+
+    for (size_t d = 0; d < D; d++) {
+        const double u = a[d] + a[D + d] - b[d] - b[D + d];
+
+        sum += u * u;
+    }
+    return sum;
+}
+
+/* Everything nearer than what the group has. box: of the group; self: its own leaf, or G_MAXSIZE. */
+static void
+group_search(const FmNeighbours *s, const double *box, size_t self, TreeVisit visit, TreeGroup *g)
+{
+    const size_t D = s->D;
+    struct {
+        TreeNode t;
+        double d2;
+    } stack[TREE_STACK];
+    size_t top = 0;
+    double worst = INFINITY;
+
+    stack[top].t = (TreeNode){0, 0, s->leaves};
+    stack[top++].d2 = 0.0;
+    while (top > 0) {
+        TreeNode t = stack[--top].t;
+
+        if (!(stack[top].d2 < worst))
+            continue;
+        while (t.leaves > 1) { /* down the nearer side */
+            TreeNode near = left_of(t), far = right_of(t);
+            const double *l = s->box + near.node * 2 * D, *r = s->box + far.node * 2 * D;
+            double dn = box_distance(D, box, l), df = box_distance(D, box, r);
+
+            if (df < dn || (df == dn && centre_distance(D, box, r) < centre_distance(D, box, l))) {
+                const TreeNode other = near;
+                const double d2 = dn;
+
+                near = far;
+                far = other;
+                dn = df;
+                df = d2;
+            }
+            if (df < worst) {
+                stack[top].t = far;
+                stack[top++].d2 = df;
+            }
+            t = near;
+            if (!(dn < worst))
+                break;
+        }
+        if (t.leaves > 1)
+            continue;
+        visit(D, s->leaf + t.first * D * NB_LEAF, s->box + t.node * 2 * D, t.first == self, g);
+        worst = -INFINITY;
+        for (size_t l = 0; l < NB_LEAF; l++)
+            worst = MAX(worst, g->worst[l]);
+    }
+}
+
+typedef struct TreeSearch {
+    const FmNeighbours *s, *q;
+    size_t k;
+    double *d2;
+    TreeVisit visit;
+} TreeSearch;
+
+enum { TREE_CHUNK = 8 /* leaves of queries of one work item */ };
+
+/* The number of the node that is leaf `leaf`. */
+static size_t
+leaf_node(const FmNeighbours *s, size_t leaf)
+{
+    TreeNode t = {0, 0, s->leaves};
+
+    while (t.leaves > 1)
+        t = leaf < right_of(t).first ? left_of(t) : right_of(t);
+    return t.node;
+}
+
+static void
+search_chunk(void *ctx, int worker, size_t chunk)
+{
+    const TreeSearch *job = ctx;
+    const FmNeighbours *s = job->s, *q = job->q;
+    const size_t D = s->D, end = MIN((chunk + 1) * TREE_CHUNK, q->leaves);
+    double best[NB_LEAF * FM_NEIGHBOURS_MAX];
+
+    for (size_t leaf = chunk * TREE_CHUNK; leaf < end; leaf++) {
+        const guint32 *id = q->id + leaf * NB_LEAF;
+        TreeGroup g = {.x = q->leaf + leaf * D * NB_LEAF, .list = MAX(job->k, (size_t)TREE_LIST), .k = job->k,
+                       .best = best};
+
+        for (size_t i = 0; i < NB_LEAF * g.list; i++)
+            best[i] = INFINITY;
+        for (size_t l = 0; l < NB_LEAF; l++)
+            g.worst[l] = id[l] == G_MAXUINT32 ? -INFINITY : INFINITY;
+        group_search(s, q->box + leaf_node(q, leaf) * 2 * D, s == q ? leaf : G_MAXSIZE, job->visit, &g);
+        for (size_t l = 0; l < NB_LEAF && id[l] != G_MAXUINT32; l++)
+            memcpy(job->d2 + id[l] * job->k, best + l * g.list, job->k * sizeof *best);
+    }
+}
+
+void
+nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2)
+{
+    TreeSearch job = {.s = s, .q = q, .k = k, .d2 = d2, .visit = tree_visit()};
+
+    fm_parallel(threads, (q->leaves + TREE_CHUNK - 1) / TREE_CHUNK, search_chunk, &job);
+}
+
+/* ---- ties: rare, one point at a time ---- */
+
+/* Counts points within *d2 of x, or with `positive` lowers *d2 to the least positive distance. */
+typedef struct TreeBall {
+    const FmNeighbours *s;
+    const double *x; /* (D, 2): a box without extent */
+    guint32 skip;    /* leaf and place that do not count, or G_MAXUINT32 */
+    gboolean positive;
+    double d2, last; /* last: the largest that was counted */
+    size_t count;
+} TreeBall;
+
+static void
+ball_visit(TreeBall *b, TreeNode t)
+{
+    const FmNeighbours *s = b->s;
+    const size_t D = s->D;
+
+    if (box_distance(D, b->x, s->box + t.node * 2 * D) > b->d2)
+        return;
+    if (t.leaves > 1) {
+        ball_visit(b, left_of(t));
+        ball_visit(b, right_of(t));
+        return;
+    }
+    for (size_t l = 0; l < NB_LEAF && s->id[t.first * NB_LEAF + l] != G_MAXUINT32; l++) {
+        const double *y = s->leaf + t.first * D * NB_LEAF + l;
+        double sum = 0.0;
+
+        for (size_t d = 0; d < D; d++)
+            sum += (y[d * NB_LEAF] - b->x[d]) * (y[d * NB_LEAF] - b->x[d]);
+        if (t.first * NB_LEAF + l == b->skip)
+            continue;
+        if (b->positive) {
+            if (sum > 0.0 && sum < b->d2)
+                b->d2 = sum;
+        } else if (sum <= b->d2) {
+            b->count++;
+            b->last = MAX(b->last, sum);
+        }
+    }
+}
+
+static TreeBall
+ball(const FmNeighbours *s, const FmNeighbours *q, size_t i, gboolean positive, double d2, double *x)
+{
+    TreeBall b = {.s = s, .x = x, .skip = s == q ? q->at[i] : G_MAXUINT32, .positive = positive, .d2 = d2};
+
+    memcpy(x, nb_row(q, i), q->D * sizeof *x);
+    memcpy(x + q->D, x, q->D * sizeof *x);
+    ball_visit(&b, (TreeNode){0, 0, s->leaves});
+    return b;
+}
+
+size_t
+nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last)
+{
+    g_autofree double *x = g_new(double, 2 * q->D);
+    const TreeBall b = ball(s, q, i, FALSE, d2, x);
+
+    *last = b.last;
+    return b.count;
+}
+
+double
+nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i)
+{
+    g_autofree double *x = g_new(double, 2 * q->D);
+
+    return ball(s, q, i, TRUE, INFINITY, x).d2;
+}

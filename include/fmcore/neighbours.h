@@ -1,0 +1,51 @@
+/* neighbours.h: distances to nearest neighbours, exact, for estimators that rest on them.
+ *
+ * Two searches: a k-d tree (few columns), and a scan over all rows, which selects by products in low
+ * precision with bounds of their rounding and decides in double (many columns). Both give the same
+ * distances to rounding, and the same bytes for any number of threads. */
+#ifndef FMCORE_NEIGHBOURS_H
+#define FMCORE_NEIGHBOURS_H
+
+#include <fmcore/error.h>
+
+#include <stddef.h>
+
+G_BEGIN_DECLS
+
+typedef struct FmNeighbours FmNeighbours; /* an index over the rows of one set */
+
+typedef enum FmSearch { FM_SEARCH_AUTO, FM_SEARCH_TREE, FM_SEARCH_SCAN } FmSearch;
+
+#define FM_NEIGHBOURS_MAX 128 /* neighbours of one search */
+
+/* The search that is quicker for n rows of D values, by measured cost: tree or scan. */
+FmSearch fm_neighbours_choice(size_t n, size_t D);
+
+/* An index over rows row[0 .. n - 1] (NULL: 0 .. n - 1) of x (.., D), finite. x and row are borrowed and
+ * outlive it. 1 <= n < 2^32, D >= 1. Memory: tree 8 to 9 D n bytes and as much while it is built; scan
+ * 2 D n bytes where the processor multiplies matrices of bfloat16, else O(n). Errors: FM_ERROR_MEMORY.
+ * like: NULL, or an index of equal D that will be searched together with this one: the search is then
+ * its, and work is shared (borrowed for the call). The caller owns the result. */
+FmNeighbours *fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search,
+                                const FmNeighbours *like, int threads, GError **error);
+void fm_neighbours_free(FmNeighbours *index); /* NULL allowed */
+
+/* Squared distances d2 (rows of `queries`, k), ascending, from each row of `queries` to its k nearest rows
+ * of `index`; INFINITY where there are fewer. With index == queries a row does not count for itself.
+ * Both have equal D and the same search. 1 <= k <= FM_NEIGHBOURS_MAX. Memory: O(threads).
+ * Cost: tree about n log n in few columns; scan n m D. Errors: FM_ERROR_MEMORY. */
+gboolean fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, size_t k, int threads,
+                              double *d2, GError **error);
+
+/* The number of rows of `index` within squared distance d2 of row i of `queries`, its bound included, with
+ * the largest of their squared distances in *last (0: none); and the least positive squared distance
+ * (INFINITY: none). A row does not count for itself. Distances are computed as in the search, so that ties
+ * are ties. Cost: tree about log n and the number itself; scan n D. */
+size_t fm_neighbours_within(const FmNeighbours *index, const FmNeighbours *queries, size_t i, double d2,
+                            double *last);
+double fm_neighbours_positive(const FmNeighbours *index, const FmNeighbours *queries, size_t i);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmNeighbours, fm_neighbours_free)
+
+G_END_DECLS
+#endif

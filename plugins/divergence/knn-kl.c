@@ -1,0 +1,340 @@
+/* knn-kl: Kullback-Leibler divergence from k-nearest-neighbour distances, in nats.
+ *
+ *   KL = d/n sum_i log(nu_i / rho_i) + log(m / (n - 1))
+ *
+ * rho_i: distance of x_i (of P, n rows) to its k-th neighbour among the other rows of P, nu_i: to
+ * its k-th neighbour in Q (m rows). Source: Wang, Kulkarni & Verdu 2009,
+ * doi:10.1109/TIT.2009.2016060, eq. 5; Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271, eq. 14.
+ *
+ * Variants with less bias:
+ *   equal-radius  both samples are looked at within the larger of rho_i and nu_i: l_i and k_i points, the
+ *                 farthest of them at rho'_i and nu'_i: d log(nu'_i / rho'_i) + psi(l_i) - psi(k_i)
+ *                 (Wang, Kulkarni & Verdu 2009, neighbour numbers that depend on the point)
+ *   ensemble      a weighted mean of the formula over several k; the weights sum to 1 and cancel the bias
+ *                 of order (k/n)^(1/d), with the least sum of squares (Sricharan, Wei & Hero 2013,
+ *                 doi:10.1109/TIT.2013.2251456, eq. 10)
+ *
+ * Ties and duplicates: the radius is the k-th distance or, where that is 0, the smallest positive
+ * distance; with c points within the radius the term gets psi(c) in place of psi(k). Without ties
+ * c = k and the formula is as above.
+ *
+ * Standard error: ten disjoint blocks of both samples, t interval; of large samples, of a part of their
+ * rows, whose variance is then taken to fall as 1/n. */
+#include <fmcore/array.h>
+#include <fmcore/divergence.h>
+#include <fmcore/neighbours.h>
+#include <fmcore/plan.h>
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    KNN_BLOCKS = 10,
+    KNN_BLOCK_ROWS = 1000, /* blocks need no more rows, */
+    KNN_BLOCK_SHARE = 40,  /* or than this part of the sample */
+    KNN_CHUNK = 256,       /* points of one work item */
+    KNN_MEMBERS = 7        /* of the ensemble */
+};
+
+enum { KNN_RATIO, KNN_EQUAL_RADIUS, KNN_ENSEMBLE };
+static const char *const knn_variants[] = {"ratio", "equal-radius", "ensemble", NULL};
+static const char *const knn_searches[] = {"auto", "tree", "scan", NULL}; /* in the order of FmSearch */
+
+typedef struct KnnKl {
+    int k, variant, search; /* options */
+} KnnKl;
+
+static const FmOption knn_options[] = {
+    FM_OPT_INT(KnnKl, k, 5, 1, 100, "neighbours; more: less variance, more bias"),
+    FM_OPT_CHOICE(KnnKl, variant, knn_variants, "ratio",
+                  "equal-radius: less bias where P is narrower; ensemble: least bias, more variance"),
+    FM_OPT_CHOICE(KnnKl, search, knn_searches, "auto", "how neighbours are found; auto: what is quicker"),
+    FM_OPT_END,
+};
+
+/* ---- what is averaged ---- */
+
+/* psi(c) for an integer c >= 1 (Abramowitz & Stegun 6.3.2 and 6.3.18). */
+static double
+knn_digamma(size_t c)
+{
+    double x = (double)c, sum = 0.0;
+
+    for (; x < 10.0; x += 1.0)
+        sum -= 1.0 / x;
+    return sum + log(x) - 0.5 / x - 1.0 / (12.0 * x * x) + 1.0 / (120.0 * pow(x, 4.0)) -
+           1.0 / (252.0 * pow(x, 6.0));
+}
+
+/* Neighbour numbers and their weights. */
+typedef struct KnnMembers {
+    size_t n, most; /* most: the largest k */
+    size_t k[KNN_MEMBERS];
+    double weight[KNN_MEMBERS];
+    double psi[KNN_MEMBERS]; /* psi(k) */
+} KnnMembers;
+
+/* sum w = 1, sum w k^(1/d) = 0, least sum of squares: w is linear in k^(1/d). */
+static KnnMembers
+knn_ensemble(size_t k, size_t d)
+{
+    static const double factor[KNN_MEMBERS] = {0.4, 0.6, 1.0, 1.6, 2.4, 4.0, 6.0};
+    KnnMembers m = {0};
+    double a[KNN_MEMBERS], s1 = 0.0, s2 = 0.0;
+
+    for (size_t i = 0; i < KNN_MEMBERS; i++) {
+        const size_t next = MIN((size_t)ceil((double)k * factor[i]), (size_t)FM_NEIGHBOURS_MAX - 1);
+
+        if (m.n > 0 && next == m.k[m.n - 1])
+            continue;
+        a[m.n] = pow((double)next, 1.0 / (double)d);
+        s1 += a[m.n];
+        s2 += a[m.n] * a[m.n];
+        m.k[m.n++] = m.most = next;
+    }
+    for (size_t i = 0; i < m.n; i++) {
+        m.weight[i] = (s2 - s1 * a[i]) / ((double)m.n * s2 - s1 * s1);
+        m.psi[i] = knn_digamma(m.k[i]);
+    }
+    return m;
+}
+
+static KnnMembers
+knn_members(const KnnKl *knn, size_t d)
+{
+    if (knn->variant == KNN_ENSEMBLE)
+        return knn_ensemble((size_t)knn->k, d);
+    return (KnnMembers){.n = 1, .most = (size_t)knn->k, .k = {(size_t)knn->k}, .weight = {1.0},
+                        .psi = {knn_digamma((size_t)knn->k)}};
+}
+
+/* ---- one point ---- */
+
+typedef struct KnnJob {
+    const FmNeighbours *p, *q;
+    size_t n, d, width; /* width: neighbours kept, one more than the largest k */
+    KnnMembers members;
+    gboolean equal;
+    double *near[2]; /* (n, width) squared distances in p and in q */
+    double *term;    /* (n) */
+    guint8 *tied;    /* (n) */
+} KnnJob;
+
+/* d log(radius) - psi(count) of point i and its k-th neighbour in set j, k of member m; -inf when no point
+ * of the set differs from it. */
+static double
+knn_term(const KnnJob *job, size_t i, int j, size_t m, guint8 *tied)
+{
+    const size_t k = job->members.k[m];
+    const FmNeighbours *s = j ? job->q : job->p;
+    const double *d2 = job->near[j] + i * job->width;
+    double radius = d2[k - 1], last, psi = job->members.psi[m];
+
+    if (radius == 0.0 || d2[k] == radius) {
+        *tied = TRUE;
+        if (radius == 0.0)
+            radius = fm_neighbours_positive(s, job->p, i);
+        if (isinf(radius))
+            return -INFINITY;
+        psi = knn_digamma(fm_neighbours_within(s, job->p, i, radius, &last));
+    }
+    return 0.5 * (double)job->d * log(radius) - psi;
+}
+
+/* The same for both sets within the larger of the two radii: the difference. */
+static double
+knn_equal(const KnnJob *job, size_t i, size_t k, guint8 *tied)
+{
+    double radius = MAX(job->near[0][i * job->width + k - 1], job->near[1][i * job->width + k - 1]), sum = 0.0;
+
+    if (radius == 0.0) {
+        *tied = TRUE;
+        radius = MAX(fm_neighbours_positive(job->p, job->p, i), fm_neighbours_positive(job->q, job->p, i));
+    }
+    for (int j = 0; j < 2; j++) {
+        double last;
+        const size_t count = fm_neighbours_within(j ? job->q : job->p, job->p, i, radius, &last);
+
+        sum += (j ? 1.0 : -1.0) * (0.5 * (double)job->d * log(last) - knn_digamma(count));
+    }
+    return sum;
+}
+
+static void
+knn_chunk(void *ctx, int worker, size_t chunk)
+{
+    const KnnJob *job = ctx;
+    const size_t end = MIN((chunk + 1) * KNN_CHUNK, job->n);
+
+    for (size_t i = chunk * KNN_CHUNK; i < end; i++) {
+        guint8 tied = FALSE;
+        double sum = 0.0;
+
+        for (size_t m = 0; m < job->members.n; m++)
+            sum += job->members.weight[m] * (job->equal ? knn_equal(job, i, job->members.k[m], &tied)
+                                                        : knn_term(job, i, 1, m, &tied) -
+                                                              knn_term(job, i, 0, m, &tied));
+        job->term[i] = sum;
+        job->tied[i] = tied;
+    }
+}
+
+/* ---- all points of P against P and Q ---- */
+
+/* Rows of both samples (row NULL: all). */
+typedef struct KnnRows {
+    const FmSamples *p, *q;
+    size_t n, m;
+    const guint32 *p_row, *q_row;
+} KnnRows;
+
+/* The estimate from rows of P and Q; NaN or infinite when a point has no distinct neighbour. job: buffers
+ * for as many rows. */
+static gboolean
+knn_estimate_rows(KnnJob *job, const KnnRows *r, FmSearch search, int threads, double *value, size_t *n_tied,
+                  GError **error)
+{
+    g_autoptr(FmNeighbours) p = fm_neighbours_new(r->n, r->p->D, r->p->x, r->p_row, search, NULL, threads, error);
+    g_autoptr(FmNeighbours) q =
+        p ? fm_neighbours_new(r->m, r->q->D, r->q->x, r->q_row, search, p, threads, error) : NULL;
+    double sum = 0.0;
+
+    if (!q || !fm_neighbours_search(p, p, job->width, threads, job->near[0], error) ||
+        !fm_neighbours_search(q, p, job->width, threads, job->near[1], error))
+        return FALSE;
+    job->p = p;
+    job->q = q;
+    job->n = r->n;
+    fm_parallel(threads, (r->n + KNN_CHUNK - 1) / KNN_CHUNK, knn_chunk, job);
+    *n_tied = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        sum += job->term[i];
+        *n_tied += job->tied[i];
+    }
+    *value = sum / (double)r->n + log((double)r->m / ((double)r->n - 1.0));
+    return TRUE;
+}
+
+/* Standard error from disjoint blocks of a `share` of both samples, rows dealt by a keyed permutation. */
+static gboolean
+knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, FmKey key, FmSearch search, int threads,
+             double *se, GError **error)
+{
+    const double share = CLAMP((double)KNN_BLOCK_ROWS / (double)MIN(p->n, q->n), 1.0 / KNN_BLOCK_SHARE,
+                               1.0 / KNN_BLOCKS);
+    const size_t n = (size_t)(share * (double)p->n), m = (size_t)(share * (double)q->n);
+    const FmKey other = {.seed = key.seed, .stream = key.stream, .step = key.step + 1};
+    guint32 *rows = fm_alloc((n + m) * sizeof *rows);
+    const KnnRows r = {.p = p, .q = q, .n = n, .m = m, .p_row = rows, .q_row = rows + n};
+    double value[KNN_BLOCKS];
+    gboolean ok = rows != NULL;
+    size_t tied;
+
+    if (!ok)
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
+                    "divergence 'knn-kl': no memory for blocks of %zu rows", n);
+    for (size_t b = 0; ok && b < KNN_BLOCKS; b++) {
+        for (size_t i = 0; i < n; i++)
+            rows[i] = (guint32)fm_permute_index(key, p->n, b * n + i);
+        for (size_t i = 0; i < m; i++)
+            rows[n + i] = (guint32)fm_permute_index(other, q->n, b * m + i);
+        ok = knn_estimate_rows(job, &r, search, threads, &value[b], &tied, error);
+    }
+    fm_free(rows);
+    if (ok) {
+        *se = fm_estimate_block_se(value, KNN_BLOCKS) * sqrt(share * KNN_BLOCKS);
+        if (!isfinite(*se))
+            *se = NAN;
+    }
+    return ok;
+}
+
+static gboolean
+knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
+        FmEstimate *out, GError **error)
+{
+    const FmSearch search =
+        knn->search ? (FmSearch)knn->search : fm_neighbours_choice(MAX(p->n, q->n), p->D);
+    const KnnRows all = {.p = p, .q = q, .n = p->n, .m = q->n};
+    size_t tied;
+
+    if (!knn_estimate_rows(job, &all, search, threads, &out->value, &tied, error))
+        return FALSE;
+    out->unit = "nats";
+    out->n = p->n;
+    fm_estimate_number(out, "k", (double)knn->k);
+    if (knn->variant != KNN_RATIO)
+        fm_estimate_text(out, "variant", knn_variants[knn->variant]);
+    fm_estimate_text(out, "search", search == FM_SEARCH_TREE ? "k-d tree" : "scan");
+    if (tied > 0)
+        fm_estimate_number(out, "points with ties", (double)tied);
+    if (!isfinite(out->value)) {
+        out->value = NAN;
+        g_strlcpy(out->why,
+                  "a sample has no two distinct points: the divergence of densities is "
+                  "not defined",
+                  sizeof out->why);
+        return TRUE;
+    }
+    if (MIN(p->n, q->n) / KNN_BLOCKS < job->members.most + 2) {
+        fm_estimate_text(out, "error bar", "none: a tenth of the sample has too few rows");
+        return TRUE;
+    }
+    return knn_block_se(job, p, q, key, search, threads, &out->se, error);
+}
+
+static gboolean
+knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
+                FmEstimate *out, GError **error)
+{
+    const KnnKl *knn = self;
+    KnnJob job = {.d = p->D, .members = knn_members(knn, p->D), .equal = knn->variant == KNN_EQUAL_RADIUS};
+    const size_t k = job.members.most;
+    gboolean ok;
+
+    if (p->n < k + 2 || q->n < k + 1 || MAX(p->n, q->n) >= G_MAXUINT32) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                    "divergence 'knn-kl': the samples have %zu and %zu rows, expected at least %zu "
+                    "and %zu for k = %zu and fewer than 2^32",
+                    p->n, q->n, k + 2, k + 1, k);
+        return FALSE;
+    }
+    job.width = k + 1;
+    job.near[0] = fm_alloc(p->n * job.width * sizeof(double));
+    job.near[1] = fm_alloc(p->n * job.width * sizeof(double));
+    job.term = fm_alloc(p->n * sizeof *job.term);
+    job.tied = fm_alloc(p->n);
+    ok = job.near[0] && job.near[1] && job.term && job.tied;
+    if (!ok)
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'knn-kl': no memory for %zu rows",
+                    p->n);
+    else
+        ok = knn_run(&job, knn, p, q, key, threads, out, error);
+    fm_free(job.near[0]);
+    fm_free(job.near[1]);
+    fm_free(job.term);
+    fm_free(job.tied);
+    return ok;
+}
+
+static const FmDivergenceOps knn_ops = {
+    .estimate = knn_kl_estimate,
+    .zero_when_equal = TRUE,
+    .n_min = 3,
+};
+
+static const FmFact knn_facts[] = {
+    {"bias", "small for d = 1, 2; about +0.1 nats at d = 5 and +0.4 at d = 10 (n = 2000, k = 5); "
+             "variants: equal-radius +0.2, ensemble -0.1 there"},
+    {"error", "ten disjoint blocks of both samples, t interval; does not contain the bias"},
+    {"ties", "radius = smallest positive distance, psi(points within it) in place of psi(k)"},
+    {"search", "exact: k-d tree or all distances (selected in low, decided in double precision)"},
+    {NULL, NULL},
+};
+
+FM_PLUGIN_DECLARE(DIVERGENCE, knn_kl, "knn-kl", knn_ops, .self_size = sizeof(KnnKl),
+                  .options = knn_options,
+                  .summary = "Kullback-Leibler divergence from k-nearest-neighbour distances",
+                  .source = "Wang, Kulkarni & Verdu 2009, doi:10.1109/TIT.2009.2016060, eq. 5; "
+                            "Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271",
+                  .facts = knn_facts);
