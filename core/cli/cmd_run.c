@@ -136,6 +136,7 @@ grid_density(FmFlow *flow, const double box[4], size_t side, double **density, G
     const double dx = (box[2] - box[0]) / (double)side, dy = (box[3] - box[1]) / (double)side;
     const double start = cli_seconds();
     FmEstimate e = {.se = NAN, .n = side * side, .unit = ""};
+    size_t failed = 0;
 
     for (size_t i = 0; i < side * side; i++) {
         points[2 * i] = box[0] + dx * ((double)(i % side) + 0.5);
@@ -145,10 +146,15 @@ grid_density(FmFlow *flow, const double box[4], size_t side, double **density, G
     if (!fm_flow_log_density(flow, side * side, points, NULL, NULL, *density, NULL, NULL, error))
         return FALSE;
     for (size_t i = 0; i < side * side; i++) {
-        (*density)[i] = exp((*density)[i]);
+        const double q = exp((*density)[i]);
+
+        failed += !isfinite(q);
+        (*density)[i] = isfinite(q) ? q : 0;
         e.value += (*density)[i] * dx * dy;
     }
     fm_estimate_text(&e, "over", "the box of samples.png");
+    if (failed > 0)
+        fm_estimate_number(&e, "failed", (double)failed);
     metrics_add(metrics, "density-mass", &e, cli_seconds() - start);
     return TRUE;
 }
@@ -373,8 +379,9 @@ add_loss(const FmRun *run, Outcome *o)
 
     fm_estimate_text(&e, "of", "mean over the last steps");
     if (run->floor.length > 0) {
-        fm_estimate_number(&e, "conditional_variance", run->floor.value);
-        fm_estimate_number(&e, "conditional_variance_se", run->floor.se);
+        /* as the loss: of one of a point's D values */
+        fm_estimate_number(&e, "conditional_variance", run->floor.value / (double)run->data.D);
+        fm_estimate_number(&e, "conditional_variance_se", run->floor.se / (double)run->data.D);
     }
     metrics_add(o->metrics, "loss", &e, o->train.seconds);
 }
