@@ -5,7 +5,7 @@
 
 #include <fmcore/cpu.h>
 
-#if defined(FM_CPU_LEVELS) && defined(__linux__)
+#if defined(FM_CPU_LEVELS) && defined(__linux__) && __has_include(<amxbf16intrin.h>)
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
