@@ -5,21 +5,69 @@
 
 #include <math.h>
 
-void
-fm_mixture_draw(const FmMixture *m, FmKey key, guint64 row0, size_t n, double *x, int *y)
+enum { DRAW_VALUES = 512 }; /* uniforms at a time */
+
+static size_t
+pick(const FmMixture *m, double u)
+{
+    size_t k = 0;
+
+    while (k + 1 < m->K && u >= m->weight[k])
+        u -= m->weight[k++];
+    return k;
+}
+
+/* Any number of columns, one row at a time. */
+static void
+draw_rows(const FmMixture *m, FmKey key, guint64 row0, size_t n, double *x, int *y)
 {
     for (size_t i = 0; i < n; i++) {
         FmRng rng = fm_rng(key, row0 + i);
-        double u = fm_rng_uniform(&rng);
-        size_t k = 0;
+        const size_t k = pick(m, fm_rng_uniform(&rng));
 
-        while (k + 1 < m->K && u >= m->weight[k])
-            u -= m->weight[k++];
         for (size_t d = 0; d < m->D; d++)
             x[i * m->D + d] = m->mean[k * m->D + d] + m->sd[k * m->D + d] * fm_rng_normal(&rng);
         if (y)
             y[i] = (int)k;
     }
+}
+
+/* The same numbers for as many rows at a time as fit: of a training step of width 64 the row-wise
+ * form took a fifth. */
+static void
+draw_blocks(const FmMixture *m, FmKey key, guint64 row0, size_t n, double *x, int *y)
+{
+    const size_t D = m->D, W = 2 * D + 1, rows = DRAW_VALUES / W;
+    double w[DRAW_VALUES], u[DRAW_VALUES / 2], v[DRAW_VALUES / 2], z[DRAW_VALUES / 2];
+
+    for (size_t first = 0; first < n; first += rows) {
+        const size_t take = MIN(rows, n - first);
+
+        fm_fill_uniform_f64(key, row0 + first, take, W, w);
+        for (size_t i = 0; i < take; i++)
+            for (size_t d = 0; d < D; d++) {
+                u[i * D + d] = w[i * W + 1 + 2 * d];
+                v[i * D + d] = w[i * W + 2 + 2 * d];
+            }
+        fm_uniforms_to_normals(take * D, u, v, z);
+        for (size_t i = 0; i < take; i++) {
+            const size_t k = pick(m, w[i * W]);
+
+            for (size_t d = 0; d < D; d++)
+                x[(first + i) * D + d] = m->mean[k * D + d] + m->sd[k * D + d] * z[i * D + d];
+            if (y)
+                y[first + i] = (int)k;
+        }
+    }
+}
+
+void
+fm_mixture_draw(const FmMixture *m, FmKey key, guint64 row0, size_t n, double *x, int *y)
+{
+    if (2 * m->D + 1 <= DRAW_VALUES)
+        draw_blocks(m, key, row0, n, x, y);
+    else
+        draw_rows(m, key, row0, n, x, y);
 }
 
 /* log(weight_k / prod_d (sqrt(2 pi) sd_kd)) of every component; owned by the caller. */

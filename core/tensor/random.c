@@ -216,17 +216,94 @@ words_to_uniforms_f64_any(const guint32 *restrict w, double *restrict z)
 }
 FM_CPU_VARIANTS(words_to_uniforms_f64, (const guint32 *restrict w, double *restrict z), (w, z))
 
-static void
-words_to_normals_f64(const guint32 *w, double *z)
+/* As log_unit(), to 4 units in the last place. */
+FM_INLINE double
+log_unit_f64(double u)
+{
+    gint64 bits;
+    double m, s, s2, sum = 1.0 / 23;
+
+    memcpy(&bits, &u, 8);
+    const gint64 e = (bits - G_GINT64_CONSTANT(0x3fe6a09e667f3bcd)) >> 52;
+
+    bits -= e * (G_GINT64_CONSTANT(1) << 52);
+    memcpy(&m, &bits, 8);
+    s = (m - 1.0) / (m + 1.0);
+    s2 = s * s;
+    sum = sum * s2 + 1.0 / 21;
+    sum = sum * s2 + 1.0 / 19;
+    sum = sum * s2 + 1.0 / 17;
+    sum = sum * s2 + 1.0 / 15;
+    sum = sum * s2 + 1.0 / 13;
+    sum = sum * s2 + 1.0 / 11;
+    sum = sum * s2 + 1.0 / 9;
+    sum = sum * s2 + 1.0 / 7;
+    sum = sum * s2 + 1.0 / 5;
+    sum = sum * s2 + 1.0 / 3;
+    return (double)(gint32)e * G_LN2 + 2.0 * (s + s * s2 * sum);
+}
+
+/* As sincos_turn(), error below 3e-16. */
+FM_INLINE void
+sincos_turn_f64(double v, double *s, double *c)
+{
+    const gint32 q = (gint32)(4.0 * v + 0.5); /* 0 to 4: v >= 0 */
+    const double x = (v - 0.25 * q) * (2.0 * G_PI), x2 = x * x;
+    double sn = -1.0 / 1307674368000.0, cs = 1.0 / 20922789888000.0;
+
+    sn = sn * x2 + 1.0 / 6227020800.0;
+    sn = sn * x2 - 1.0 / 39916800.0;
+    sn = sn * x2 + 1.0 / 362880.0;
+    sn = sn * x2 - 1.0 / 5040.0;
+    sn = sn * x2 + 1.0 / 120.0;
+    sn = sn * x2 - 1.0 / 6.0;
+    sn = x + x * x2 * sn;
+    cs = cs * x2 - 1.0 / 87178291200.0;
+    cs = cs * x2 + 1.0 / 479001600.0;
+    cs = cs * x2 - 1.0 / 3628800.0;
+    cs = cs * x2 + 1.0 / 40320.0;
+    cs = cs * x2 - 1.0 / 720.0;
+    cs = cs * x2 + 1.0 / 24.0;
+    cs = 1.0 - 0.5 * x2 + x2 * x2 * cs;
+    const gint32 k = q & 3;
+    const double a = k & 1 ? cs : sn, b = k & 1 ? sn : cs;
+
+    *s = k & 2 ? -a : a;
+    *c = (k == 1 || k == 2) ? -b : b;
+}
+
+FM_INLINE void
+words_to_normals_f64_any(const guint32 *restrict w, double *restrict z)
 {
     for (size_t i = 0; i < BLOCK; i++) {
         const double u = 1.0 - unit53(w[4 * i], w[4 * i + 1]);
-        const double v = 2.0 * G_PI * unit53(w[4 * i + 2], w[4 * i + 3]);
-        const double r = sqrt(-2.0 * log(u));
+        const double r = sqrt(-2.0 * log_unit_f64(u));
+        double s, c;
 
-        z[2 * i] = r * cos(v);
-        z[2 * i + 1] = r * sin(v);
+        sincos_turn_f64(unit53(w[4 * i + 2], w[4 * i + 3]), &s, &c);
+        z[2 * i] = r * c;
+        z[2 * i + 1] = r * s;
     }
+}
+FM_CPU_VARIANTS(words_to_normals_f64, (const guint32 *restrict w, double *restrict z), (w, z))
+
+FM_INLINE void
+uniforms_to_normals_any(size_t n, const double *restrict u, const double *restrict v, double *restrict z)
+{
+    for (size_t i = 0; i < n; i++) {
+        double s, c;
+
+        sincos_turn_f64(v[i], &s, &c);
+        z[i] = sqrt(-2.0 * log_unit_f64(1.0 - u[i])) * c;
+    }
+}
+FM_CPU_VARIANTS(uniforms_to_normals, (size_t n, const double *restrict u, const double *restrict v, double *restrict z),
+                (n, u, v, z))
+
+void
+fm_uniforms_to_normals(size_t n, const double *u, const double *v, double *z)
+{
+    uniforms_to_normals(n, u, v, z);
 }
 
 FM_INLINE void

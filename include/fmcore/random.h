@@ -50,6 +50,9 @@ FmRng fm_rng(FmKey key, guint64 row);
 
 guint32 fm_rng_u32(FmRng *rng); /* 32 random bits */
 double fm_rng_uniform(FmRng *rng); /* [0, 1), 53 bits */
+/* z (n): what fm_rng_normal() makes of the uniforms u[i] and v[i] in [0, 1), many at a time and to
+ * rounding (4e-16 relative to the largest factor). z must not overlap them. */
+void fm_uniforms_to_normals(size_t n, const double *u, const double *v, double *z);
 double fm_rng_normal(FmRng *rng); /* N(0, 1), Box-Muller, 53-bit uniforms; two u64 a call */
 guint32 fm_rng_below(FmRng *rng, guint32 n); /* 0 .. n-1 without bias; n >= 1 */
 
