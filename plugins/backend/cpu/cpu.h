@@ -19,6 +19,10 @@
 #endif
 #define CPU_INLINE static inline __attribute__((always_inline))
 
+/* Three words as one, after macros in them are replaced: what a file compiled more than once calls its functions. */
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+
 /* Operations of one file: name and kernels; a NULL run means none for that type. */
 typedef struct CpuEntry {
     const char *op; /* NULL closes the table */

@@ -156,8 +156,6 @@ silu_is_closed(const FmProgram *p, int i)
 
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
-#define JOIN_(a, b, c) a##b##c
-#define JOIN(a, b, c) JOIN_(a, b, c)
 
 #include "math_f32.inc"
 #include "math_f64.inc"
@@ -165,30 +163,8 @@ silu_is_closed(const FmProgram *p, int i)
 #ifdef FM_CPU_LEVELS
 FM_BEGIN_AVX512
 #include "silu_avx512.inc"
-#define LEVEL _avx512
-#include "eltwise_types.inc"
-#undef LEVEL
-FM_END_LEVEL
-FM_BEGIN_AVX2
-#define LEVEL _avx2
-#include "eltwise_types.inc"
-#undef LEVEL
 FM_END_LEVEL
 #endif
-#define LEVEL _base
-#include "eltwise_types.inc"
-
-const CpuEntry *
-cpu_eltwise_table(void)
-{
-    switch (fm_cpu_level()) {
-#ifdef FM_CPU_LEVELS
-    case FM_CPU_AVX512:
-        return eltwise_table_avx512;
-    case FM_CPU_AVX2:
-        return eltwise_table_avx2;
-#endif
-    default:
-        return eltwise_table_base;
-    }
-}
+#define NAME_OF eltwise
+#define TYPES "eltwise_types.inc"
+#include "levels.inc"

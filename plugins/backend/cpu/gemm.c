@@ -13,9 +13,6 @@
 
 #define KC 128 /* rows of a panel: with 64 columns of float it takes 32 KiB of the first cache */
 
-#define JOIN_(a, b, c) a##b##c
-#define JOIN(a, b, c) JOIN_(a, b, c)
-
 #ifdef FM_CPU_LEVELS
 FM_BEGIN_AVX512
 #define LEVEL _avx512

@@ -39,35 +39,6 @@ around(const FmShape *shape, int axis, size_t *before, size_t *after)
         *after *= shape->dim[i];
 }
 
-#define JOIN_(a, b, c) a##b##c
-#define JOIN(a, b, c) JOIN_(a, b, c)
-
-#ifdef FM_CPU_LEVELS
-FM_BEGIN_AVX512
-#define LEVEL _avx512
-#include "move_types.inc"
-#undef LEVEL
-FM_END_LEVEL
-FM_BEGIN_AVX2
-#define LEVEL _avx2
-#include "move_types.inc"
-#undef LEVEL
-FM_END_LEVEL
-#endif
-#define LEVEL _base
-#include "move_types.inc"
-
-const CpuEntry *
-cpu_move_table(void)
-{
-    switch (fm_cpu_level()) {
-#ifdef FM_CPU_LEVELS
-    case FM_CPU_AVX512:
-        return move_table_avx512;
-    case FM_CPU_AVX2:
-        return move_table_avx2;
-#endif
-    default:
-        return move_table_base;
-    }
-}
+#define NAME_OF move
+#define TYPES "move_types.inc"
+#include "levels.inc"

@@ -35,35 +35,6 @@ reduce_scratch(const FmKernelShapes *shapes)
     return cpu_rows(shapes->out, shapes->n) * cpu_size(shapes->out) * sizeof(double);
 }
 
-#define JOIN_(a, b, c) a##b##c
-#define JOIN(a, b, c) JOIN_(a, b, c)
-
-#ifdef FM_CPU_LEVELS
-FM_BEGIN_AVX512
-#define LEVEL _avx512
-#include "reduce_types.inc"
-#undef LEVEL
-FM_END_LEVEL
-FM_BEGIN_AVX2
-#define LEVEL _avx2
-#include "reduce_types.inc"
-#undef LEVEL
-FM_END_LEVEL
-#endif
-#define LEVEL _base
-#include "reduce_types.inc"
-
-const CpuEntry *
-cpu_reduce_table(void)
-{
-    switch (fm_cpu_level()) {
-#ifdef FM_CPU_LEVELS
-    case FM_CPU_AVX512:
-        return reduce_table_avx512;
-    case FM_CPU_AVX2:
-        return reduce_table_avx2;
-#endif
-    default:
-        return reduce_table_base;
-    }
-}
+#define NAME_OF reduce
+#define TYPES "reduce_types.inc"
+#include "levels.inc"
