@@ -324,10 +324,14 @@ def circle(k, radius):
     return [[radius * math.cos(2 * math.pi * i / k), radius * math.sin(2 * math.pi * i / k)] for i in range(k)]
 
 
-# title, data set, means and standard deviation
+# title, data set, means, standard deviations and weights
 MIXTURES = {
-    "8gaussians": ("eight Gaussians", "8gaussians:variant=ffjord", circle(8, 4 / 1.414), 0.5 / 1.414),
-    "stiff": ("three narrow Gaussians: few samples are hard", "mixture:k=3,radius=4,sd=0.02", circle(3, 4), 0.02),
+    "8gaussians": ("eight Gaussians", "8gaussians:variant=ffjord", circle(8, 4 / 1.414), [0.5 / 1.414] * 8, [1 / 8] * 8),
+    "few": ("six Gaussians, one of them narrow: one sample in fifty is hard",
+            "mixture:k=6,radius=4,sds=[0.005,1,1,1,1,1],weights=[0.02,0.196,0.196,0.196,0.196,0.196]",
+            circle(6, 4), [0.005] + [1.0] * 5, [0.02] + [0.196] * 5),
+    "all": ("three narrow Gaussians: all samples are hard near t = 1", "mixture:k=3,radius=4,sd=0.02", circle(3, 4),
+            [0.02] * 3, [1 / 3] * 3),
 }
 
 
@@ -337,14 +341,14 @@ def adaptive(bench, name):
     import numpy as np
     from runner import Worker
 
-    _, dataset, mean, sd = MIXTURES[name]
+    _, dataset, mean, sd, weight = MIXTURES[name]
     run = bench.folder("oracle-" + name)
     noise, reference, out = run + ".noise.npy", run + ".reference.npy", run + ".samples.npy"
     np.save(noise, np.random.default_rng(1).normal(0, 1, (10000, 2)))
     bench.fmcore.run("run", "--dataset", dataset, "--net", "oracle", "--dtype", "f64", "--samples", 16,
                      "--likelihood", "none", "--out", run, "--force", "--quiet")
     tolerances = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7]
-    p = {"work": "adaptive", "run": run, "mean": mean, "sd": sd, "noise": noise, "reference": reference,
+    p = {"work": "adaptive", "run": run, "mean": mean, "sd": sd, "weight": weight, "noise": noise, "reference": reference,
          "tolerances": tolerances, "threads": 2}
     worker = Worker(bench.python, {"family": "torchdiffeq", "mode": "", "module": "work_torch", "parameters": p})
     theirs = worker.ask(do="check")

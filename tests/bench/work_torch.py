@@ -320,7 +320,8 @@ class Adaptive:
         shift, scale = data.standardisation(p["run"], 2)
         self.shift, self.scale = torch.tensor(shift), torch.tensor(scale)
         self.mean = (torch.tensor(p["mean"]).double() - self.shift) / self.scale
-        self.variance = (p["sd"] / self.scale) ** 2
+        self.variance = (torch.tensor(p["sd"]).double()[:, None] / self.scale) ** 2
+        self.log_weight = torch.tensor(p["weight"]).double().log()
         self.noise = torch.tensor(np.load(p["noise"])).double()
 
     def velocity(self, t, x):
@@ -328,7 +329,8 @@ class Adaptive:
         self.rows += len(x)
         variance = (1 - t) ** 2 + t**2 * self.variance
         gap = x[:, None] - t * self.mean
-        weight = torch.softmax(-0.5 * (gap**2 / variance).sum(2), 1)[..., None]
+        log_height = self.log_weight - 0.5 * torch.log(variance).sum(1)
+        weight = torch.softmax(log_height - 0.5 * (gap**2 / variance).sum(2), 1)[..., None]
         return (weight * (self.mean + (t * self.variance - (1 - t)) / variance * gap)).sum(1)
 
     def solve(self, tolerance):

@@ -229,6 +229,58 @@ START_TEST(curves_without_noise_have_no_density)
 }
 END_TEST
 
+/* Shares, spread and log-density of components that differ. */
+START_TEST(mixture_takes_weights_and_widths_of_components)
+{
+    enum { N = 40000, K = 3 };
+    static const double weight[K] = {0.1, 0.3, 0.6}, sd[K] = {0.02, 0.5, 1.0};
+    const FmKey key = {.seed = 2, .stream = FM_STREAM_USER};
+    g_autoptr(FmPlugin) dataset =
+        fm_plugin_new(FM_KIND_DATASET, "mixture:k=3,dim=3,radius=2,weights=[1,3,6],sds=[0.02,0.5,1]", NULL);
+    g_autofree double *x = g_new(double, 3 * N), *log_p = g_new(double, N);
+    g_autofree int *y = g_new(int, N);
+    double count[K] = {0}, square[K] = {0};
+    FmDataInfo info;
+
+    ck_assert(dataset && fm_dataset_open(dataset, &info, NULL));
+    ck_assert(fm_dataset_draw(dataset, key, 0, N, x, y, NULL));
+    fm_dataset_log_density(dataset, N, x, log_p);
+    for (size_t i = 0; i < N; i++) {
+        double p = 0.0;
+
+        for (size_t k = 0; k < K; k++) {
+            const double angle = 2.0 * G_PI * (double)k / K, a = x[3 * i] - 2.0 * cos(angle),
+                         b = x[3 * i + 1] - 2.0 * sin(angle), z = x[3 * i + 2];
+
+            p += weight[k] * exp(-0.5 * ((a * a + b * b) / (sd[k] * sd[k]) + z * z)) / (sd[k] * sd[k]);
+            if (y[i] == (int)k) {
+                count[k]++;
+                square[k] += 0.5 * (a * a + b * b);
+            }
+        }
+        ck_assert_double_eq_tol(log_p[i], log(p) - 1.5 * log(2.0 * G_PI), 1e-9);
+    }
+    for (size_t k = 0; k < K; k++) {
+        ck_assert_double_eq_tol(count[k] / N, weight[k], 4.0 * sqrt(weight[k] * (1.0 - weight[k]) / N));
+        ck_assert_double_eq_tol(square[k] / count[k] / (sd[k] * sd[k]), 1.0, 4.0 / sqrt(count[k]));
+    }
+}
+END_TEST
+
+START_TEST(mixture_refuses_lists_of_another_length)
+{
+    static const char *const specs[] = {"mixture:k=3,weights=[1,2]", "mixture:k=2,sds=[0.1,0.2,0.3]"};
+    g_autoptr(FmPlugin) dataset = fm_plugin_new(FM_KIND_DATASET, specs[_i], NULL);
+    g_autoptr(GError) error = NULL;
+    FmDataInfo info;
+
+    ck_assert_ptr_nonnull(dataset);
+    ck_assert(!fm_dataset_open(dataset, &info, &error));
+    ck_assert_int_eq(error->code, FM_ERROR_USAGE);
+    ck_assert_ptr_nonnull(strstr(error->message, "expected one for each of"));
+}
+END_TEST
+
 START_TEST(mnist_holds_what_its_authors_counted)
 {
     static const int counts[10] = {980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009};
@@ -353,6 +405,8 @@ main(void)
     tcase_add_test(t, entropies_are_the_published_ones);
     tcase_add_loop_test(t, densities_along_curves_are_exact, 0, G_N_ELEMENTS(curves));
     tcase_add_loop_test(t, curves_without_noise_have_no_density, 0, 4);
+    tcase_add_test(t, mixture_takes_weights_and_widths_of_components);
+    tcase_add_loop_test(t, mixture_refuses_lists_of_another_length, 0, 2);
     tcase_add_test(t, mnist_holds_what_its_authors_counted);
     tcase_add_test(t, missing_files_are_said);
     tcase_add_test(t, assignment_is_the_best_of_all);
