@@ -1,6 +1,6 @@
 /* cmd_compare.c: `compare`, and `run --seeds`: every combination of the values that were given for
- * a kind of plugin, each trained by as many steps on as many rows (or for as many --max-seconds), over
- * the same seeds; one table, a run directory for each. */
+ * a kind of plugin, each trained with as many floating-point operations as the first (or for as many
+ * --max-seconds), over the same seeds; one table, a run directory for each. */
 #include "cli/outcome.h"
 
 #include <glib/gstdio.h>
@@ -21,6 +21,7 @@ typedef struct Row {
     char *label; /* "path=vp net=mlp" */
     GArray *columns; /* Column */
     size_t parameters, done;
+    guint64 steps;
     double seconds, nfe;
 } Row;
 
@@ -115,20 +116,49 @@ rows_of(const Cli *cli)
     return rows;
 }
 
-/* What cannot work is said before the first row is trained. */
+static gint64
+scaled(gint64 steps, double by)
+{
+    return MAX((gint64)llround((double)steps * by), 1);
+}
+
+/* Steps of a run's configuration, so that it costs what `budget` operations cost; the first row's run sets it. */
+static gboolean
+row_steps(Row *row, FmRun *run, double *budget, GError **error)
+{
+    const gint64 steps = run->config->steps;
+    double flops;
+
+    if (!fm_run_step_flops(run, &flops, error))
+        return FALSE;
+    if (*budget == 0.0)
+        *budget = flops * (double)steps;
+    if (flops == 0.0 || *budget == flops * (double)steps)
+        return TRUE;
+    row->config->steps = scaled(steps, *budget / flops / (double)steps);
+    if (row->config->stop_after > 0)
+        row->config->stop_after = scaled(row->config->stop_after, *budget / flops / (double)steps);
+    return TRUE;
+}
+
+/* What cannot work is said before the first row is trained; steps for equal compute. */
 static gboolean
 rows_check(GArray *rows, GError **error)
 {
+    double budget = 0.0;
+
     for (guint i = 0; i < rows->len; i++) {
         Row *row = &g_array_index(rows, Row, i);
         FmRun *run = experiment_new(row->config, error);
+        const gboolean timed = run && run->config->max_seconds > 0.0;
+        const gboolean ok = run && (rows->len == 1 || timed || row_steps(row, run, &budget, error));
 
-        if (!run) {
+        fm_run_free(run);
+        if (!ok) {
             if (rows->len > 1)
                 g_prefix_error(error, "%s: ", row->label);
             return FALSE;
         }
-        fm_run_free(run);
     }
     return TRUE;
 }
@@ -152,6 +182,7 @@ row_run(Cli *cli, Row *row, const char *dir, gint64 seed, JsonBuilder *b, GError
     }
     if (ok) {
         row->parameters = fm_params_number(run->params);
+        row->steps = o.train.steps;
         row->seconds += o.train.seconds;
         row->nfe += o.summary.nfe_mean;
         row->done++;
@@ -182,8 +213,8 @@ print_rows(GArray *rows, gint64 seeds)
 
         if (row->done == 0)
             continue;
-        g_string_append_printf(line, "%-*s  %8zu weights  %7.1f s  NFE %5.1f", (int)width, row->label,
-                               row->parameters, row->seconds / (double)row->done,
+        g_string_append_printf(line, "%-*s  %8zu weights  %6" G_GUINT64_FORMAT " steps  %7.1f s  NFE %5.1f",
+                               (int)width, row->label, row->parameters, row->steps, row->seconds / (double)row->done,
                                row->nfe / (double)row->done);
         for (guint k = 0; k < row->columns->len; k++) {
             const Column *c = &g_array_index(row->columns, Column, k);

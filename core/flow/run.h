@@ -139,6 +139,9 @@ typedef gboolean (*FmBenchFn)(void *ctx, double ms);
 gboolean fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfile *profile,
                            GError **error);
 
+/* Floating-point operations of one training step's passes (multiply-adds as 2); 0 for a net without weights. */
+gboolean fm_run_step_flops(FmRun *run, double *flops, GError **error);
+
 /* The first step as files of `dir`, for comparison with other programs: model.safetensors (before
  * the step), NAME.npy for each input of the plan (whole batch), gradient.PARAMETER.npy, and the
  * loss in *loss. The run itself does not move. */

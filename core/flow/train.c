@@ -458,6 +458,26 @@ fm_run_resume(FmRun *run, GError **error)
     return TRUE;
 }
 
+static double
+trainer_flops(const Trainer *t)
+{
+    return fm_plan_flops(t->plan) * (double)t->B;
+}
+
+gboolean
+fm_run_step_flops(FmRun *run, double *flops, GError **error)
+{
+    g_autoptr(Trainer) t = NULL;
+
+    *flops = 0.0;
+    if (fm_params_number(run->params) == 0)
+        return TRUE;
+    t = trainer_new(run, error);
+    if (t != NULL)
+        *flops = trainer_flops(t);
+    return t != NULL;
+}
+
 gboolean
 fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfile *profile,
                   GError **error)
@@ -468,7 +488,7 @@ fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfil
 
     if (t == NULL)
         return FALSE;
-    *flops = fm_plan_flops(t->plan) * (double)t->B;
+    *flops = trainer_flops(t);
     for (size_t i = 0; go; i++) {
         if (i <= 1 && profile != NULL)
             trainer_profile_start(t);

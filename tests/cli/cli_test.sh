@@ -115,6 +115,9 @@ expect 0 "nll" "$fm" run --preset quick --dataset moons --steps 10 --samples 20 
 grep -q "^lr=0.005" "$dir/quick/config.ini" && grep -q "^steps=10$" "$dir/quick/config.ini" || fail "--preset: $(cat "$dir/quick/config.ini")"
 expect 2 "did you mean 'quick'" "$fm" run --preset quik
 expect 0 "entropy   2.83188 nats, ffjord" "$fm" inspect 8gaussians
+expect 0 '"command"' "$fm" compare $tiny --net mlp:width=16,depth=2 --net mlp:width=48,depth=2 --steps 90 --out "$dir/flops" --json
+grep -o '"steps" *: *[0-9]*' "$dir/out" | tr -dc '0-9\n' | sort -nu >"$dir/steps"
+[ "$(tail -n 1 "$dir/steps")" = 90 ] && [ "$(head -n 1 "$dir/steps")" -le 18 ] || fail "compare: compute is not equal: $(cat "$dir/steps")"
 expect 2 "several values" "$fm" compare --dataset moons
 # shellcheck disable=SC2086
 expect 2 "goes with 'run' and" "$fm" run --resume "$dir/six" --seeds 2
