@@ -32,11 +32,12 @@ typedef struct FmMixture {
     const double *sd; /* (K, D) */
 } FmMixture;
 
-/* A mixture of K uniform densities on boxes [lo, hi] in D dimensions. */
+/* A mixture of K uniform densities on boxes [lo, hi] in D dimensions, plus noise N(0, sd^2 I). */
 typedef struct FmBoxes {
     size_t K, D;
     const double *weight; /* (K), sums to 1 */
     const double *lo, *hi; /* (K, D), lo < hi */
+    double sd; /* 0: sharp edges */
 } FmBoxes;
 
 /* What every mixture can do: rows from fm_rng(key, row) (label: the component), log-density in nats

@@ -1,6 +1,7 @@
 /* oracle_test.c: the closed-form net is exact: its flow has the data's density, its log-density
  * has the data's score, its errors have the size that was set. */
 #include "flow/exact.h"
+#include "boxes_rows.h"
 #include "setup.h"
 
 #include <glib/gstdio.h>
@@ -168,6 +169,65 @@ static const struct {
                     {"oracle:field=linear,a=a2,beta=0.1", 0.585316954888546, 0.1525009575738206},
                     {"oracle:field=linear,a=a3", -0.2, -0.105},
                     {"oracle:field=linear,a=-0.37", -0.37, -0.111}};
+
+/* Boxes inside and out to 40 standard deviations, where differences of erf have no digits. */
+START_TEST(boxes_are_exact_far_out)
+{
+    FmRun *run = oracle_run("oracle", "checkerboard", "ot", FM_F64);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(boxes_rows); i++) {
+        const double *row = boxes_rows[i];
+        double got[5], v[2], log_p, score[2];
+
+        oracle_at(run, 1, row + 1, row[0], v, &log_p, score);
+        memcpy(got, (double[]){log_p, score[0], score[1], v[0], v[1]}, sizeof got);
+        for (int k = 0; k < 5; k++)
+            ck_assert_msg(fabs(got[k] - row[3 + k]) < 1e-11 * (1 + fabs(row[3 + k])),
+                          "t %g, x %g %g, number %d: %.15g, expected %.15g", row[0], row[1], row[2], k,
+                          got[k], row[3 + k]);
+    }
+    fm_run_free(run);
+}
+END_TEST
+
+/* Score and divergence against fourth-order differences of log p_t and v, on a line that leaves the board
+ * and crosses the switches between the formulas. */
+START_TEST(derivatives_far_out_are_those_of_the_values)
+{
+    enum { AT = 60 };
+    static const double times[] = {0.1, 0.6, 0.9};
+    static const double weight[4] = {1.0 / 12, -8.0 / 12, 8.0 / 12, -1.0 / 12};
+    FmRun *run = oracle_run("oracle", "checkerboard", "ot", FM_F64);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FmFlow) flow = fm_flow_from_run(run, &error);
+    const double t = times[_i], s = 1 - t, h = 1e-3 * s;
+    double v[2], score[2], div, moved_v[2], moved_score[2], moved_p, log_p;
+
+    for (int i = 0; i < AT; i++) {
+        const double x[2] = {4 * t + s * (0.7 * i - 3), -0.5 * t - 0.3 * s * i};
+        double grad[2] = {0, 0}, trace = 0;
+
+        oracle_at(run, 1, x, t, v, &log_p, score);
+        ck_assert(fm_flow_velocity(flow, 1, x, t, NULL, v, &div, &error));
+        for (int d = 0; d < 2; d++)
+            for (int k = 0; k < 4; k++) {
+                double y[2] = {x[0], x[1]};
+
+                y[d] += h * (k < 2 ? k - 2 : k - 1);
+                oracle_at(run, 1, y, t, moved_v, &moved_p, moved_score);
+                grad[d] += weight[k] * moved_p / h;
+                trace += weight[k] * moved_v[d] / h;
+            }
+        for (int d = 0; d < 2; d++)
+            ck_assert_msg(fabs(score[d] - grad[d]) < 1e-8 * (1 / s + fabs(grad[d])), "score %g at %g %g, expected %g",
+                          score[d], x[0], x[1], grad[d]);
+        ck_assert_msg(fabs(div - trace) < 1e-7 * (1 / s + fabs(trace)), "div %g at %g %g, expected %g", div, x[0],
+                      x[1], trace);
+    }
+    g_clear_pointer(&flow, fm_flow_free);
+    fm_run_free(run);
+}
+END_TEST
 
 START_TEST(linear_fields_are_closed)
 {
@@ -360,6 +420,8 @@ main(void)
     tcase_add_loop_test(c, its_divergence_is_that_of_its_velocity, 0, G_N_ELEMENTS(divergence_cases));
     tcase_add_loop_test(c, finite_data_are_exact, 0, 6);
     tcase_add_test(c, it_follows_the_runs_units);
+    tcase_add_test(c, boxes_are_exact_far_out);
+    tcase_add_loop_test(c, derivatives_far_out_are_those_of_the_values, 0, 3);
     tcase_add_loop_test(c, linear_fields_are_closed, 0, G_N_ELEMENTS(linear_cases));
     tcase_add_test(c, expressions_equal_names);
     tcase_add_loop_test(c, errors_have_the_size_that_was_set, 0, G_N_ELEMENTS(error_cases));

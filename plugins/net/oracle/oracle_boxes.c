@@ -1,22 +1,28 @@
-/* oracle_boxes.c: the marginal velocity and log-density of a mixture of uniform boxes under an affine
- * path (checkerboard). In each coordinate, with x = alpha x1 + s z and x1 uniform on [lo, hi] of
- * middle c and width W, z is a normal cut to [m - h/2, m + h/2] with
- *   m = (x - alpha c) / s,   h = alpha W / s,
- * of probability P. Write z = m + h xi: then x1 = c - W xi, so one number, E xi in [-1/2, 1/2], gives
- *   E x1 = c - W E xi,   E z = m + h E xi,   v = dalpha E x1 + ds E z.
- * Wide boxes (h > 3) have P = [erf(u/sqrt2) - erf(w/sqrt2)] / 2 and E z = (phi(w) - phi(u)) / P at the
- * ends u, w. Narrow ones would cancel and take P = h phi(m) int exp(-m h xi - h^2 xi^2 / 2) dxi by
- * Gauss and Legendre's rule, which also holds at alpha = 0. Beyond about 7 s outside of all boxes erf
- * has no digits left and the field is only finite. */
+/* oracle_boxes.c: the marginal velocity and log-density of a mixture of uniform boxes, sharp
+ * (checkerboard) or blurred by normal noise, under an affine path. In each coordinate x1 = b + e g with b
+ * uniform on a box of middle c and width W and g normal, so that x = alpha b + S z, z normal,
+ *   S^2 = alpha^2 e^2 + s^2,   s^2 = sigma^2 + gamma^2,
+ * and z is cut to [m - h/2, m + h/2], of probability P, with
+ *   m = (x - alpha c) / S,   h = alpha W / S,   z = m + h xi,   b = c - W xi.
+ * By regression of the path's derivative on b and z
+ *   v = dalpha E b + (alpha dalpha e^2 + sigma dsigma + gamma dgamma) / S E z.
+ * With w = |m| - h/2, where the nearer edge lies:
+ *   wide boxes (h > 3) with x inside or near (w < 1) have P = [erf(u/sqrt2) - erf(w/sqrt2)] / 2 and
+ *     E z = (phi(w) - phi(u)) / P at both ends, u = |m| + h/2;
+ *   else both would cancel, and P = phi(w) int_0^L exp(-w y - y^2 / 2) dy, z = +-(w + y), by Gauss and
+ *     Legendre's rule over L = h or less: behind w L + L^2 / 2 = 38 the integrand is below 4e-17 of its
+ *     start. It holds at alpha = 0 and at any distance from the box, to 1e-12. */
 #include "oracle.h"
 
 #include <math.h>
 
 enum { NODES = 24 };
-#define NARROW 3.0 /* h below which the rule is used */
-#define SMALLEST 1e-30 /* of P */
+#define NARROW 3.0 /* h up to which the rule is used */
+#define NEAR 1.0 /* w from which it is used for wide boxes, too */
+#define SLACK 1.0 /* what is not used is cut off this far behind: no infinity, and no kink at the switch */
+#define REACH 76.0 /* w L + L^2 / 2 is half of it */
 
-/* Nodes in [-1/2, 1/2] and weights that sum to 1, by Newton's iteration on the Legendre polynomial. */
+/* Nodes in [0, 1] and weights that sum to 1, by Newton's iteration on the Legendre polynomial. */
 static void
 legendre(double *node, double *weight)
 {
@@ -35,15 +41,21 @@ legendre(double *node, double *weight)
             slope = NODES * (x * p1 - p0) / (x * x - 1.0);
             x -= p1 / slope;
         }
-        node[i] = 0.5 * x;
+        node[i] = 0.5 * (1.0 + x);
         weight[i] = 1.0 / ((1.0 - x * x) * slope * slope);
     }
 }
 
 static FmNode *
-smaller(FmNode *x, double most)
+at_least(FmNode *x, double least)
 {
-    return fm_neg(fm_maximum(fm_neg(x), fm_scalar(fm_node_graph(x), -most)));
+    return fm_maximum(x, fm_scalar(fm_node_graph(x), least));
+}
+
+static FmNode *
+at_most(FmNode *x, double most)
+{
+    return fm_neg(at_least(fm_neg(x), -most));
 }
 
 /* exp(-x^2 / 2) / sqrt(2 pi) */
@@ -53,39 +65,65 @@ normal(FmNode *x)
     return fm_affine(fm_exp(fm_affine(fm_square(x), -0.5, 0.0)), 1.0 / sqrt(2.0 * G_PI), 0.0);
 }
 
-/* E xi and log(P / h), (B, K, D), of wide boxes; h is at least NARROW. */
-static FmNode *
-wide_box(FmNode *m, FmNode *h, FmNode **log_p)
-{
-    FmGraph *graph = fm_node_graph(m);
-    FmNode *u = fm_add(m, fm_affine(h, 0.5, 0.0)), *w = fm_sub(m, fm_affine(h, 0.5, 0.0));
-    FmNode *P = fm_sub(fm_erf(fm_affine(u, G_SQRT2 / 2, 0.0)), fm_erf(fm_affine(w, G_SQRT2 / 2, 0.0)));
+/* What one coordinate of a box says of x, all (B, K, D), for m >= 0. */
+typedef struct Cut {
+    FmNode *log_p; /* log(P / h) */
+    FmNode *z; /* E z */
+    FmNode *y; /* (E z - w) / h in [0, 1]: how far behind the nearer edge */
+} Cut;
 
-    P = fm_maximum(fm_affine(P, 0.5, 0.0), fm_scalar(graph, SMALLEST));
-    *log_p = fm_sub(fm_log(P), fm_log(h));
-    return fm_div(fm_sub(fm_div(fm_sub(normal(w), normal(u)), P), m), h);
+/* x inside of a wide box or near to it. */
+static Cut
+wide_cut(FmNode *w, FmNode *h)
+{
+    h = at_least(h, NARROW - SLACK);
+    w = at_most(w, NEAR + SLACK);
+    FmNode *u = fm_add(w, h);
+    FmNode *P = fm_affine(fm_sub(fm_erf(fm_affine(u, G_SQRT2 / 2, 0.0)), fm_erf(fm_affine(w, G_SQRT2 / 2, 0.0))),
+                          0.5, 0.0);
+    FmNode *z = fm_div(fm_sub(normal(w), normal(u)), P);
+
+    return (Cut){fm_sub(fm_log(P), fm_log(h)), z, fm_div(fm_sub(z, w), h)};
 }
 
-/* The same of narrow boxes; h is at most NARROW. */
-static FmNode *
-narrow_box(FmNode *m, FmNode *h, size_t K, size_t D, FmNode **log_p)
+/* A narrow box, or x far outside. L and h do not carry derivatives in x: L only says where to stop. */
+static Cut
+far_cut(FmNode *w, FmNode *h, size_t K, size_t D)
 {
-    FmGraph *graph = fm_node_graph(m);
+    FmGraph *graph = fm_node_graph(w);
     double node[NODES], weight[NODES];
 
     legendre(node, weight);
+    w = at_least(w, -0.5 * NARROW - SLACK);
+    FmNode *far = fm_stop_gradient(w);
+    FmNode *reach = fm_affine(fm_recip(fm_add(far, fm_sqrt(fm_affine(fm_square(far), 1.0, REACH)))), REACH, 0.0);
+    FmNode *part = at_most(fm_div(reach, at_least(h, 1e-30)), 1.0), *L = fm_mul(part, h); /* L / h, L */
     FmNode *xi = fm_constant(graph, 1, (size_t[]){NODES}, node);
     FmNode *b = fm_constant(graph, 1, (size_t[]){NODES}, weight);
-    FmNode *m4 = fm_reshape(m, 1, 3, (size_t[]){K, D, 1}), *h4 = fm_reshape(h, 1, 3, (size_t[]){K, D, 1});
-    FmNode *hx = fm_mul(h4, xi);
-    FmNode *e = fm_neg(fm_mul(hx, fm_add(m4, fm_affine(hx, 0.5, 0.0))));
-    FmNode *top = fm_stop_gradient(fm_max(e, 4u, TRUE));
-    FmNode *f = fm_mul(fm_exp(fm_sub(e, top)), b);
-    FmNode *i0 = fm_sum(f, 4u, FALSE), *i1 = fm_sum(fm_mul(f, xi), 4u, FALSE);
+    FmNode *y = fm_mul(fm_reshape(L, 1, 3, (size_t[]){K, D, 1}), xi);
+    FmNode *e = fm_mul(y, fm_add(fm_reshape(w, 1, 3, (size_t[]){K, D, 1}), fm_affine(y, 0.5, 0.0)));
+    FmNode *f = fm_mul(fm_exp(fm_neg(e)), b);
+    FmNode *i0 = fm_sum(f, 4u, FALSE), *mean = fm_div(fm_sum(fm_mul(f, xi), 4u, FALSE), i0);
+    FmNode *log_phi = fm_affine(fm_square(w), -0.5, -0.5 * log(2.0 * G_PI));
 
-    *log_p = fm_add(fm_affine(fm_square(m), -0.5, -0.5 * log(2.0 * G_PI)),
-                    fm_add(fm_log(i0), fm_reshape(top, 1, 2, (size_t[]){K, D})));
-    return fm_div(i1, i0);
+    return (Cut){fm_add(log_phi, fm_add(fm_log(i0), fm_log(part))), fm_add(w, fm_mul(L, mean)),
+                 fm_mul(part, mean)};
+}
+
+/* log(P / h), E z and E xi at m, h, each (B, K, D). The sign of m is a constant: |m| would have no
+ * second derivative at 0. */
+static void
+cut_box(FmNode *m, FmNode *h, size_t K, size_t D, FmNode **log_p, FmNode **z, FmNode **xi)
+{
+    FmGraph *graph = fm_node_graph(m);
+    FmNode *sign = fm_select(fm_greater(fm_scalar(graph, 0.0), m), fm_scalar(graph, -1.0), fm_scalar(graph, 1.0));
+    FmNode *w = fm_sub(fm_mul(sign, m), fm_affine(h, 0.5, 0.0));
+    FmNode *is_wide = fm_mul(fm_greater(h, fm_scalar(graph, NARROW)), fm_greater(fm_scalar(graph, NEAR), w));
+    const Cut wide = wide_cut(w, h), far = far_cut(w, h, K, D);
+
+    *log_p = fm_select(is_wide, wide.log_p, far.log_p);
+    *z = fm_mul(sign, fm_select(is_wide, wide.z, far.z));
+    *xi = fm_mul(sign, fm_affine(fm_select(is_wide, wide.y, far.y), 1.0, -0.5));
 }
 
 /* c and W of every box in the model's units, (K, D). */
@@ -106,34 +144,48 @@ middles(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode **c,
     *W = fm_constant(graph, 2, (size_t[]){boxes->K, boxes->D}, width);
 }
 
+/* e^2, the blur's variance in the model's units, (1, D). */
+static FmNode *
+blur(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info)
+{
+    g_autofree double *v = g_new(double, boxes->D);
+
+    for (size_t d = 0; d < boxes->D; d++)
+        v[d] = pow(boxes->sd / (info->scale ? info->scale[d] : 1.0), 2.0);
+    return fm_constant(graph, 2, (size_t[]){1, boxes->D}, v);
+}
+
 FmNode *
 oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode *x, FmNode *column,
              FmNode **log_p)
 {
     const size_t K = boxes->K, D = boxes->D;
     g_autofree double *log_w = g_new(double, K);
-    FmNode *c, *W, *log_narrow, *log_wide;
+    FmNode *c, *W, *log_f, *z, *xi;
 
     for (size_t k = 0; k < K; k++)
         log_w[k] = log(boxes->weight[k]);
     middles(graph, boxes, info, &c, &W);
-    FmNode *var = fm_maximum(oracle_wide(column, ORACLE_VAR), fm_scalar(graph, 1e-24));
+    FmNode *var = oracle_wide(column, ORACLE_VAR), *cov = oracle_wide(column, ORACLE_COV); /* of S z */
+    if (boxes->sd > 0.0) {
+        FmNode *e2 = blur(graph, boxes, info);
+
+        var = fm_add(fm_mul(oracle_wide(column, ORACLE_ALPHA2), e2), var);
+        cov = fm_add(fm_mul(oracle_wide(column, ORACLE_ALPHA_DALPHA), e2), cov);
+    }
+    var = at_least(var, 1e-24);
     FmNode *inverse = fm_rsqrt(var);
     FmNode *m = fm_mul(fm_sub(fm_reshape(x, 1, 2, (size_t[]){1, D}),
                               fm_mul(oracle_wide(column, ORACLE_ALPHA), c)), inverse);
     FmNode *h = fm_mul(fm_mul(oracle_wide(column, ORACLE_ALPHA), W), inverse);
-    FmNode *is_wide = fm_greater(h, fm_scalar(graph, NARROW));
-    FmNode *xi_narrow = narrow_box(m, smaller(h, NARROW), K, D, &log_narrow);
-    FmNode *xi_wide = wide_box(m, fm_maximum(h, fm_scalar(graph, NARROW)), &log_wide);
-    FmNode *xi = fm_select(is_wide, xi_wide, xi_narrow);
-    FmNode *log_f = fm_sub(fm_select(is_wide, log_wide, log_narrow), fm_affine(fm_log(var), 0.5, 0.0));
+    cut_box(m, h, K, D, &log_f, &z, &xi);
+    log_f = fm_sub(log_f, fm_affine(fm_log(var), 0.5, 0.0));
     FmNode *l = fm_add(fm_sum(log_f, 2u, FALSE), fm_constant(graph, 1, &K, log_w)); /* (B, K) */
     FmNode *top = fm_stop_gradient(fm_max(l, 1u, TRUE));
     FmNode *e = fm_exp(fm_sub(l, top)), *sum = fm_sum(e, 1u, TRUE);
     FmNode *r = fm_reshape(fm_div(e, sum), 1, 2, (size_t[]){K, 1});
-    FmNode *x1 = fm_sub(c, fm_mul(W, xi)), *z = fm_add(m, fm_mul(h, xi));
-    FmNode *v = fm_add(fm_mul(oracle_wide(column, ORACLE_DALPHA), x1),
-                       fm_mul(fm_mul(oracle_wide(column, ORACLE_COV), inverse), z));
+    FmNode *v = fm_add(fm_mul(oracle_wide(column, ORACLE_DALPHA), fm_sub(c, fm_mul(W, xi))),
+                       fm_mul(fm_mul(cov, inverse), z));
 
     if (log_p)
         *log_p = fm_reshape(fm_add(top, fm_log(sum)), 1, 0, NULL);
