@@ -132,7 +132,8 @@ sample_open(Cli *cli, Draw *d, GError **error)
     if (!d->flow || !sample_usage(cli, d, error))
         return FALSE;
     D = fm_flow_dim(d->flow);
-    if (!fm_flow_set_guidance(d->flow, cli->guidance, error))
+    if (!fm_flow_set_guidance(d->flow, cli->guidance, error) ||
+        (cli_given(cli, "path") && !fm_flow_set_path(d->flow, cli->config->spec[FM_KIND_PATH], error)))
         return FALSE;
     if (cli->init && !(d->init = cli_load_points(cli->init, D, error)))
         return FALSE;

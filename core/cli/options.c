@@ -28,7 +28,7 @@ static const Opt opts[] = {
     {"dataset", "NAME[:...]", "data to learn", CLI_MODEL | CLI_DATA, OPT_SPEC, KIND(DATASET)},
     {"source", "NAME[:...]", "distribution at t = 0 (default: N(0, I))", CLI_MODEL, OPT_SPEC, offsetof(FmConfig, source)},
     {"coupling", "NAME[:...]", "pairing of noise and data", CLI_MODEL, OPT_SPEC, KIND(COUPLING)},
-    {"path", "NAME[:...]", "probability path", CLI_MODEL, OPT_SPEC, KIND(PATH)},
+    {"path", "NAME[:...]", "probability path; of `sample`: go along this one, not the trained one", CLI_MODEL | CLI_DRAW, OPT_SPEC, KIND(PATH)},
     {"net", "NAME[:...]", "velocity network", CLI_MODEL, OPT_SPEC, KIND(NET)},
     {"objective", "NAME[:...]", "training loss", CLI_MODEL, OPT_SPEC, KIND(OBJECTIVE)},
     {"optimizer", "NAME[:...]", "optimizer", CLI_MODEL, OPT_SPEC, KIND(OPTIMIZER)},

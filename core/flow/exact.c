@@ -67,7 +67,9 @@ exact_div_node(const FmExact *e, const ExactNodes *n, FmNode *v)
 {
     const FmRun *run = e->flow->run;
     const FmDataInfo *d = &run->data;
-    FmNode *own = fm_net_divergence(run->plugin[FM_KIND_NET], n->graph, &run->net_info, n->x, n->t, n->y);
+    FmNode *own = run->repath.from != NULL ? NULL
+                                           : fm_net_divergence(run->plugin[FM_KIND_NET], n->graph,
+                                                               &run->net_info, n->x, n->t, n->y);
 
     if (own != NULL)
         return own;
@@ -130,7 +132,8 @@ exact_density_plan(FmExact *e, GError **error)
     FmNode *out[EXACT_OUTPUTS] = {NULL};
     gboolean ok = TRUE;
 
-    out[EXACT_LOG_P] = map ? exact_map_density(run, &n)
+    out[EXACT_LOG_P] = map                         ? exact_map_density(run, &n)
+                       : run->repath.from != NULL ? NULL
                            : fm_net_log_density(run->plugin[FM_KIND_NET], n.graph, &run->net_info,
                                                 n.x, n.t, n.y);
     if (out[EXACT_LOG_P] != NULL) {

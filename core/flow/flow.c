@@ -120,6 +120,40 @@ fm_flow_set_guidance(FmFlow *flow, double w, GError **error)
     return TRUE;
 }
 
+static gboolean
+flow_can_change_path(const FmFlow *flow, GError **error)
+{
+    const FmRun *run = flow->run;
+
+    if (!fm__flow_is_map(flow) && run->source == NULL)
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                "path: %s, expected a velocity from N(0, I) to go along another path than the trained",
+                run->source != NULL ? "the flow has a source of its own" : "the net is a map without time");
+    return FALSE;
+}
+
+gboolean
+fm_flow_set_path(FmFlow *flow, const char *spec, GError **error)
+{
+    FmRun *run = flow->run;
+    FmPlugin *own = run->repath.from != NULL ? run->repath.from : run->plugin[FM_KIND_PATH], *path;
+    FmRepath repath;
+
+    if (!flow_can_change_path(flow, error) || (path = fm_plugin_new(FM_KIND_PATH, spec, error)) == NULL)
+        return FALSE;
+    if (!fm_path_prepare(path, run->data.D, error) || !fm__repath_init(&repath, own, path, error)) {
+        fm_plugin_free(path);
+        return FALSE;
+    }
+    flow_drop_plans(flow);
+    if (run->repath.from != NULL)
+        fm_plugin_free(run->plugin[FM_KIND_PATH]);
+    run->plugin[FM_KIND_PATH] = path;
+    run->repath = repath;
+    return TRUE;
+}
+
 gboolean
 fm__flow_is_map(const FmFlow *flow)
 {

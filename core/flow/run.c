@@ -507,6 +507,7 @@ fm_run_free(FmRun *run)
     fm_params_free(run->params);
     for (int k = 0; k < FM_N_KINDS; k++)
         fm_plugin_free(run->plugin[k]);
+    fm_plugin_free(run->repath.from);
     fm_plugin_free(run->source);
     fm_config_free(run->config);
     g_free(run->shift);

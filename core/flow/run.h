@@ -4,6 +4,7 @@
 #define FMCORE_CORE_FLOW_RUN_H
 
 #include "flow/prediction.h"
+#include "flow/repath.h"
 
 #include <fmcore/fmcore.h>
 
@@ -69,6 +70,7 @@ typedef struct FmRun {
     FmDataInfo data, source_data;
     FmNetInfo net_info;
     FmPredict predict; /* how the net's output becomes a velocity */
+    FmRepath repath; /* where plugin[FM_KIND_PATH] is not the path that was trained; else zeros */
     double *shift, *scale; /* (D): x_model = (x - shift) / scale; owned */
     size_t n_train, n_valid, n_test; /* 0 for infinite data */
     FmParams *params; /* weights in use (EMA when on) */

@@ -15,9 +15,13 @@ typedef enum VelocityKind {
 FmNode *
 fm__run_velocity(const FmRun *run, FmGraph *graph, FmNode *x, FmNode *t, FmNode *y)
 {
-    FmNode *q = fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, x, t, y);
+    const gboolean same = run->repath.from == NULL;
+    const FmRepathNodes at = same ? (FmRepathNodes){0} : fm__repath_nodes(&run->repath, t);
+    FmNode *from_x = same ? x : fm_mul(x, at.inverse), *from_t = same ? t : at.t;
+    FmNode *q = fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, from_x, from_t, y);
+    FmNode *v = fm__predict_velocity(&run->predict, q, from_x, from_t);
 
-    return fm__predict_velocity(&run->predict, q, x, t);
+    return same ? v : fm_add(fm_mul(x, at.a), fm_mul(v, at.b));
 }
 
 /* The velocity with classifier-free guidance w: v0 + w (v - v0), where v0 has no label. */

@@ -29,6 +29,12 @@ guint64 fm_flow_parameters(const FmFlow *flow); /* number of trainable weights *
 gboolean fm_flow_set_solver(FmFlow *flow, const char *spec, GError **error);
 void fm_flow_set_threads(FmFlow *flow, int threads);
 
+/* From now on the flow goes along another affine path ("cosine") than that on which it was trained, to the same
+ * data: x'_r = s(r) x_t(r) where the ratios alpha / sigma agree (Lipman et al. 2024, arXiv:2412.06264, sec. 4.6).
+ * Times, the interval and the base are the new path's. FM_ERROR_UNSUPPORTED for nets that are maps, for flows
+ * with a source of their own and for paths with noise of their own; the flow is then as it was. */
+gboolean fm_flow_set_path(FmFlow *flow, const char *spec, GError **error);
+
 /* From now on the velocity of every call is v0 + w (v - v0), v that of the labels given and v0 that
  * without a label: classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, whose weight is
  * w - 1). w = 1 is the field as it was trained, 0 the unconditional one. Densities are those of the
