@@ -25,7 +25,7 @@ gboolean fm__repath_init(FmRepath *p, FmPlugin *from, const FmPlugin *to, GError
  * Where the new path's ratio is beyond those of the old one's interval [t0, t1], t stays at its end and s goes
  * on with sigma' (beginning) or alpha' (end): x'_1 is x_t1 / alpha(t1), the data. A path that rests at its
  * beginning (poly: dt/dr is infinite and v is 0 at t = 0) is used from the time at which it moves: v' is then
- * off by less than 2e-3 for r below 1e-3, samples by less than 1e-6. */
+ * off by less than 5e-3 for r below 1e-3, samples by less than 1e-6. */
 typedef struct FmRepathAt {
     double t, a, inverse, b;
 } FmRepathAt;
