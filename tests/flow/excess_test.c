@@ -45,6 +45,38 @@ START_TEST(eps2_is_what_was_set)
 }
 END_TEST
 
+/* Rows of a file are points of equal weight: their exact field has excess 0, a shifted one what was set, and a
+ * net's loss parts into both. */
+static const struct {
+    const char *net;
+    double eps2; /* NAN: not known */
+} finite_cases[] = {{"oracle", 0.0}, {"oracle:shift=0.2", 3 * 0.04}, {"mlp:width=16,depth=2", NAN}};
+
+START_TEST(finite_data_have_an_excess)
+{
+    enum { N = 300, D = 3 };
+    g_autofree char *dir = g_dir_make_tmp("fmcore-XXXXXX", NULL), *file = g_build_filename(dir, "x.csv", NULL),
+                    *spec = g_strdup_printf("csv:file=%s", file);
+    GString *text = g_string_new(NULL);
+    double x[N * D];
+
+    fm_fill_normal_f64((FmKey){.seed = 4, .stream = FM_STREAM_USER}, 0, N, D, x);
+    for (int i = 0; i < N * D; i++)
+        g_string_append_printf(text, "%.17g%s", x[i], i % D == D - 1 ? "\n" : ",");
+    ck_assert(g_file_set_contents(file, text->str, -1, NULL));
+    g_string_free(text, TRUE);
+    const FmExcess e = excess_of(finite_cases[_i].net, spec, "ot", 3000, 6);
+    ck_assert_double_eq_tol(e.excess.value, e.eps2.value, 4.5 * e.excess.se + 1e-12);
+    ck_assert_double_gt(e.variance.value, 0.1);
+    if (isnan(finite_cases[_i].eps2))
+        ck_assert_double_gt(e.eps2.value, 20 * e.eps2.se);
+    else
+        ck_assert_double_eq_tol(e.eps2.value, finite_cases[_i].eps2, 1e-12);
+    g_unlink(file);
+    g_rmdir(dir);
+}
+END_TEST
+
 /* Data N(m, s^2) under ot: u = x1 - x0 and x_t = t x1 + (1 - t) x0 are jointly normal. */
 START_TEST(the_conditional_variance_is_that_of_normal_data)
 {
@@ -171,6 +203,7 @@ main(void)
 
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, eps2_is_what_was_set, 0, G_N_ELEMENTS(cases));
+    tcase_add_loop_test(c, finite_data_have_an_excess, 0, G_N_ELEMENTS(finite_cases));
     tcase_add_test(c, the_conditional_variance_is_that_of_normal_data);
     tcase_add_test(c, standard_errors_cover);
     tcase_add_test(c, threads_do_not_matter);
