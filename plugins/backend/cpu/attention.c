@@ -102,28 +102,6 @@ exp_down_f32(float x)
 
 #define exp_down_f64 m_exp_f64
 
-#define T_ float
-#define NAME(x) x##_f32
-#include "attention.inc"
-#undef T_
-#undef NAME
-#define T_ double
-#define NAME(x) x##_f64
-#include "attention.inc"
-#undef T_
-#undef NAME
-
-#define ROW(op)                                                                                    \
-    {                                                                                              \
-#op, {.run = op##_f32, .scratch = attention_scratch },                                     \
-        {                                                                                          \
-            .run = op##_f64, .scratch = attention_scratch                                          \
-        }                                                                                          \
-    }
-
-const CpuEntry cpu_attention_table[] = {
-    ROW(attention),
-    ROW(attention_vjp),
-    {"softmax", {.run = softmax_f32}, {.run = softmax_f64}},
-    {NULL},
-};
+#define NAME_OF attention
+#define TYPES "attention_types.inc"
+#include "levels.inc"

@@ -47,8 +47,8 @@ static const FmKernel *
 cpu_lookup(const void *self, const char *op, FmDtype dtype)
 {
     const CpuEntry *const tables[] = {cpu_eltwise_table(), cpu_matmul_table, cpu_reduce_table(),
-                                      cpu_move_table(), cpu_conv_table, cpu_norm_table,
-                                      cpu_attention_table};
+                                      cpu_move_table(), cpu_conv_table, cpu_norm_table(),
+                                      cpu_attention_table()};
 
     cpu_describe(self);
     if (dtype != FM_F32 && dtype != FM_F64)

@@ -9,14 +9,6 @@
 #include <fmcore/backend.h>
 #include <fmcore/cpu.h>
 
-/* Kernels are compiled for several instruction sets in one binary. Sanitizers' run-time is not
- * ready yet when the loader picks a clone, so they get the default alone. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define CPU_CLONES __attribute__((target_clones("avx512f", "avx2,fma", "default")))
-#else
-#define CPU_CLONES
-#endif
 #define CPU_INLINE static inline __attribute__((always_inline))
 
 /* Three words as one, after macros in them are replaced: what a file compiled more than once calls its functions. */
@@ -29,7 +21,7 @@ typedef struct CpuEntry {
     FmKernel f32, f64;
 } CpuEntry;
 
-extern const CpuEntry cpu_matmul_table[], cpu_conv_table[], cpu_norm_table[], cpu_attention_table[];
+extern const CpuEntry cpu_matmul_table[], cpu_conv_table[];
 
 /* Float convolutions: Winograd's where it fits, else oneDNN's, else by columns. */
 extern const FmKernel cpu_wino_conv2d, cpu_wino_conv2d_input, cpu_wino_conv2d_weight;
@@ -39,6 +31,8 @@ extern const FmKernel cpu_im2col_conv2d, cpu_im2col_conv2d_input, cpu_im2col_con
 const CpuEntry *cpu_eltwise_table(void);
 const CpuEntry *cpu_reduce_table(void);
 const CpuEntry *cpu_move_table(void);
+const CpuEntry *cpu_norm_table(void);
+const CpuEntry *cpu_attention_table(void);
 
 #ifdef HAVE_ONEDNN
 extern const FmKernel cpu_dnnl_conv2d, cpu_dnnl_conv2d_input, cpu_dnnl_conv2d_weight;

@@ -43,27 +43,9 @@ norm_scratch(const FmKernelShapes *s)
     return 10 * cpu_align(d.span * sizeof(double));
 }
 
-#define T float
-#define NAME(x) x##_f32
 #include "math_f32.inc"
-#include "norm.inc"
-#undef T
-#undef NAME
-#define T double
-#define NAME(x) x##_f64
 #include "math_f64.inc"
-#include "norm.inc"
-#undef T
-#undef NAME
 
-#define ROW(op)                                                                                    \
-    {                                                                                              \
-#op, {.run = op##_f32, .scratch = norm_scratch },                                          \
-        {                                                                                          \
-            .run = op##_f64, .scratch = norm_scratch                                               \
-        }                                                                                          \
-    }
-
-const CpuEntry cpu_norm_table[] = {
-    ROW(group_norm_stats), ROW(group_norm_apply), ROW(group_norm_sums), ROW(group_norm_dx), {NULL},
-};
+#define NAME_OF norm
+#define TYPES "norm_types.inc"
+#include "levels.inc"

@@ -62,8 +62,8 @@ wino_layout(Wino *z, const FmShape *x, size_t I, size_t O, size_t B, void *scrat
 /* ---- transforms ---- */
 
 /* V of one patch, row_step floats from row to row. */
-CPU_CLONES static void
-wino_in(const float *restrict d, size_t row_step, size_t C, float *restrict v, size_t step)
+FM_INLINE void
+wino_in_any(const float *restrict d, size_t row_step, size_t C, float *restrict v, size_t step)
 {
     IVDEP for (size_t c = 0; c < C; c++)
     {
@@ -89,9 +89,12 @@ wino_in(const float *restrict d, size_t row_step, size_t C, float *restrict v, s
     }
 }
 
+FM_CPU_VARIANTS(wino_in, (const float *restrict d, size_t row_step, size_t C, float *restrict v, size_t step),
+                (d, row_step, C, v, step))
+
 /* A dy A^T of one 2 x 2 piece. */
-CPU_CLONES static void
-wino_spread(const float *restrict d, size_t row_step, size_t C, float *restrict m, size_t step)
+FM_INLINE void
+wino_spread_any(const float *restrict d, size_t row_step, size_t C, float *restrict m, size_t step)
 {
     IVDEP for (size_t c = 0; c < C; c++)
     {
@@ -116,9 +119,12 @@ wino_spread(const float *restrict d, size_t row_step, size_t C, float *restrict 
     }
 }
 
+FM_CPU_VARIANTS(wino_spread, (const float *restrict d, size_t row_step, size_t C, float *restrict m, size_t step),
+                (d, row_step, C, m, step))
+
 /* A^T m A, a 2 x 2 piece. */
-CPU_CLONES static void
-wino_out(const float *restrict m, size_t step, size_t C, float *restrict y, size_t row_step)
+FM_INLINE void
+wino_out_any(const float *restrict m, size_t step, size_t C, float *restrict y, size_t row_step)
 {
     IVDEP for (size_t c = 0; c < C; c++)
     {
@@ -140,9 +146,12 @@ wino_out(const float *restrict m, size_t step, size_t C, float *restrict y, size
     }
 }
 
+FM_CPU_VARIANTS(wino_out, (const float *restrict m, size_t step, size_t C, float *restrict y, size_t row_step),
+                (m, step, C, y, row_step))
+
 /* U (16, n) from filters g (9, n). */
-CPU_CLONES static void
-wino_filter(const float *restrict g, float *restrict u, size_t n)
+FM_INLINE void
+wino_filter_any(const float *restrict g, float *restrict u, size_t n)
 {
     IVDEP for (size_t c = 0; c < n; c++)
     {
@@ -165,9 +174,12 @@ wino_filter(const float *restrict g, float *restrict u, size_t n)
     }
 }
 
+FM_CPU_VARIANTS(wino_filter, (const float *restrict g, float *restrict u, size_t n),
+                (g, u, n))
+
 /* G^T u G: the gradient (9, n) in filters, over u's own first 9 places. */
-CPU_CLONES static void
-wino_filter_back(float *u, size_t n)
+FM_INLINE void
+wino_filter_back_any(float *u, size_t n)
 {
     IVDEP for (size_t c = 0; c < n; c++)
     {
@@ -188,6 +200,9 @@ wino_filter_back(float *u, size_t n)
         }
     }
 }
+
+FM_CPU_VARIANTS(wino_filter_back, (float *u, size_t n),
+                (u, n))
 
 /* ---- filters ---- */
 
