@@ -1,11 +1,14 @@
 /* pairs.c: U-statistics over all pairs of rows of two samples (MMD, energy distance).
  *
- * With z pooled over both samples, a_i = mean_j k(x_i, x_j) - mean_j k(x_i, y_j) and b_j likewise:
+ * a_i = mean_j k(x_i, x_j) - mean_j k(x_i, y_j) and b_j likewise. Hoeffding's decomposition of the kernel,
+ * k(x, x') = mean + g(x) + g(x') + h(x, x'), gives
  *   value = mean k(x, x') + mean k(y, y') - 2 mean k(x, y)
- *   se^2  = 4 var(a) / n + 4 var(b) / m                                first order, 0 for P = Q
- *         + 2 v_xx / n(n-1) + 2 v_yy / m(m-1) + 4 v_xy / n m           second order
- * v: variance of the kernel's values after their row means are taken out (Serfling 1980, sec. 5.2;
- * Gretton et al. 2012, JMLR 13:723, sec. 3 and 6). */
+ *   first order   4 var(a) / n + 4 var(b) / m                                    0 for P = Q
+ *   second order  2 v_xx / n(n-1) + 2 v_yy / m(m-1) + 4 v_xy / n m,  v = var h
+ * Each v is the variance of the kernel's values less those of its row and column means; the row means are
+ * means of finitely many values, so that var(a) has v_xx / (n-1) + v_xy / m too much, which is taken out
+ * (Serfling 1980, sec. 5.2; Gretton et al. 2012, JMLR 13:723, sec. 3 and 6; Sutherland & Deka 2019,
+ * arXiv:1906.02104). */
 #include <fmcore/array.h>
 #include <fmcore/backend.h>
 #include <fmcore/divergence.h>
@@ -94,45 +97,71 @@ pairs_chunk(void *ctx, int worker, size_t item)
     }
 }
 
+/* Mean and variance (divided by n - 1) of v / divisor; with less: of v / divisor - less / other. */
 static double
-pairs_mean(size_t n, const double *v)
+pairs_variance(size_t n, const double *v, double divisor, const double *less, double other, double *mean)
+{
+    double sum = 0.0;
+
+    *mean = 0.0;
+    for (size_t i = 0; i < n; i++)
+        *mean += (v[i] / divisor - (less ? less[i] / other : 0.0)) / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        const double d = v[i] / divisor - (less ? less[i] / other : 0.0) - *mean;
+
+        sum += d * d;
+    }
+    return sum / ((double)n - 1.0);
+}
+
+/* var h from the sum of all squares of `count` kernel values, their mean, the variances of their row and
+ * column means, and `noise`, the part of var h that these contain. */
+static double
+pairs_second(double squares, double count, double mean, double rows, double columns, double noise)
+{
+    const double all = MAX(0.0, squares / count - mean * mean);
+
+    return noise < 1.0 ? CLAMP((all - rows - columns) / (1.0 - noise), 0.0, all) : all;
+}
+
+static double
+pairs_sum(size_t n, const double *v)
 {
     double sum = 0.0;
 
     for (size_t i = 0; i < n; i++)
         sum += v[i];
-    return sum / (double)n;
+    return sum;
 }
 
 /* The value and its error from the sums. */
 static void
 pairs_finish(const Pairs *s, FmEstimate *out)
 {
-    double value = 0.0, variance = 0.0;
+    const PairsSide *x = &s->side[0], *y = &s->side[1];
+    const double n[2] = {(double)x->n, (double)y->n};
+    double value = 0.0, first = 0.0, second = 0.0, mean, v[2], v_xy;
+    const double rows = pairs_variance(x->n, x->other, n[1], NULL, 1.0, &mean);
+    const double columns = pairs_variance(y->n, y->other, n[0], NULL, 1.0, &mean);
 
-    for (int me = 0; me < 2; me++) {
-        const PairsSide *a = &s->side[me];
-        const double n = (double)a->n, m = (double)s->side[!me].n;
-        double mean = 0.0, var = 0.0, own = 0.0, cross = 0.0;
+    v_xy = pairs_second(pairs_sum(x->n, x->other2), n[0] * n[1], mean, rows, columns,
+                        1.0 / n[0] + 1.0 / n[1]);
+    for (int i = 0; i < 2; i++) {
+        const PairsSide *a = &s->side[i];
+        const double own = pairs_variance(a->n, a->own, n[i] - 1.0, NULL, 1.0, &mean);
 
-        for (size_t i = 0; i < a->n; i++) {
-            const double u = a->own[i] / (n - 1.0), v = a->other[i] / m;
-
-            mean += (u - v) / n;
-            own += a->own2[i] / (n - 1.0) - u * u;
-            cross += a->other2[i] / m - v * v;
-        }
-        for (size_t i = 0; i < a->n; i++) {
-            const double d = a->own[i] / (n - 1.0) - a->other[i] / m - mean;
-
-            var += d * d / (n - 1.0);
-        }
-        value += pairs_mean(a->n, a->own) / (n - 1.0) - pairs_mean(a->n, a->other) / m;
-        variance += 4.0 * var / n + 2.0 * own / (n * n * (n - 1.0)) + 2.0 * cross / (n * n * m);
+        v[i] = pairs_second(pairs_sum(a->n, a->own2), n[i] * (n[i] - 1.0), mean, own, own,
+                            2.0 / (n[i] - 1.0));
+        first += 4.0 / n[i] * (pairs_variance(a->n, a->own, n[i] - 1.0, a->other, n[!i], &mean) -
+                               v[i] / (n[i] - 1.0) - v_xy / n[!i]);
+        second += 2.0 * v[i] / (n[i] * (n[i] - 1.0));
+        value += mean;
     }
+    second += 4.0 * v_xy / (n[0] * n[1]);
     out->value = value;
-    out->se = sqrt(variance);
-    out->n = s->side[0].n;
+    /* values below 0 come with the least estimate of the first order, also where it is there: 1.1 sd at least */
+    out->se = fm_estimate_se_near_equal(value, MAX(first, 0.2 * second), second);
+    out->n = x->n;
 }
 
 static gboolean

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { GRID_D = 3, GRID_CELLS = 1 << 24, GRID_REACH = 4 };
+enum { GRID_D = 3, GRID_CELLS = 1 << 24, GRID_BINS = 4096, GRID_REACH = 4 };
 
 typedef struct GridKl {
     int bins;      /* option */
@@ -19,17 +19,19 @@ typedef struct GridKl {
 } GridKl;
 
 static const FmOption grid_options[] = {
-    FM_OPT_INT(GridKl, bins, 0, 0, 4096, "cells a column; 0: from the sample size"),
+    FM_OPT_INT(GridKl, bins, 0, 0, GRID_BINS,
+               "cells a column, between the extremes; 0: their width from the standard deviations"),
     FM_OPT_REAL(GridKl, smooth, 0, 0, 100, "width of a Gaussian kernel in cells; 0: histograms"),
     FM_OPT_END,
 };
 
 typedef struct Grid {
-    size_t D, bins, cells;
+    size_t D, cells;
+    size_t bins[GRID_D]; /* of each column */
     double low[GRID_D], width[GRID_D];
     double *count[2]; /* (cells) */
     double *p[2];     /* (cells) probabilities, later influence functions */
-    double *line;     /* (bins) */
+    double *line;     /* (largest bins) */
 } Grid;
 
 static size_t
@@ -40,30 +42,57 @@ grid_cell(const Grid *g, const double *x)
     for (size_t d = 0; d < g->D; d++) {
         const double at = (x[d] - g->low[d]) / g->width[d];
 
-        cell = cell * g->bins + MIN((size_t)MAX(at, 0.0), g->bins - 1);
+        cell = cell * g->bins[d] + MIN((size_t)MAX(at, 0.0), g->bins[d] - 1);
     }
     return cell;
 }
 
-/* The box of both samples. */
-static void
-grid_range(Grid *g, const FmSamples *p, const FmSamples *q)
+/* Mean and sum of squared deviations of column d. */
+static double
+grid_spread(const FmSamples *s, size_t d, double *mean)
 {
-    for (size_t d = 0; d < g->D; d++) {
-        double low = INFINITY, high = -INFINITY;
+    double sum = 0.0;
 
-        for (int s = 0; s < 2; s++)
-            for (size_t i = 0; i < (s ? q : p)->n; i++) {
-                const double x = (s ? q : p)->x[i * g->D + d];
+    *mean = 0.0;
+    for (size_t i = 0; i < s->n; i++) {
+        const double x = s->x[i * s->D + d], before = *mean;
 
-                low = MIN(low, x);
-                high = MAX(high, x);
-            }
-        g->low[d] = low;
-        g->width[d] = (high - low) / (double)g->bins;
-        if (!(g->width[d] > 0.0)) /* a constant column */
-            g->width[d] = 1.0;
+        *mean += (x - before) / ((double)i + 1.0);
+        sum += (x - before) * (x - *mean);
     }
+    return sum;
+}
+
+/* Cells of column d over both samples. Without `bins` their width follows Scott's rule, 3.49 sd n^(-1/(D + 2))
+ * with the standard deviation within the samples, and one of them is centred at P's mean: a grid between the
+ * extremes would move with these, which adds a variance that no formula on the cells contains (of the size of
+ * all the rest at P = Q). Scott 1979, doi:10.1093/biomet/66.3.605; D > 1: Scott 1992,
+ * doi:10.1002/9780470316849, sec. 3.4. */
+static void
+grid_column(Grid *g, size_t d, const FmSamples *p, const FmSamples *q, size_t bins)
+{
+    const size_t most = g->D == 1 ? GRID_BINS : g->D == 2 ? 1024 : 128;
+    double low = INFINITY, high = -INFINITY, mean, unused, sd, width;
+
+    for (int s = 0; s < 2; s++)
+        for (size_t i = 0; i < (s ? q : p)->n; i++) {
+            const double x = (s ? q : p)->x[i * g->D + d];
+
+            low = MIN(low, x);
+            high = MAX(high, x);
+        }
+    sd = sqrt((grid_spread(p, d, &mean) + grid_spread(q, d, &unused)) / (double)(p->n + q->n));
+    width = 3.49 * sd * pow((double)MIN(p->n, q->n), -1.0 / ((double)g->D + 2.0));
+    if (bins == 0 && (high - low) / width < (double)most - 1.0) {
+        g->low[d] = mean - (ceil((mean - low) / width - 0.5) + 0.5) * width;
+        bins = (size_t)((high - g->low[d]) / width) + 1;
+    } else { /* asked for, or outliers, or constant samples */
+        g->low[d] = low;
+        bins = bins ? bins : most;
+        width = (high - low) / (double)bins;
+    }
+    g->width[d] = width > 0.0 ? width : 1.0; /* a constant column */
+    g->bins[d] = bins;
 }
 
 /* Convolve with a Gaussian of `sd` cells along each column of the grid; mass that would leave is
@@ -71,18 +100,18 @@ grid_range(Grid *g, const FmSamples *p, const FmSamples *q)
 static void
 grid_smooth(const Grid *g, double sd, double *v)
 {
-    const long bins = (long)g->bins, reach = MIN((long)ceil(GRID_REACH * sd), bins - 1);
-    double total = 1.0;
-
     if (sd == 0.0)
         return;
-    for (long k = 1; k <= reach; k++)
-        total += 2.0 * exp(-0.5 * (double)(k * k) / (sd * sd));
-    for (size_t d = 0, stride = 1; d < g->D; d++, stride *= g->bins)
+    for (size_t d = g->D, stride = 1; d-- > 0; stride *= g->bins[d]) {
+        const long bins = (long)g->bins[d], reach = MIN((long)ceil(GRID_REACH * sd), bins - 1);
+        double total = 1.0;
+
+        for (long k = 1; k <= reach; k++)
+            total += 2.0 * exp(-0.5 * (double)(k * k) / (sd * sd));
         for (size_t start = 0; start < g->cells; start++) {
-            if (start / stride % g->bins != 0)
+            if (start / stride % g->bins[d] != 0)
                 continue;
-            memset(g->line, 0, g->bins * sizeof *g->line);
+            memset(g->line, 0, g->bins[d] * sizeof *g->line);
             for (long i = 0; i < bins; i++)
                 for (long k = -reach; k <= reach; k++) {
                     const long j = i + k < 0 ? -1 - (i + k) : i + k;
@@ -94,6 +123,7 @@ grid_smooth(const Grid *g, double sd, double *v)
             for (long i = 0; i < bins; i++)
                 v[start + (size_t)i * stride] = g->line[i];
         }
+    }
 }
 
 /* Counts to probabilities with half a count in each cell that is occupied; returns these cells. */
@@ -148,15 +178,16 @@ grid_finish(Grid *g, size_t n, size_t m, double smooth, FmEstimate *out)
     grid_smooth(g, smooth, g->p[0]);
     grid_smooth(g, smooth, g->p[1]);
     var = grid_variance(g, g->count[0], g->p[0], n) + grid_variance(g, g->count[1], g->p[1], m);
+    out->value = sum;
+    out->se = sqrt(var);
     if (smooth == 0.0) {
         /* near P = Q: 2 KL / rate is chi-squared with used - 1 degrees, whose noise is also in var */
         const double df = used - 1.0;
 
-        var = MAX(var - df * rate * rate, 0.0) + 0.5 * df * rate * rate;
+        out->se = fm_estimate_se_near_equal(sum - 0.5 * df * rate, var - df * rate * rate,
+                                            0.5 * df * rate * rate);
     }
-    out->value = sum;
-    out->se = sqrt(var);
-    fm_estimate_number(out, "bins a column", (double)g->bins);
+    fm_estimate_number(out, "bins a column", (double)g->bins[0]);
     fm_estimate_number(out, "cells occupied", used);
     if (smooth == 0.0)
         fm_estimate_number(out, "bias when equal", 0.5 * (used - 1.0) * rate);
@@ -168,6 +199,7 @@ grid_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey
 {
     const GridKl *options = self;
     Grid g = {.D = p->D, .cells = 1};
+    size_t widest = 0;
     gboolean ok = TRUE;
 
     out->unit = "nats";
@@ -179,17 +211,15 @@ grid_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey
                     p->D, GRID_D);
         return FALSE;
     }
-    g.bins = options->bins > 0
-                 ? (size_t)options->bins
-                 : (size_t)CLAMP(2.0 * pow((double)MIN(p->n, q->n), 1.0 / ((double)p->D + 2.0)),
-                                 2.0, 256.0);
-    for (size_t d = 0; d < g.D; d++)
-        g.cells *= g.bins;
+    for (size_t d = 0; d < g.D; d++) {
+        grid_column(&g, d, p, q, (size_t)options->bins);
+        g.cells *= g.bins[d];
+        widest = MAX(widest, g.bins[d]);
+    }
     if (g.cells > GRID_CELLS) {
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
-                    "divergence 'grid-kl': %zu bins for %zu columns are %zu cells, expected at "
-                    "most %d",
-                    g.bins, g.D, g.cells, GRID_CELLS);
+                    "divergence 'grid-kl': %d bins for %zu columns are %zu cells, expected at most %d",
+                    options->bins, g.D, g.cells, GRID_CELLS);
         return FALSE;
     }
     for (int s = 0; s < 2; s++) {
@@ -197,10 +227,9 @@ grid_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey
         g.p[s] = fm_alloc(g.cells * sizeof(double));
         ok = ok && g.count[s] && g.p[s];
     }
-    g.line = fm_alloc(g.bins * sizeof *g.line);
+    g.line = fm_alloc(widest * sizeof *g.line);
     ok = ok && g.line;
     if (ok) {
-        grid_range(&g, p, q);
         for (size_t i = 0; i < p->n; i++)
             g.count[0][grid_cell(&g, p->x + i * g.D)] += 1.0;
         for (size_t i = 0; i < q->n; i++)
