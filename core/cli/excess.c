@@ -10,23 +10,26 @@ enum {
     FINITE_ROWS = 500, /* of the metric of finite data, at least */
     FLOOR_ROWS = 50000 /* of the log: its error stays under that of a line */
 };
-#define FINITE_WORK 0x1p32 /* draws x rows x dimensions of finite data: about a second of two cores */
+#define FINITE_WORK 0x1p32 /* draws x rows (or nodes of boxes) x dimensions: about a second of two cores */
 
-/* Draws for the metric: of finite data each costs a pass over all rows. 0: too many rows. */
+/* Draws, `most` or fewer where each costs a pass over many rows or boxes. 0: too many rows. */
 static size_t
-excess_rows(const FmRun *run)
+excess_rows(const FmRun *run, size_t most)
 {
-    if (run->data.rows == 0)
-        return EXCESS_ROWS;
-    const double n = FINITE_WORK / ((double)run->data.rows * (double)run->data.D);
-    return n < FINITE_ROWS ? 0 : (size_t)MIN(n, (double)EXCESS_ROWS);
+    const FmBoxes *boxes = fm_dataset_boxes(run->plugin[FM_KIND_DATASET]);
+    const double each = boxes ? 200.0 * (double)boxes->K : (double)run->data.rows; /* a rule's nodes a box */
+
+    if (each == 0.0)
+        return most;
+    const double n = FINITE_WORK / (each * (double)run->data.D);
+    return n < FINITE_ROWS ? 0 : (size_t)MIN(n, (double)most);
 }
 
 /* Is the exact field of independent pairs what this run learns? */
 static gboolean
 excess_applies(const FmRun *run)
 {
-    return run->plugin[FM_KIND_DATASET] && excess_rows(run) > 0 && !run->source &&
+    return run->plugin[FM_KIND_DATASET] && excess_rows(run, EXCESS_ROWS) > 0 && !run->source &&
            run->net_info.classes == 0 && !fm_net_is_invertible(run->plugin[FM_KIND_NET]) &&
            fm_path_is_affine(run->plugin[FM_KIND_PATH]) &&
            strcmp(fm_plugin_name(run->plugin[FM_KIND_COUPLING]), "independent") == 0;
@@ -60,7 +63,8 @@ excess_metric(FmRun *run, FmFlow *flow, GArray *metrics, GError **error)
         return FALSE;
     if (!exact.flow)
         return TRUE;
-    if (!fm_excess(flow, exact.flow, excess_rows(run), (guint64)run->config->seed, run->config->threads, &x, error))
+    if (!fm_excess(flow, exact.flow, excess_rows(run, EXCESS_ROWS), (guint64)run->config->seed,
+                   run->config->threads, &x, error))
         return FALSE;
     FmEstimate e = {.value = x.eps2.value, .se = x.eps2.se, .n = x.n, .unit = ""};
     fm_estimate_text(&e, "what", run->data.rows > 0 ? "eps^2 = int E|w - v|^2 dt, v that of all rows as points"
@@ -88,7 +92,7 @@ excess_floor(FmRun *run, GError **error)
         return FALSE;
     if (!exact.flow)
         return TRUE;
-    if (!fm_excess(exact.flow, exact.flow, FLOOR_ROWS, (guint64)run->config->seed, run->config->threads, &x,
+    if (!fm_excess(exact.flow, exact.flow, excess_rows(run, FLOOR_ROWS), (guint64)run->config->seed, run->config->threads, &x,
                    error))
         return FALSE;
     run->floor = fm_excess_floor(&x);

@@ -75,6 +75,15 @@ void fm_mixture_slot_clear(void *self);
     .clear = fm_mixture_slot_clear, .has_density = fm_mixture_slot_has_density
 #define FM_MIXTURE_SLOTS .draw = fm_mixture_slot_draw, FM_MIXTURE_DENSITY_SLOTS
 
+/* log p (n) in nats and, where not NULL, score (n, D) of boxes with noise, sd > 0, at any distance from them. */
+void fm_boxes_log_density(const FmBoxes *boxes, size_t n, const double *x, double *log_p, double *score);
+
+/* Their entropy in two dimensions by the midpoint rule. NAN for sd 0 and where the noise is too small for a grid. */
+double fm_boxes_entropy(const FmBoxes *boxes);
+
+/* Points x (n) in (0, 1) and weights w (n), which sum to 1, of Gauss and Legendre's rule, to rounding. */
+void fm_gauss_legendre(int n, double *x, double *w);
+
 typedef struct FmDatasetOps {
     /* required */
     /* Open files, allocate, fill *info. */

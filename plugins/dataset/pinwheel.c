@@ -54,7 +54,7 @@ static const FmDatasetOps pinwheel_ops = {.open = pinwheel_open, .draw = pinwhee
 
 static const FmFact pinwheel_facts[] = {
     {"ffjord", "radial sd 0.3, tangential sd 0.1, 5 arms, rate 0.25, times 2"},
-    {"density", "none in closed form, nor an oracle: a warped normal is no mixture"},
+    {"density", "none in closed form, nor an oracle: a warped normal is no mixture of fixed width"},
     {NULL, NULL},
 };
 

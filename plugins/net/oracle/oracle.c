@@ -33,7 +33,7 @@ refuse_data(const FmNetInfo *info, GError **error)
 {
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                 "net 'oracle': %s%s%s has no closed form under a path (with these options), expected a mixture "
-                "of Gaussians (gaussian, mixture, 8gaussians, moons, circles, rings, swissroll), checkerboard "
+                "of Gaussians (gaussian, mixture, 8gaussians, moons, circles, rings, swissroll), spirals, checkerboard "
                 "or a finite data set such as npy, csv or mnist",
                 info->dataset ? "dataset '" : "a run without its data set",
                 info->dataset ? fm_plugin_name(info->dataset) : "", info->dataset ? "'" : "");
@@ -105,7 +105,7 @@ oracle_prepare(void *self_, const FmNetInfo *info, GError **error)
         const gboolean bare = end.sigma * end.sigma + end.gamma * end.gamma < 1e-10;
         const gboolean points = bare && info->data->rows > 0;
 
-        self->rough = points || (bare && info->dataset && fm_dataset_boxes(info->dataset));
+        self->rough = points || (bare && info->dataset && fm_dataset_boxes(info->dataset) && fm_dataset_boxes(info->dataset)->sd == 0.0);
         self->last = points ? 1.0 - 1e-5 : 1.0;
     }
     return self->field == FIELD_LINEAR || check_data(self, info, error);
@@ -288,7 +288,7 @@ static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
 
 static const FmFact oracle_facts[] = {
     {"a1, a2, a3", "sin(pi t), 0.3 sin(2 pi t) + 0.2, t - 1/2"},
-    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians; along curves: moons, circles, rings, swissroll) and of boxes (checkerboard); finite data: all rows"},
+    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians; along curves: moons, circles, rings, swissroll) and of boxes (checkerboard; with noise: spirals); finite data: all rows"},
     {"finite data", "without noise at t = 1 the field of t = 1 - 1e-5 is used beyond it"},
     {"coupling", "the field of independent pairs, whatever the run's coupling"},
     {"error", "eps^2 = D shift^2, D noise^2; expressions of t need libmatheval"},
