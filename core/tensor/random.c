@@ -102,19 +102,23 @@ fm_rng_below(FmRng *rng, guint32 n)
 
 #define BLOCK 64 /* Philox calls at a time: 4 * BLOCK words */
 
-/* The words of counters first .. first + n - 1 of the flat sequence of (row, block in row). */
+/* The words of n counters of the flat sequence of (row, block in row), from block `at` of row `row` on. */
 FM_INLINE void
-philox_words_any(FmKey key, guint64 row0, size_t blocks, size_t first, size_t n, guint32 *restrict w)
+philox_words_any(FmKey key, guint64 row, size_t blocks, size_t at, size_t n, guint32 *restrict w)
 {
     guint32 c0[BLOCK], c1[BLOCK], c2[BLOCK], c3[BLOCK];
     guint32 k0 = (guint32)key.seed, k1 = (guint32)(key.seed >> 32);
     const guint32 hi = key.stream << 16 | ((guint32)(key.step >> 32) & 0xffffu);
 
     for (size_t i = 0; i < n; i++) {
-        c0[i] = (guint32)((first + i) % blocks);
-        c1[i] = (guint32)(row0 + (first + i) / blocks);
+        c0[i] = (guint32)at;
+        c1[i] = (guint32)row;
         c2[i] = (guint32)key.step;
         c3[i] = hi;
+        if (++at == blocks) {
+            at = 0;
+            row++;
+        }
     }
     for (size_t i = n; i < BLOCK; i++)
         c0[i] = c1[i] = c2[i] = c3[i] = 0;
@@ -136,8 +140,8 @@ philox_words_any(FmKey key, guint64 row0, size_t blocks, size_t first, size_t n,
 }
 
 FM_CPU_VARIANTS(philox_words,
-                (FmKey key, guint64 row0, size_t blocks, size_t first, size_t n, guint32 *restrict w),
-                (key, row0, blocks, first, n, w))
+                (FmKey key, guint64 row, size_t blocks, size_t at, size_t n, guint32 *restrict w),
+                (key, row, blocks, at, n, w))
 
 /* log of u in (0, 1], relative error about 1e-7: exponent and an odd series of (m-1)/(m+1). */
 FM_INLINE float
@@ -314,24 +318,31 @@ words_to_signs_f64_any(const guint32 *restrict w, double *restrict z)
 }
 FM_CPU_VARIANTS(words_to_signs_f64, (const guint32 *restrict w, double *restrict z), (w, z))
 
-/* Walk over rows: `per` values come from one Philox call; each row starts a call of its own. */
+/* Walk over rows: PER values come from one Philox call; each row starts a call of its own. Where rows end
+ * is counted: two divisions a call took a third of philox_words(). */
 #define FILL(NAME, T, PER, TRANSFORM) \
     void NAME(FmKey key, guint64 row0, size_t n, size_t d, T *out) \
     { \
         const size_t blocks = (d + (PER)-1) / (PER), total = n * blocks; \
         guint32 w[4 * BLOCK]; \
         T z[(PER)*BLOCK]; \
+        guint64 row = row0; \
+        size_t at = 0; /* of the row's blocks */ \
 \
         for (size_t first = 0; first < total; first += BLOCK) { \
             const size_t m = MIN((size_t)BLOCK, total - first); \
 \
-            philox_words(key, row0, blocks, first, m, w); \
+            philox_words(key, row, blocks, at, m, w); \
             TRANSFORM(w, z); \
             for (size_t i = 0; i < m; i++) { \
-                const size_t row = (first + i) / blocks, at = (first + i) % blocks * (PER); \
-                const size_t k = MIN((size_t)(PER), d - at); \
+                const size_t k = MIN((size_t)(PER), d - at * (PER)); \
 \
-                memcpy(out + row * d + at, z + i * (PER), k * sizeof(T)); \
+                for (size_t j = 0; j < k; j++) \
+                    *out++ = z[i * (PER) + j]; \
+                if (++at == blocks) { \
+                    at = 0; \
+                    row++; \
+                } \
             } \
         } \
     }
