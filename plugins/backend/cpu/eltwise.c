@@ -90,10 +90,66 @@ fused_scratch(const FmKernelShapes *shapes)
     return (2u * p->n_in + p->n_instrs) * (size_t)BLOCK_BYTES;
 }
 
-/* Give every instruction a block of scratch, reusing those whose value nobody reads again. Results
- * of one pass (silu) keep blocks of their own. */
+/* sigmoid, mul: s = sigmoid(h), y = h s. */
+static gboolean
+is_silu(const FmProgram *p, int i)
+{
+    const FmInstr *in = p->instr + i;
+
+    return i + 2 <= p->n_instrs && in[0].op == FM_ELT_SIGMOID && in[1].op == FM_ELT_MUL &&
+           in[1].src[0] == in[0].src[0] && in[1].src[1] == p->n_in + i;
+}
+
+/* The same and affine, mul, add, as an activation and its derivative are built:
+ * q = 1 - s, r = y q, d = s + r. */
+static gboolean
+is_silu_with_slope(const FmProgram *p, int i)
+{
+    const FmInstr *in = p->instr + i;
+    const int s = p->n_in + i, y = s + 1, q = s + 2, r = s + 3;
+
+    return i + 5 <= p->n_instrs && is_silu(p, i) && in[2].op == FM_ELT_AFFINE && in[2].src[0] == s &&
+           in[2].imm[0] == -1.0 && in[2].imm[1] == 1.0 && in[3].op == FM_ELT_MUL &&
+           in[3].src[0] == y && in[3].src[1] == q && in[4].op == FM_ELT_ADD && in[4].src[0] == s &&
+           in[4].src[1] == r;
+}
+
+/* TRUE when instructions after the n at i, and outputs, read only those of the n whose bit is in `kept`. */
+static gboolean
+reads_only(const FmProgram *p, int i, int n, unsigned kept)
+{
+    const int first = p->n_in + i;
+
+    for (int k = i + n; k < p->n_instrs; k++)
+        for (int j = 0; j < elt_arity(p->instr[k].op); j++) {
+            const int of = p->instr[k].src[j] - first;
+
+            if (of >= 0 && of < n && !(kept >> of & 1u))
+                return FALSE;
+        }
+    for (int k = 0; k < p->n_out; k++) {
+        const int of = p->outs[k] - first;
+
+        if (of >= 0 && of < n && !(kept >> of & 1u))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* How many instructions at i run as one pass: an activation with its derivative (5: only y and d are
+ * written) or without (2: only y). 0: this one runs by itself. */
+static guint8
+silu_length(const FmProgram *p, int i)
+{
+    if (is_silu_with_slope(p, i) && reads_only(p, i, 5, 1u << 1 | 1u << 4))
+        return 5;
+    return is_silu(p, i) && reads_only(p, i, 2, 1u << 1) ? 2 : 0;
+}
+
+/* Give every instruction a block of scratch, reusing those whose value nobody reads again. The two
+ * results of one pass have different ones. */
 static void
-assign_blocks(const FmProgram *p, guint32 silu, guint8 *block)
+assign_blocks(const FmProgram *p, const guint8 *silu, guint8 *block)
 {
     guint8 last[FM_MAX_INPUTS + FM_MAX_INSTRS] = {0};
     guint64 used = 0;
@@ -104,9 +160,8 @@ assign_blocks(const FmProgram *p, guint32 silu, guint8 *block)
     for (int k = 0; k < p->n_out; k++)
         last[p->outs[k]] = FM_MAX_INSTRS;
     for (int i = 0; i < p->n_instrs; i++)
-        if (silu >> i & 1)
-            for (int k = 0; k < 5; k++)
-                last[p->n_in + i + k] = MAX(last[p->n_in + i + k], (guint8)(i + 5));
+        if (silu[i] == 5)
+            last[p->n_in + i + 1] = MAX(last[p->n_in + i + 1], (guint8)(i + 5));
     for (int i = 0; i < p->n_instrs; i++) {
         int b = 0;
 
@@ -125,35 +180,6 @@ assign_blocks(const FmProgram *p, guint32 silu, guint8 *block)
     }
 }
 
-/* sigmoid, mul, affine, mul, add at instruction i, as an activation and its derivative are built:
- * s = sigmoid(h), y = h s, q = 1 - s, r = y q, d = s + r. */
-static gboolean
-is_silu(const FmProgram *p, int i)
-{
-    const FmInstr *in = p->instr + i;
-    const int s = p->n_in + i, y = s + 1, q = s + 2, r = s + 3;
-
-    return i + 5 <= p->n_instrs && in[0].op == FM_ELT_SIGMOID && in[1].op == FM_ELT_MUL &&
-           in[1].src[0] == in[0].src[0] && in[1].src[1] == s && in[2].op == FM_ELT_AFFINE &&
-           in[2].src[0] == s && in[2].imm[0] == -1.0 && in[2].imm[1] == 1.0 &&
-           in[3].op == FM_ELT_MUL && in[3].src[0] == y && in[3].src[1] == q &&
-           in[4].op == FM_ELT_ADD && in[4].src[0] == s && in[4].src[1] == r;
-}
-
-/* TRUE when nobody outside the five instructions at i reads q or r. */
-static gboolean
-silu_is_closed(const FmProgram *p, int i)
-{
-    for (int k = i + 5; k < p->n_instrs; k++)
-        for (int j = 0; j < elt_arity(p->instr[k].op); j++)
-            if (p->instr[k].src[j] == p->n_in + i + 2 || p->instr[k].src[j] == p->n_in + i + 3)
-                return FALSE;
-    for (int k = 0; k < p->n_out; k++)
-        if (p->outs[k] == p->n_in + i + 2 || p->outs[k] == p->n_in + i + 3)
-            return FALSE;
-    return TRUE;
-}
-
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
 
@@ -161,10 +187,17 @@ silu_is_closed(const FmProgram *p, int i)
 #include "math_f64.inc"
 
 #ifdef FM_CPU_LEVELS
+#include <immintrin.h> /* here: inside a level its functions would belong to that level */
 FM_BEGIN_AVX512
 #include "silu_avx512.inc"
 FM_END_LEVEL
+FM_BEGIN_AVX2
+#include "silu_avx2.inc"
+FM_END_LEVEL
 #endif
+#define OWN_SILU_avx512 1
+#define OWN_SILU_avx2 1
+#define OWN_SILU_base 0
 #define NAME_OF eltwise
 #define TYPES "eltwise_types.inc"
 #include "levels.inc"
