@@ -9,7 +9,10 @@
 
 FM_FAST_FILE
 
-enum { SUM_PIECE = 8192, SUM_PARALLEL = 1 << 17 }; /* bytes of a lane summed at a time; by threads */
+enum {
+    SUM_PIECE = 8192, /* bytes of a lane summed at a time */
+    SUM_PARALLEL = 1 << 17, PACK_PARALLEL = 1 << 17, /* from how many bytes on threads pay */
+};
 
 typedef struct Meter Meter;
 
@@ -292,34 +295,46 @@ meter_of(const FmExec *exec, int worker)
     return exec->meter ? &exec->meter[worker] : NULL;
 }
 
+/* Steps outside tiles: one row. */
+static Frame
+lone_frame(FmExec *exec, int worker)
+{
+    return (Frame){.exec = exec, .arena = exec->arena[worker], .lane = exec->lane[worker], .n = 1,
+                   .inputs = exec->inputs, .meter = meter_of(exec, worker)};
+}
+
+/* The i-th of the plan's packed operands. */
+static void
+pack_operand(void *ctx, int worker, size_t i)
+{
+    FmExec *exec = ctx;
+    const FmStep *step = fm__plan_step(exec->plan, g_array_index(exec->plan->packed, guint, i));
+    const Frame f = lone_frame(exec, worker);
+    gint64 since = f.meter ? now_ns() : 0;
+    FmKernelArgs args;
+
+    fill_args(&f, step, &args);
+    args.n = exec->plan->tile;
+    (step->transposed ? step->kernel->pack_transposed : step->kernel->pack)(
+        &args, exec->fixed + step->packed_offset);
+    if (f.meter)
+        meter_add(f.meter, step->work, &since, 0.0);
+}
+
 void
 fm_exec_refresh(FmExec *exec)
 {
     const FmPlan *plan = exec->plan;
-    const Frame f = {.exec = exec, .arena = exec->arena[0], .lane = exec->lane[0], .n = 1,
-                     .inputs = exec->inputs, .meter = meter_of(exec, 0)};
+    const Frame f = lone_frame(exec, 0);
     const int before = omp_get_max_threads();
     const gint64 begun = f.meter ? now_ns() : 0;
-    gint64 since;
 
     omp_set_num_threads(1);
     run_phase(&f, FM_PHASE_PROLOGUE);
-    since = f.meter ? now_ns() : 0;
-    for (guint k = 0; k < plan->steps->len; k++) {
-        const FmStep *step = fm__plan_step(plan, k);
-        FmKernelArgs args;
-
-        if (step->packed == 0)
-            continue;
-        fill_args(&f, step, &args);
-        args.n = plan->tile;
-        step->kernel->pack(&args, exec->fixed + step->packed_offset);
-        if (f.meter)
-            meter_add(f.meter, step->work, &since, 0.0);
-    }
     omp_set_num_threads(before);
+    fm_parallel(plan->fixed_size < PACK_PARALLEL ? 1 : exec->threads, plan->packed->len, pack_operand, exec);
     if (f.meter)
-        exec->wall_ns += since - begun;
+        exec->wall_ns += now_ns() - begun;
 }
 
 /* ---- batches ---- */

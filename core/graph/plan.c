@@ -180,8 +180,7 @@ value_of(Compile *c, FmNode *node)
     } else if (node->op == FM_OP_CONSTANT) {
         place = FM_PLACE_CONSTANT;
     } else if (c->phase[node->id] == FM_PHASE_PROLOGUE) {
-        place = FM_PLACE_FIXED;
-        offset = claim(&plan->fixed_size, value_bytes(plan, &node->shape, 0));
+        place = FM_PLACE_FIXED; /* offset set once it is known who is left */
     } else if (fm__node_reduces_batch(node)) {
         place = FM_PLACE_LANE;
         offset = claim(&plan->lane_size, value_bytes(plan, &node->shape, 0));
@@ -459,8 +458,8 @@ emit_all(Compile *c)
 
 /* ---- memory ---- */
 
-static void
-step_shapes(const FmStep *step, size_t n, FmKernelShapes *s)
+void
+fm__step_shapes(const FmStep *step, size_t n, FmKernelShapes *s)
 {
     *s = (FmKernelShapes){.n = n, .n_in = step->n_in, .out = &step->out[0].shape, .attrs = step->attrs};
     for (guint i = 0; i < step->n_in; i++)
@@ -553,7 +552,7 @@ assign_arena(FmPlan *plan, size_t n)
             if (v->place == FM_PLACE_ARENA)
                 v->offset = place_block(blocks, value_bytes(plan, &v->shape, n), v->last);
         }
-        step_shapes(step, n, &shapes);
+        fm__step_shapes(step, n, &shapes);
         step->scratch = step->kernel->scratch ? step->kernel->scratch(&shapes) : 0;
         if (step->scratch > 0)
             step->scratch_offset = place_block(blocks, aligned(step->scratch), (gint)k);
@@ -575,7 +574,9 @@ assign_rest(FmPlan *plan)
         FmValue *out = fm__plan_value(plan, step->out[0].value);
         FmKernelShapes shapes;
 
-        step_shapes(step, plan->tile, &shapes);
+        fm__step_shapes(step, plan->tile, &shapes);
+        if (step->phase == FM_PHASE_PROLOGUE)
+            out->offset = claim(&plan->fixed_size, value_bytes(plan, &out->shape, 0));
         if (step->phase == FM_PHASE_EPILOGUE)
             out->offset = claim(&plan->lane_size, value_bytes(plan, &out->shape, 0));
         if (step->phase != FM_PHASE_TILE && step->kernel->scratch) {
@@ -587,6 +588,8 @@ assign_rest(FmPlan *plan)
         if (may_pack(plan, step)) {
             step->packed = step->kernel->pack_size(&shapes);
             step->packed_offset = claim(&plan->fixed_size, step->packed);
+            if (step->packed > 0)
+                g_array_append_val(plan->packed, k);
         }
     }
 }
@@ -659,6 +662,7 @@ plan_alloc(const FmPlanOptions *options, FmPlugin *backend)
     plan->inputs = g_array_new(FALSE, FALSE, sizeof(guint));
     plan->outputs = g_array_new(FALSE, FALSE, sizeof(FmRef));
     plan->attrs = g_ptr_array_new_with_free_func(g_free);
+    plan->packed = g_array_new(FALSE, FALSE, sizeof(guint));
     return plan;
 }
 
@@ -680,6 +684,7 @@ compile(Compile *c, FmNode *const *outputs, size_t n_outputs, const FmPlanOption
     record_outputs(c, outputs, n_outputs);
     if (c->failed)
         return FALSE;
+    fm__pack_from_weights(c->plan);
     find_lifetimes(c->plan);
     for (guint k = 0; k < c->plan->steps->len; k++)
         reduces = reduces || fm__plan_step(c->plan, k)->reduces;
@@ -726,6 +731,7 @@ fm_plan_free(FmPlan *plan)
     g_array_unref(plan->inputs);
     g_array_unref(plan->outputs);
     g_ptr_array_unref(plan->attrs);
+    g_array_unref(plan->packed);
     fm_free(plan->constants);
     g_free(plan);
 }

@@ -44,6 +44,7 @@ typedef struct FmStep {
     size_t scratch_offset;
     size_t packed; /* bytes, 0: none */
     size_t packed_offset; /* into the exec's memory */
+    gboolean transposed; /* in[1] is the weight whose transpose is packed; only packing reads it */
     gboolean reduces, random;
     FmWork work;
     double flops; /* per batch row */
@@ -61,6 +62,7 @@ struct FmPlan {
     GArray *inputs; /* guint: values */
     GArray *outputs; /* FmRef */
     GPtrArray *attrs; /* owned blocks */
+    GArray *packed; /* guint: steps with a packed operand */
     void *constants;
     size_t constants_size, fixed_size, arena_size, lane_size, reduced_size;
     double flops;
@@ -76,6 +78,13 @@ void fm__fuse(FmGraph *graph, const gboolean *live, FmNode *const *alias, const 
 
 /* Members of the group that ends with `last`, ascending; owned by the caller. */
 GPtrArray *fm__group_members(FmGraph *graph, const guint *group, guint last);
+
+/* plan.c: what a step's kernel may ask, for tiles of n rows. */
+void fm__step_shapes(const FmStep *step, size_t n, FmKernelShapes *shapes);
+
+/* pack.c: steps that pack a transposed weight do so from the weight; transposes that nobody reads any
+ * more go. Before lifetimes and places are assigned. */
+void fm__pack_from_weights(FmPlan *plan);
 
 /* external.c: the kernels of external nodes. */
 const FmKernel *fm__external_kernel(FmOp op, FmDtype dtype);

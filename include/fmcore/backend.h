@@ -49,6 +49,9 @@ typedef struct FmKernel {
      * change, before the tiles run. NULL: none. Size 0: none for these shapes. */
     size_t (*pack_size)(const FmKernelShapes *shapes);
     void (*pack)(const FmKernelArgs *args, void *packed); /* args->in[] of rows 0 are valid */
+    /* As pack(), where in[1].data holds the transpose of what in[1].shape, of two axes, says; then run()
+     * reads the packed copy alone. pack_size() must not depend on n. NULL: none. */
+    void (*pack_transposed)(const FmKernelArgs *args, void *packed);
 } FmKernel;
 
 /* Operations that a backend must offer for FM_F32 and FM_F64. Primitives; attributes in ().

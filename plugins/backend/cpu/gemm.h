@@ -7,6 +7,7 @@
 #define CPU_GEMM_SLOTS(T, s) \
     size_t (*packed_size_##s)(size_t n, size_t k); /* elements that pack() writes */ \
     void (*pack_##s)(size_t n, size_t k, const T *b, T *out); \
+    void (*pack_transposed_##s)(size_t n, size_t k, const T *bt, T *out); /* from bt (n, k) */ \
     /* b (k, n) as pack() left it */ \
     void (*packed_##s)(size_t m, size_t n, size_t k, const T *a, const T *b, T *c, gboolean add); \
     /* b (k, n) as it lies; ta: a is stored (k, m) */ \

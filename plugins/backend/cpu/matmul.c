@@ -62,6 +62,11 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
         const FmShape *sw = args->in[1].shape; \
         cpu_gemm_kernels()->pack_##suffix(sw->dim[1], sw->dim[0], args->in[1].data, packed); \
     } \
+    static void matmul_pack_transposed_##suffix(const FmKernelArgs *args, void *packed) \
+    { \
+        const FmShape *sw = args->in[1].shape; \
+        cpu_gemm_kernels()->pack_transposed_##suffix(sw->dim[1], sw->dim[0], args->in[1].data, packed); \
+    } \
     static gboolean matmul_##suffix(const FmKernelArgs *args) \
     { \
         const FmShape *sw = args->in[1].shape; \
@@ -108,8 +113,10 @@ DEFINE_MATMUL(f64, double)
 
 const CpuEntry cpu_matmul_table[] = {
     {"matmul",
-     {.run = matmul_f32, .pack_size = matmul_pack_size_f32, .pack = matmul_pack_f32},
-     {.run = matmul_f64, .pack_size = matmul_pack_size_f64, .pack = matmul_pack_f64}},
+     {.run = matmul_f32, .pack_size = matmul_pack_size_f32, .pack = matmul_pack_f32,
+      .pack_transposed = matmul_pack_transposed_f32},
+     {.run = matmul_f64, .pack_size = matmul_pack_size_f64, .pack = matmul_pack_f64,
+      .pack_transposed = matmul_pack_transposed_f64}},
     ROW(matmul_reduce),
     ROW(matmul_batch),
     {NULL},

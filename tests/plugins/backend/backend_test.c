@@ -77,10 +77,32 @@ value_at(FmDtype dtype, const void *data, size_t i)
     return dtype == FM_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
 }
 
-/* Run one kernel, packed or not, on copies of the same arguments. */
+/* How the operand in[1] reaches a kernel that can pack it. */
+typedef enum Pack { PACK_NONE, PACK_AS_IT_LIES, PACK_TRANSPOSED, N_PACKS } Pack;
+
 static void
-run(const FmPlugin *backend, const Case *c, FmDtype dtype, const FmKernelArgs *given, void *out,
-    gboolean pack)
+pack_operand(const FmKernel *kernel, const Case *c, FmDtype dtype, FmKernelArgs *args, Pack how, void *packed)
+{
+    const size_t size = fm_dtype_size(dtype), K = c->in[1].dim[0], N = c->in[1].dim[1];
+    const char *from = args->in[1].data;
+    char *turned;
+
+    if (how == PACK_AS_IT_LIES || !kernel->pack_transposed) {
+        kernel->pack(args, packed);
+        return;
+    }
+    args->in[1].data = turned = fm_alloc(K * N * size);
+    for (size_t k = 0; k < K; k++)
+        for (size_t j = 0; j < N; j++)
+            memcpy(turned + (j * K + k) * size, from + (k * N + j) * size, size);
+    kernel->pack_transposed(args, packed);
+    fm_free(turned);
+    args->in[1].data = NULL; /* run() must not look there */
+}
+
+/* Run one kernel on copies of the same arguments. */
+static void
+run(const FmPlugin *backend, const Case *c, FmDtype dtype, const FmKernelArgs *given, void *out, Pack pack)
 {
     const FmKernel *kernel = kernel_of(backend, c->op, dtype);
     FmKernelShapes shapes = {.n = c->n, .n_in = c->n_in, .out = &c->out, .attrs = c->attrs};
@@ -93,10 +115,10 @@ run(const FmPlugin *backend, const Case *c, FmDtype dtype, const FmKernelArgs *g
         shapes.in[i] = &c->in[i];
     args.out.data = out;
     args.scratch = fm_alloc(kernel->scratch ? kernel->scratch(&shapes) : 0);
-    size = pack && kernel->pack_size ? kernel->pack_size(&shapes) : 0;
+    size = pack != PACK_NONE && kernel->pack_size ? kernel->pack_size(&shapes) : 0;
     if (size > 0) {
         packed = fm_alloc(size);
-        kernel->pack(&args, packed);
+        pack_operand(kernel, c, dtype, &args, pack, packed);
     }
     args.packed = packed;
     ck_assert_msg(kernel->run(&args), "%s failed", c->op);
@@ -131,7 +153,7 @@ compare(const Case *c, FmDtype dtype)
         args.in[i] = (FmView){data, &c->in[i], view_rows(&c->in[i], c->n)};
     }
     args.out = (FmView){NULL, &c->out, view_rows(&c->out, c->n)};
-    for (int pack = 0; pack < 2; pack++) {
+    for (Pack pack = PACK_NONE; pack < N_PACKS; pack++) {
         memset(want, 0, total * 8);
         for (size_t k = 0; k < total && c->accumulate; k++)
             if (dtype == FM_F32)
@@ -139,7 +161,7 @@ compare(const Case *c, FmDtype dtype)
             else
                 ((double *)want)[k] = 0.25 * (double)(k % 7);
         memcpy(got, want, total * 8);
-        run(reference, c, dtype, &args, want, FALSE);
+        run(reference, c, dtype, &args, want, PACK_NONE);
         run(cpu, c, dtype, &args, got, pack);
         for (size_t k = 0; k < total; k++) {
             const double a = value_at(dtype, want, k), b = value_at(dtype, got, k);
@@ -217,11 +239,11 @@ START_TEST(special_values_agree)
 
         for (size_t k = 0; k < G_N_ELEMENTS(values); k++)
             x[k] = (float)(x2[k] = values[k]);
-        run(reference, &c, FM_F32, &args, want, FALSE);
-        run(cpu, &c, FM_F32, &args, got, FALSE);
+        run(reference, &c, FM_F32, &args, want, PACK_NONE);
+        run(cpu, &c, FM_F32, &args, got, PACK_NONE);
         args.in[0].data = x2;
-        run(reference, &c, FM_F64, &args, want2, FALSE);
-        run(cpu, &c, FM_F64, &args, got2, FALSE);
+        run(reference, &c, FM_F64, &args, want2, PACK_NONE);
+        run(cpu, &c, FM_F64, &args, got2, PACK_NONE);
         for (size_t k = 0; k < G_N_ELEMENTS(values); k++) {
             ck_assert_msg(want[k] == got[k] || (isnan(want[k]) && isnan(got[k])) ||
                               fabsf(want[k] - got[k]) <= 4e-6f * fabsf(want[k]) + 1e-44f,
@@ -473,83 +495,156 @@ START_TEST(labels_and_random_agree)
 }
 END_TEST
 
-/* A random program against the reference's kernels, one instruction after the other. */
+enum { PROGRAM_INPUTS = 4 };
+static const FmShape program_shapes[PROGRAM_INPUTS] = {
+    {1, 2, {11, 13}}, {0, 1, {13}}, {1, 2, {11, 1}}, {0, 0, {0}}};
+
+/* A program of four inputs against the reference's kernels, one instruction after the other. Inputs are
+ * uniform in +-range. */
 static void
-check_program(FmDtype dtype, guint64 seed)
+compare_program(FmDtype dtype, FmProgram *p, size_t n, double range, guint64 seed)
 {
     static const char *const names[FM_N_ELT_OPS] = {
         "neg", "abs", "sign", "exp", "log", "log1p", "sqrt", "rsqrt", "recip", "sin", "cos", "tanh",
         "sigmoid", "erf", "affine", "pow", "add", "sub", "mul", "div", "maximum", "greater", "equal",
         "select"};
-    static const guint8 safe[] = {FM_ELT_NEG, FM_ELT_ABS, FM_ELT_SIN, FM_ELT_COS, FM_ELT_TANH,
-                                  FM_ELT_SIGMOID, FM_ELT_ERF, FM_ELT_AFFINE, FM_ELT_ADD, FM_ELT_SUB,
-                                  FM_ELT_MAXIMUM, FM_ELT_SELECT};
-    static const FmShape shapes[] = {{1, 2, {11, 13}}, {0, 1, {13}}, {1, 2, {11, 1}}, {0, 0, {0}}};
+    const FmShape *shapes = program_shapes;
+    const size_t total = n * 11 * 13;
     guint64 state = seed;
-    const size_t n = sizes[seed % 4], total = n * 11 * 13;
-    FmProgram p = {.n_in = 4, .n_instrs = (guint16)(1 + seed % 24)};
-    void *reg[FM_MAX_INPUTS + FM_MAX_INSTRS], *out[3];
-    FmKernelArgs args = {.n = n, .n_in = 4, .attrs = &p};
-    FmKernelShapes fused = {.n = n, .n_in = 4, .out = &shapes[0], .attrs = &p};
+    void *reg[FM_MAX_INPUTS + FM_MAX_INSTRS], *out[FM_MAX_INPUTS];
+    FmKernelArgs args = {.n = n, .n_in = PROGRAM_INPUTS, .attrs = p};
+    FmKernelShapes fused = {.n = n, .n_in = PROGRAM_INPUTS, .out = &shapes[0], .attrs = p};
 
-    for (size_t i = 0; i < 4u + p.n_instrs; i++)
+    for (size_t i = 0; i < PROGRAM_INPUTS + (size_t)p->n_instrs; i++)
         reg[i] = fm_alloc(total * 8);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < PROGRAM_INPUTS; i++) {
         for (size_t k = 0; k < view_rows(&shapes[i], n) * row_size(&shapes[i]); k++) {
             if (dtype == FM_F32)
-                ((float *)reg[i])[k] = (float)(2 * uniform(&state) - 1);
+                ((float *)reg[i])[k] = (float)(range * (2 * uniform(&state) - 1));
             else
-                ((double *)reg[i])[k] = 2 * uniform(&state) - 1;
+                ((double *)reg[i])[k] = range * (2 * uniform(&state) - 1);
         }
         args.in[i] = (FmView){reg[i], &shapes[i], view_rows(&shapes[i], n)};
         fused.in[i] = &shapes[i];
     }
-    for (int i = 0; i < p.n_instrs; i++) {
-        const guint8 op = safe[(size_t)(uniform(&state) * G_N_ELEMENTS(safe))];
-        const size_t arity = op < FM_ELT_ADD ? 1 : op == FM_ELT_SELECT ? 3 : 2;
-        const FmAttrAffine affine = {0.6, -0.2};
-        Case c = {.op = names[op], .n = n, .n_in = arity, .out = shapes[0], .attrs = &affine};
+    for (int i = 0; i < p->n_instrs; i++) {
+        const FmInstr *in = &p->instr[i];
+        const size_t arity = in->op < FM_ELT_ADD ? 1 : in->op == FM_ELT_SELECT ? 3 : 2;
+        const FmAttrAffine affine = {in->imm[0], in->imm[1]};
+        Case c = {.op = names[in->op], .n = n, .n_in = arity, .out = shapes[0], .attrs = &affine};
         FmKernelArgs one = {.n = n, .n_in = arity, .attrs = &affine, .out = {NULL, &c.out, n}};
 
-        p.instr[i] = (FmInstr){.op = op, .imm = {0.6, -0.2}};
         for (size_t k = 0; k < arity; k++) {
-            const size_t src = (size_t)(uniform(&state) * (4 + i));
-
-            p.instr[i].src[k] = (guint8)src;
-            c.in[k] = src < 4 ? shapes[src] : shapes[0];
-            one.in[k] = (FmView){reg[src], &c.in[k], view_rows(&c.in[k], n)};
+            c.in[k] = in->src[k] < PROGRAM_INPUTS ? shapes[in->src[k]] : shapes[0];
+            one.in[k] = (FmView){reg[in->src[k]], &c.in[k], view_rows(&c.in[k], n)};
         }
-        run(reference, &c, dtype, &one, reg[4 + i], FALSE);
+        run(reference, &c, dtype, &one, reg[PROGRAM_INPUTS + i], PACK_NONE);
     }
-    p.n_out = (guint16)(p.n_instrs > 4 ? 3 : 1);
-    p.outs[0] = (guint8)(3 + p.n_instrs);
-    p.outs[1] = (guint8)(4 + p.n_instrs / 2);
-    p.outs[2] = (guint8)(4 + p.n_instrs / 3);
-    for (int k = 0; k < p.n_out; k++) {
+    for (int k = 0; k < p->n_out; k++) {
         const FmView view = {out[k] = fm_alloc(total * 8), &shapes[0], n};
 
-        *(k == 0 ? &args.out : &args.in[4 + k - 1]) = view;
+        *(k == 0 ? &args.out : &args.in[PROGRAM_INPUTS + k - 1]) = view;
     }
     args.scratch = fm_alloc(kernel_of(cpu, "fused", dtype)->scratch(&fused));
     ck_assert(kernel_of(cpu, "fused", dtype)->run(&args));
-    for (int k = 0; k < p.n_out; k++) {
+    for (int k = 0; k < p->n_out; k++) {
         for (size_t e = 0; e < total; e++)
-            ck_assert_double_eq_tol(value_at(dtype, out[k], e), value_at(dtype, reg[p.outs[k]], e),
+            ck_assert_double_eq_tol(value_at(dtype, out[k], e), value_at(dtype, reg[p->outs[k]], e),
                                     (dtype == FM_F32 ? 1e-5 : 1e-13) *
                                         (1 + fabs(value_at(dtype, out[k], e))));
         fm_free(out[k]);
     }
-    for (size_t i = 0; i < 4u + p.n_instrs; i++)
+    for (size_t i = 0; i < PROGRAM_INPUTS + (size_t)p->n_instrs; i++)
         fm_free(reg[i]);
     fm_free(args.scratch);
+}
+
+static void
+check_random_program(FmDtype dtype, guint64 seed)
+{
+    static const guint8 safe[] = {FM_ELT_NEG, FM_ELT_ABS, FM_ELT_SIN, FM_ELT_COS, FM_ELT_TANH,
+                                  FM_ELT_SIGMOID, FM_ELT_ERF, FM_ELT_AFFINE, FM_ELT_ADD, FM_ELT_SUB,
+                                  FM_ELT_MAXIMUM, FM_ELT_SELECT};
+    FmProgram p = {.n_in = PROGRAM_INPUTS, .n_instrs = (guint16)(1 + seed % 24)};
+    guint64 state = seed;
+
+    for (int i = 0; i < p.n_instrs; i++) {
+        p.instr[i] = (FmInstr){.op = safe[(size_t)(uniform(&state) * G_N_ELEMENTS(safe))], .imm = {0.6, -0.2}};
+        for (size_t k = 0; k < 3; k++)
+            p.instr[i].src[k] = (guint8)(uniform(&state) * (PROGRAM_INPUTS + i));
+    }
+    p.n_out = (guint16)(p.n_instrs > 4 ? 3 : 1);
+    p.outs[0] = (guint8)(PROGRAM_INPUTS - 1 + p.n_instrs);
+    p.outs[1] = (guint8)(PROGRAM_INPUTS + p.n_instrs / 2);
+    p.outs[2] = (guint8)(PROGRAM_INPUTS + p.n_instrs / 3);
+    compare_program(dtype, &p, sizes[seed % 4], 1, seed);
 }
 
 START_TEST(programs_agree)
 {
     for (guint64 seed = 1; seed <= 60; seed++) {
-        check_program(FM_F32, seed);
-        check_program(FM_F64, seed);
+        check_random_program(FM_F32, seed);
+        check_random_program(FM_F64, seed);
     }
+}
+END_TEST
+
+/* h = x + bias, y = silu(h), d its derivative, and 0.6 d y - 0.2: which instructions run as one pass
+ * depends on which of them are read elsewhere. */
+START_TEST(activations_agree)
+{
+    enum { X, BIAS, H = PROGRAM_INPUTS, S, Y, Q, R, D, DY, Z, END };
+    static const FmInstr instr[] = {
+        {FM_ELT_ADD, {X, BIAS}, {0}},          {FM_ELT_SIGMOID, {H}, {0}}, {FM_ELT_MUL, {H, S}, {0}},
+        {FM_ELT_AFFINE, {S}, {-1.0, 1.0}},     {FM_ELT_MUL, {Y, Q}, {0}},  {FM_ELT_ADD, {S, R}, {0}},
+        {FM_ELT_MUL, {D, Y}, {0}},             {FM_ELT_AFFINE, {DY}, {0.6, -0.2}},
+    };
+    static const struct {
+        int last; /* the program ends there */
+        int n_out;
+        guint8 out[4];
+    } ends[] = {{Y, 1, {Y}},       {Y, 2, {Y, S}},       {Y, 2, {Y, H}},    {D, 2, {D, Y}},
+                {D, 1, {D}},       {D, 3, {D, Y, S}},    {D, 3, {D, R, Y}}, {D, 3, {D, Q, H}},
+                {Z, 3, {Z, Y, D}}, {Z, 4, {Z, H, Y, D}}, {Z, 1, {Z}}};
+    static const double ranges[] = {1, 20, 400};
+
+    G_STATIC_ASSERT(G_N_ELEMENTS(instr) == END - H);
+    for (size_t e = 0; e < G_N_ELEMENTS(ends); e++)
+        for (size_t r = 0; r < G_N_ELEMENTS(ranges); r++) {
+            FmProgram p = {.n_in = PROGRAM_INPUTS, .n_instrs = (guint16)(ends[e].last - H + 1),
+                           .n_out = (guint16)ends[e].n_out};
+
+            memcpy(p.instr, instr, p.n_instrs * sizeof *instr);
+            memcpy(p.outs, ends[e].out, sizeof ends[e].out);
+            compare_program(FM_F32, &p, sizes[_i], ranges[r], 3 + r);
+            compare_program(FM_F64, &p, sizes[_i], ranges[r], 3 + r);
+        }
+}
+END_TEST
+
+/* A diverged net must not look sound. */
+START_TEST(activations_hand_on_what_is_not_finite)
+{
+    enum { N = 13 };
+    const FmShape shape = {1, 0, {0}};
+    const FmProgram p = {.n_in = 1, .n_instrs = 5, .n_out = 2, .outs = {5, 2},
+                         .instr = {{FM_ELT_SIGMOID, {0}, {0}}, {FM_ELT_MUL, {0, 1}, {0}},
+                                   {FM_ELT_AFFINE, {1}, {-1.0, 1.0}}, {FM_ELT_MUL, {2, 3}, {0}},
+                                   {FM_ELT_ADD, {1, 4}, {0}}}};
+    const FmKernelShapes shapes = {.n = N, .n_in = 1, .in = {&shape}, .out = &shape, .attrs = &p};
+    float x[N], d[N], y[N];
+    FmKernelArgs args = {.n = N, .n_in = 1, .attrs = &p, .in = {{x, &shape, N}, {y, &shape, N}},
+                         .out = {d, &shape, N}};
+
+    for (int i = 0; i < N; i++)
+        x[i] = i % 2 == 0 ? NAN : INFINITY;
+    args.scratch = fm_alloc(kernel_of(cpu, "fused", FM_F32)->scratch(&shapes));
+    ck_assert(kernel_of(cpu, "fused", FM_F32)->run(&args));
+    for (int i = 0; i < N; i++) {
+        ck_assert(i % 2 == 0 ? isnan(y[i]) : isinf(y[i]));
+        ck_assert(i % 2 == 0 ? isnan(d[i]) : !(d[i] < 1.0f));
+    }
+    fm_free(args.scratch);
 }
 END_TEST
 
@@ -606,6 +701,8 @@ main(void)
     tcase_add_loop_test(tc, wide_convolutions_agree, 0, 4);
     tcase_add_test(tc, labels_and_random_agree);
     tcase_add_test(tc, programs_agree);
+    tcase_add_loop_test(tc, activations_agree, 0, G_N_ELEMENTS(sizes));
+    tcase_add_test(tc, activations_hand_on_what_is_not_finite);
     tcase_add_test(tc, dense_algebra);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
