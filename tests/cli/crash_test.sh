@@ -13,18 +13,34 @@ fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
 
 step_of() { head -c 4096 "$1/checkpoint.safetensors" | grep -a -o '"step":"[0-9]*"' | tr -dc 0-9; }
 
+moved() { [ "$(step_of "$dir/$1")" -gt 1 ]; }
+
+# until_true SECONDS COMMAND...
+until_true() {
+    polls=$((20 * $1))
+    shift
+    while ! "$@" && [ "$polls" -gt 0 ]; do
+        sleep 0.05
+        polls=$((polls - 1))
+    done
+}
+
 # twenty_kills NAME OPTIONS...: killed and resumed, then compared with a run that nobody disturbed.
 twenty_kills() {
     name=$1
     shift
     "$fm" train "$@" --save-every 1 --stop-after 1 --quiet --out "$dir/$name" >"$dir/out" 2>&1 || fail "$name does not train"
     i=0
-    # On a busy machine a fifth of a second may be too short for a step: then a few longer ones.
-    while [ "$i" -lt 20 ] || { [ "$i" -lt 60 ] && [ "$(step_of "$dir/$name")" -le 1 ]; }; do
+    # On a busy machine a fifth of a second may be too short for a step: the last kill waits for one.
+    while [ "$i" -lt 20 ] || { [ "$i" -lt 21 ] && [ "$(step_of "$dir/$name")" -le 1 ]; }; do
         i=$((i + 1))
         "$fm" train --resume "$dir/$name" --quiet >/dev/null 2>"$dir/err" &
         pid=$!
-        sleep "$((i / 21)).$(awk "BEGIN { srand($i); printf \"%03d\", 20 + 180 * rand() }")"
+        if [ "$i" -le 20 ]; then
+            sleep "0.$(awk "BEGIN { srand($i); printf \"%03d\", 20 + 180 * rand() }")"
+        else
+            until_true 120 moved "$name"
+        fi
         kill -9 "$pid" 2>/dev/null || fail "$name: resuming ended by itself: $(cat "$dir/err")"
         wait "$pid" 2>/dev/null || true
     done
@@ -54,11 +70,7 @@ interrupted() {
     "$fm" run --dataset moons --net mlp:width=16 --steps 100000000 --batch-size 32 --save-every 1000000 --json \
         --quiet --out "$dir/stop" >"$dir/out" 2>"$dir/err" &
     pid=$!
-    i=0
-    while [ ! -s "$dir/stop/metrics.jsonl" ] && [ "$i" -lt 200 ]; do
-        sleep 0.05
-        i=$((i + 1))
-    done
+    until_true 120 test -s "$dir/stop/metrics.jsonl"
     kill "-$1" "$pid"
     got=0
     wait "$pid" || got=$?

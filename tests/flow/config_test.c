@@ -1,8 +1,8 @@
 /* config_test.c: text form of a configuration, its errors, the schedule and the EMA's warm-up. */
+#include "suite.h"
 #include "flow/run.h"
 #include "flow/schedule.h"
 
-#include <check.h>
 #include <math.h>
 
 START_TEST(config_round_trip)
@@ -75,9 +75,5 @@ main(void)
     tcase_add_loop_test(c, config_refuses, 0, (int)G_N_ELEMENTS(config_wrong));
     tcase_add_test(c, schedule_values);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s, CK_FORK);
 }

@@ -1,9 +1,9 @@
 /* entropy_test.c: Kozachenko and Leonenko's estimate against closed forms, and its error's coverage. */
+#include "suite.h"
 #include "flow/entropy.h"
 
 #include <fmcore/fmcore.h>
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -66,15 +66,10 @@ main(void)
 {
     Suite *s = suite_create("entropy");
     TCase *tc = tcase_create("knn");
-    SRunner *sr = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, covers_its_mean, 0, 3);
     tcase_add_test(tc, equal_rows_are_refused);
     suite_add_tcase(s, tc);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s, CK_FORK);
 }

@@ -1,5 +1,6 @@
 /* excess_test.c: loss = conditional variance + eps^2: against closed forms, errors that were set, and
  * in the training log. */
+#include "suite.h"
 #include "flow/excess.h"
 #include "flow/quadrature.h"
 #include "setup.h"
@@ -210,9 +211,5 @@ main(void)
     tcase_add_test(c, the_training_log_carries_eps2);
     tcase_add_test(c, what_has_no_excess_is_refused_in_a_sentence);
     suite_add_tcase(s, c);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s, CK_FORK);
 }

@@ -1,5 +1,6 @@
 /* kl_test.c: the routes to KL(p_t||q_t) agree with each other and with closed forms, the bound has
  * the figures of the theory, the certificate holds and notices the known error. */
+#include "suite.h"
 #include "flow/kl.h"
 #include "flow/quadrature.h"
 #include "setup.h"
@@ -361,9 +362,5 @@ main(void)
     tcase_add_test(c, infinite_quantities_are_named);
     tcase_add_test(c, what_cannot_be_compared_is_refused_in_a_sentence);
     suite_add_tcase(s, c);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s, CK_FORK);
 }

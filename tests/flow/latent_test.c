@@ -1,5 +1,6 @@
 /* latent_test.c: p-values of what a flow encodes: the distribution functions against scipy's, uniform where z
  * is N(0, I), small where it is not. */
+#include "suite.h"
 #include "flow/latent.h"
 #include "setup.h"
 
@@ -168,9 +169,5 @@ main(void)
     tcase_add_test(c, p_values_are_uniform_for_an_exact_flow);
     tcase_add_test(c, errors_are_noticed);
     suite_add_tcase(s, c);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s, CK_FORK);
 }

@@ -1,8 +1,8 @@
 /* measure_test.c: densities of samples as the solver's steps make them, and what is said about the
  * error of a likelihood. */
+#include "suite.h"
 #include "flow/integrate.h"
 
-#include <check.h>
 #include <math.h>
 #include <string.h>
 
@@ -353,8 +353,6 @@ main(void)
 {
     Suite *s = suite_create("measure");
     TCase *c = tcase_create("measure");
-    SRunner *r;
-    int failed;
 
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, density_of_the_map_is_its_derivative, 0, (int)G_N_ELEMENTS(fixed));
@@ -366,10 +364,5 @@ main(void)
     tcase_add_loop_test(c, a_gaussian_has_mass_one, 0, 3);
     tcase_add_test(c, a_trained_flow_has_mass_one);
     suite_add_tcase(s, c);
-    r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK); /* worker threads do not survive a fork */
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s, CK_NOFORK); /* worker threads do not survive a fork */
 }

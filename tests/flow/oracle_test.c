@@ -1,5 +1,6 @@
 /* oracle_test.c: the closed-form net is exact: its flow has the data's density, its log-density
  * has the data's score, its errors have the size that was set. */
+#include "suite.h"
 #include "flow/exact.h"
 #include "boxes_rows.h"
 #include "setup.h"
@@ -493,9 +494,5 @@ main(void)
     tcase_add_test(c, scale_and_rotation_act_on_the_velocity);
     tcase_add_loop_test(c, what_it_cannot_do_is_refused_in_a_sentence, 0, G_N_ELEMENTS(refused));
     suite_add_tcase(s, c);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s, CK_FORK);
 }

@@ -1,8 +1,8 @@
 /* prediction_test.c: on every affine path, noise, data and score of a pair give its velocity; runs that
  * learn them train, load and sample. */
+#include "suite.h"
 #include "flow/run.h"
 
-#include <check.h>
 #include <glib/gstdio.h>
 #include <math.h>
 
@@ -106,17 +106,11 @@ main(void)
 {
     Suite *suite = suite_create("prediction");
     TCase *tcase = tcase_create("all");
-    SRunner *runner;
-    int failed;
 
     fm_registry_load_all();
     tcase_add_loop_test(tcase, conversion_is_exact_for_each_pair, 0, (int)fm_registry_count(FM_KIND_PATH));
     tcase_add_loop_test(tcase, each_prediction_learns_the_same_distribution, 0, 4);
     tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,5 +1,6 @@
 /* repath_test.c: the exact field of one path, followed along another, is the exact field of the other: field,
  * divergence, samples and log-densities, for every pair of affine paths. */
+#include "suite.h"
 #include "setup.h"
 
 #include <math.h>
@@ -132,9 +133,5 @@ main(void)
     tcase_add_test(c, there_and_back);
     tcase_add_loop_test(c, what_cannot_change_is_refused, 0, 2);
     suite_add_tcase(s, c);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s, CK_FORK);
 }

@@ -1,5 +1,6 @@
 /* score_test.c: the gradient of a flow's log-density against differences of the log-density, on
  * fields that bend strongly, and against closed forms. */
+#include "suite.h"
 #include "flow/exact.h"
 #include "setup.h"
 
@@ -160,9 +161,5 @@ main(void)
     tcase_add_test(c, single_precision_is_measured_in_double);
     tcase_add_test(c, dropping_the_divergence_is_noticed);
     suite_add_tcase(s, c);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s, CK_FORK);
 }

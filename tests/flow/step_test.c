@@ -1,9 +1,10 @@
 /* step_test.c: what a written first step says is what the step did. */
+#include "suite.h"
+
 #include <fmcore/io.h>
 
 #include "flow/run.h"
 
-#include <check.h>
 #include <glib/gstdio.h>
 #include <math.h>
 
@@ -126,15 +127,9 @@ main(void)
 {
     Suite *suite = suite_create("step");
     TCase *c = tcase_create("step");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(c, written_step_is_the_step);
     tcase_add_test(c, as_many_steps_as_asked);
     suite_add_tcase(suite, c);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,8 +1,8 @@
 /* train_test.c: training repeats bit by bit over threads and resumption, survives kill -9, and
  * likelihoods of a linear field agree with the closed form. */
+#include "suite.h"
 #include "flow/run.h"
 
-#include <check.h>
 #include <glib/gstdio.h>
 #include <math.h>
 #include <signal.h>
@@ -444,10 +444,5 @@ main(int argc, char **argv)
     tcase_add_test(c, guidance_finds_classes);
     tcase_add_test(c, guidance_needs_dropped_labels);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK); /* OpenMP does not survive a fork */
-    srunner_run_all(r, CK_NORMAL);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s, CK_NOFORK); /* OpenMP does not survive a fork */
 }

@@ -3,12 +3,12 @@
  *
  * Of each composite y(x, weights): L = <y, cot>, its gradient in all leaves, h = <dL/dx, u> and its
  * gradient, all sums over the batch. */
+#include "suite.h"
 #include "graph/node.h"
 
 #include <fmcore/fmcore.h>
 #include <fmcore/layer.h>
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -317,15 +317,10 @@ main(void)
 {
     Suite *suite = suite_create("composite");
     TCase *tc = tcase_create("composites");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, kernels_agree_with_expansions, 0, G_N_ELEMENTS(subjects));
     tcase_add_loop_test(tc, derivatives_agree_with_differences, 0, G_N_ELEMENTS(subjects));
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,8 +1,9 @@
 /* parallel_test.c: loops over items: every item once, workers apart, nested, from several threads,
  * after fork; profiles count what ran. */
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 
-#include <check.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -143,8 +144,6 @@ main(void)
 {
     Suite *suite = suite_create("parallel");
     TCase *c = tcase_create("loops");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(c, 120);
     tcase_add_test(c, every_item_runs_once);
@@ -153,9 +152,5 @@ main(void)
     tcase_add_test(c, after_fork);
     tcase_add_test(c, a_profile_counts_what_ran);
     suite_add_tcase(suite, c);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite, CK_FORK);
 }

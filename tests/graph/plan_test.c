@@ -1,7 +1,8 @@
 /* plan_test.c: plans: fusion changes nothing, threads change no byte, wrong graphs are refused. */
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,8 +229,6 @@ main(void)
 {
     Suite *suite = suite_create("plan");
     TCase *t = tcase_create("plan");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(t, 120);
     tcase_add_test(t, fusion_and_backends_agree);
@@ -242,9 +241,5 @@ main(void)
     tcase_add_test(t, normals_have_the_moments_of_a_normal);
     tcase_add_test(t, permutations_meet_every_index_once);
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,8 +1,8 @@
 /* array_file_test.c: round trips, files cut at every byte, headers that lie, archives as NumPy
  * writes them, compressed files that inflate without end, disks that are full. */
+#include "suite.h"
 #include "io/array_file.h"
 
-#include <check.h>
 #include <glib/gstdio.h>
 #include <math.h>
 #include <signal.h>
@@ -343,8 +343,6 @@ main(void)
 {
     Suite *suite = suite_create("array files");
     TCase *tcase = tcase_create("all");
-    SRunner *runner;
-    int failed;
 
     tcase_add_loop_test(tcase, round_trip_and_truncation, 0, FM_N_DTYPES);
     tcase_add_test(tcase, mutations_do_not_crash);
@@ -358,9 +356,5 @@ main(void)
     tcase_add_test(tcase, gzip_cut_short);
     tcase_add_loop_test(tcase, full_disk_keeps_the_old_file, 0, 3);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,9 +1,9 @@
 /* plot_test.c: pictures decoded again: their size, colours where they must be, nothing left of one that
  * could not be drawn. */
+#include "suite.h"
 #include "io/plot.h"
 
 #include <cairo.h>
-#include <check.h>
 #include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
@@ -122,8 +122,6 @@ main(void)
 {
     Suite *suite = suite_create("pictures");
     TCase *tcase = tcase_create("all");
-    SRunner *runner;
-    int failed;
 
     dir = g_dir_make_tmp("fmcore-XXXXXX", NULL);
     tcase_add_test(tcase, images_have_their_colours);
@@ -131,10 +129,7 @@ main(void)
     tcase_add_test(tcase, curves_are_drawn);
     tcase_add_test(tcase, a_picture_that_cannot_be_written_leaves_nothing);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(suite, CK_FORK);
     g_rmdir(dir);
     g_free(dir);
     return failed != 0;

@@ -1,5 +1,6 @@
 /* option_test.c: option tables: defaults, parsing, ranges, sentences and exact round trips. */
-#include <check.h>
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,8 +152,6 @@ main(void)
 {
     Suite *suite = suite_create("option");
     TCase *c = tcase_create("option");
-    SRunner *r;
-    int failed;
 
     tcase_add_test(c, defaults_are_written);
     tcase_add_test(c, values_are_split_at_the_outer_commas);
@@ -160,9 +159,5 @@ main(void)
     tcase_add_loop_test(c, wrong_values_are_refused_in_a_sentence, 0, G_N_ELEMENTS(wrong));
     tcase_add_test(c, specifications_are_split);
     suite_add_tcase(suite, c);
-    r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite, CK_FORK);
 }

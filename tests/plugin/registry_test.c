@@ -1,6 +1,7 @@
 /* registry_test.c: plugins compiled by the test: what loads, and each reason for which a file is
  * refused. */
-#include <check.h>
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 #include <glib/gstdio.h>
 #include <stdlib.h>
@@ -241,8 +242,6 @@ main(void)
     Suite *suite = suite_create("registry");
     TCase *c = tcase_create("registry");
     g_autofree char *cleanup = NULL;
-    SRunner *r;
-    int failed;
 
     root = g_dir_make_tmp("fmcore-plugins-XXXXXX", NULL);
     for (size_t i = 0; root && i < G_N_ELEMENTS(plugins); i++)
@@ -256,10 +255,7 @@ main(void)
     tcase_add_test(c, refused_files_are_listed);
     tcase_add_test(c, threads_may_look_up_at_once);
     suite_add_tcase(suite, c);
-    r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    const int failed = run_suite(suite, CK_FORK);
     cleanup = g_strdup_printf("rm -rf '%s'", root);
     return system(cleanup) != 0 || failed != 0;
 }

@@ -1,8 +1,9 @@
 /* random_test.c: many numbers at a time are those of one generator a row, and normals are normal. */
+#include "suite.h"
+
 #include <fmcore/dataset.h>
 #include <fmcore/random.h>
 
-#include <check.h>
 #include <math.h>
 
 static const FmKey key = {.seed = 7, .stream = FM_STREAM_USER, .step = 3};
@@ -97,15 +98,12 @@ main(void)
 {
     Suite *s = suite_create("random");
     TCase *c = tcase_create("random");
-    SRunner *runner = srunner_create(s);
 
     tcase_add_test(c, rows_are_those_of_the_generator);
     tcase_add_test(c, normals_of_uniforms_are_libm_s);
     tcase_add_test(c, normals_are_normal);
     tcase_add_test(c, mixture_draws_row_by_row);
     suite_add_tcase(s, c);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(s, CK_FORK);
     return failed > 0;
 }

@@ -1,7 +1,8 @@
 /* backend_test.c: every kernel of the cpu backend against the reference on odd sizes.
  * Tolerance: |cpu - reference| <= tol * (1 + |reference|), with tol 3e-6 (f32) and 1e-14 (f64)
  * for element-wise results (erf and pow 4e-6) and ten times that for sums of many terms. */
-#include <check.h>
+#include "suite.h"
+
 #include <fmcore/backend.h>
 #include <fmcore/cpu.h>
 #include <math.h>
@@ -682,8 +683,6 @@ main(void)
 {
     Suite *suite = suite_create("backend");
     TCase *tc = tcase_create("cpu against reference");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 120);
@@ -704,8 +703,5 @@ main(void)
     tcase_add_loop_test(tc, activations_agree, 0, G_N_ELEMENTS(sizes));
     tcase_add_test(tc, activations_hand_on_what_is_not_finite);
     tcase_add_test(tc, dense_algebra);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite, CK_FORK);
 }

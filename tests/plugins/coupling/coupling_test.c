@@ -1,5 +1,6 @@
 /* coupling_test.c: exact assignment against scipy and brute force; what every coupling promises. */
-#include <check.h>
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 #include <math.h>
 #include <stdlib.h>
@@ -309,8 +310,6 @@ main(void)
 {
     Suite *suite = suite_create("couplings");
     TCase *t = tcase_create("assignment"), *p = tcase_create("plugins");
-    SRunner *runner;
-    int failed;
 
     fm_registry_load_all();
     if (fm_registry_count(FM_KIND_COUPLING) < 2) {
@@ -328,9 +327,5 @@ main(void)
     tcase_add_loop_test(p, ot_refuses_bad_rows, 0, 2);
     suite_add_tcase(suite, t);
     suite_add_tcase(suite, p);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,8 +1,9 @@
 /* data_test.c: conformance of every data set, path and coupling in the registry; the assignment
  * against exhaustive search. */
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -390,8 +391,6 @@ main(void)
 {
     Suite *suite = suite_create("data");
     TCase *t = tcase_create("conformance");
-    SRunner *runner;
-    int failed;
 
     fm_registry_load_all();
     tcase_set_timeout(t, 120);
@@ -412,9 +411,5 @@ main(void)
     tcase_add_test(t, assignment_is_the_best_of_all);
     tcase_add_test(t, ot_coupling_shortens_the_pairs);
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,5 +1,6 @@
 /* divergence_test.c: estimators against closed forms of Gaussians, coverage, ties and bad input. */
-#include <check.h>
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 #include <math.h>
 #include <stdlib.h>
@@ -757,8 +758,6 @@ main(void)
 {
     Suite *suite = suite_create("divergences");
     TCase *t = tcase_create("estimators");
-    SRunner *runner;
-    int n, failed;
 
     fm_registry_load_all();
     n = (int)fm_registry_count(FM_KIND_DIVERGENCE);
@@ -790,9 +789,5 @@ main(void)
     tcase_add_test(t, errors_near_equal);
     tcase_add_test(t, block_error_is_a_t_interval);
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite, CK_FORK);
 }

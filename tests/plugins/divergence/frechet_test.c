@@ -1,9 +1,9 @@
 /* frechet_test.c: feature spaces against PyTorch, distances against scipy, the extrapolation's bias and
  * interval, and what is refused. */
+#include "suite.h"
 #include "flow/run.h"
 #include "io/safetensors.h"
 
-#include <check.h>
 #include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
@@ -367,8 +367,6 @@ main(void)
 {
     Suite *suite = suite_create("frechet");
     TCase *t = tcase_create("frechet");
-    SRunner *runner;
-    int failed;
 
     dir = g_dir_make_tmp("fmcore-frechet-XXXXXX", NULL);
     tcase_set_timeout(t, 120);
@@ -381,10 +379,7 @@ main(void)
     tcase_add_test(t, extrapolation_removes_the_bias);
     tcase_add_loop_test(t, refuses, 0, G_N_ELEMENTS(refused));
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(suite, CK_FORK);
     remove_tree(dir);
     g_free(dir);
     return failed ? 1 : 0;

@@ -1,8 +1,8 @@
 /* ffi_test.c: foreign fields and data against their closed forms, in every way of calling them, and
  * the sentences of those that cannot be called. The library is field.c, built without our headers. */
+#include "suite.h"
 #include "flow/run.h"
 
-#include <check.h>
 #include <math.h>
 #include <string.h>
 
@@ -362,8 +362,6 @@ main(void)
 {
     Suite *suite = suite_create("ffi");
     TCase *c = tcase_create("ffi");
-    SRunner *r;
-    int failed;
 
     tcase_set_timeout(c, 60);
     tcase_add_loop_test(c, every_way_of_calling_gives_the_field, 0, G_N_ELEMENTS(fields));
@@ -378,9 +376,5 @@ main(void)
     tcase_add_test(c, a_failing_field_ends_a_solve);
     tcase_add_test(c, libm_is_a_field);
     suite_add_tcase(suite, c);
-    r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite, CK_FORK);
 }

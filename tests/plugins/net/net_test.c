@@ -1,5 +1,6 @@
 /* net_test.c: nets, layers, objectives and optimizers against torch and against finite
  * differences, all in double through the reference backend. */
+#include "suite.h"
 #include "eval.h"
 #include "flow/loss.h"
 #include "reference.h"
@@ -717,8 +718,6 @@ main(void)
 {
     Suite *s = suite_create("nets");
     TCase *tc = tcase_create("nets");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, net_agrees_with_torch, 0, G_N_ELEMENTS(torch_cases));
@@ -734,9 +733,6 @@ main(void)
     tcase_add_test(tc, every_net_builds_what_it_takes);
     tcase_add_test(tc, conv_refuses_what_cannot_work);
     suite_add_tcase(s, tc);
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(s, CK_FORK);
     return failed == 0 ? 0 : 1;
 }

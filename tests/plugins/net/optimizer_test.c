@@ -1,4 +1,5 @@
 /* optimizer_test.c: seven steps of each optimizer against torch.optim. */
+#include "suite.h"
 #include "reference.h"
 #include "torch_nets.h"
 
@@ -63,14 +64,9 @@ main(void)
 {
     Suite *s = suite_create("optimizers");
     TCase *tc = tcase_create("optimizers");
-    SRunner *runner;
-    int failed;
 
     tcase_add_loop_test(tc, optimizer_follows_torch, 0, G_N_ELEMENTS(optimizer_cases));
     suite_add_tcase(s, tc);
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(s, CK_FORK);
     return failed == 0 ? 0 : 1;
 }

@@ -1,6 +1,7 @@
 /* adaptive_test.c: step-size control per row and per batch, failures, agreement with torchdiffeq.
  */
-#include <check.h>
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 #include <math.h>
 #include <stdlib.h>
@@ -575,8 +576,6 @@ main(void)
 {
     Suite *suite = suite_create("adaptive solvers");
     TCase *t = tcase_create("adaptive");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, agrees_with_torchdiffeq, 0, (int)G_N_ELEMENTS(torchdiffeq_case));
@@ -589,9 +588,5 @@ main(void)
     tcase_add_loop_test(t, a_step_per_sample_needs_fewer_rows, 0, 3);
     tcase_add_loop_test(t, stages_that_do_not_count_are_evaluated_in_part, 0, 5);
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite, CK_FORK);
 }

@@ -1,5 +1,6 @@
 /* conformance_test.c: every solver in the registry has the orders it declares. */
-#include <check.h>
+#include "suite.h"
+
 #include <fmcore/fmcore.h>
 #include <math.h>
 #include <stdlib.h>
@@ -436,8 +437,6 @@ main(void)
 {
     Suite *suite = suite_create("solver conformance");
     TCase *t = tcase_create("registry");
-    SRunner *runner;
-    int n, failed;
 
     fm_registry_load_all();
     n = (int)fm_registry_count(FM_KIND_SOLVER);
@@ -454,9 +453,5 @@ main(void)
     tcase_add_loop_test(t, float_agrees_with_double, 0, n);
     tcase_add_loop_test(t, nothing_to_do, 0, n);
     suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite, CK_FORK);
 }
