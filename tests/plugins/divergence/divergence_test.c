@@ -758,6 +758,7 @@ main(void)
 {
     Suite *suite = suite_create("divergences");
     TCase *t = tcase_create("estimators");
+    int n;
 
     fm_registry_load_all();
     n = (int)fm_registry_count(FM_KIND_DIVERGENCE);

@@ -437,6 +437,7 @@ main(void)
 {
     Suite *suite = suite_create("solver conformance");
     TCase *t = tcase_create("registry");
+    int n;
 
     fm_registry_load_all();
     n = (int)fm_registry_count(FM_KIND_SOLVER);
