@@ -133,16 +133,6 @@ fm_estimate_text(FmEstimate *e, const char *name, const char *text)
 }
 
 double
-fm_estimate_se_near_equal(double excess, double first, double second)
-{
-    const double sd = sqrt(second);
-    const double most = excess > 4.0 * sd ? 3.75 * sd + 4.0 * (excess - 4.0 * sd)
-                                          : MAX(excess - 0.25 * sd, 2.6 * sd);
-
-    return MIN(sqrt(second + MAX(first, 0.0)), most / 1.96);
-}
-
-double
 fm_estimate_se_transport(double variance, double equal, double share)
 {
     return sqrt(MAX(variance - share * equal, 0.75 * share * equal));

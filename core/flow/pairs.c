@@ -160,7 +160,7 @@ pairs_finish(const Pairs *s, FmEstimate *out)
     second += 4.0 * v_xy / (n[0] * n[1]);
     out->value = value;
     /* values below 0 come with the least estimate of the first order, also where it is there: 1.1 sd at least */
-    out->se = fm_estimate_se_near_equal(value, MAX(first, 0.2 * second), second);
+    out->se = sqrt(second + MAX(first, 0.2 * second));
     out->n = x->n;
 }
 

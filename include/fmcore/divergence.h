@@ -60,18 +60,6 @@ void fm_estimate_text(FmEstimate *e, const char *name, const char *text);
  * so that +- 1.96 of it is a t interval. NAN for n < 2. */
 double fm_estimate_block_se(const double *value, size_t n);
 
-/* Standard error of an estimate whose first-order variance vanishes at P = Q, where a second-order part
- * remains, in distribution a weighted sum of chi-squared variables.
- * excess  the value less its mean at P = Q
- * first   variance of first order, less what noise adds to its estimate; may be negative
- * second  variance at P = Q, at least 0
- *
- * sqrt(second + max(first, 0)). Near P = Q the estimate of `first` grows with the value itself, so that this
- * alone would always cover P = Q. Therefore, with s = sqrt(second), 1.96 se is at most 2.6 s for an excess up to
- * 2.85 s, then excess - s / 4, and from 4 s on steeply more: an excess of 2.6 s to 4 s, which P = Q gives in 1 to
- * 2 % of samples, does not contain P = Q. */
-double fm_estimate_se_near_equal(double excess, double first, double second);
-
 /* Standard error of a squared transport distance from the variance of its potentials, var f(X) / n +
  * var g(Y) / m, and from `equal`, the same when the rows of both samples are pooled and dealt anew. The formula
  * is an upper bound (Efron & Stein 1981, doi:10.1214/aos/1176345462), close where P and Q are far apart. At
@@ -91,7 +79,7 @@ typedef void (*FmPairKernel)(const void *self, size_t n, double *v);
 /* U-statistic of E k(x, x') + E k(y, y') - 2 E k(x, y) (Gretton et al. 2012, JMLR 13:723, eq. 3),
  * unbiased, O((n + m)^2 D) time, O(n + m) memory. At most `rows` rows of each sample are used, a
  * random subset by `key` when there are more. se: first- and second-order terms of Hoeffding's
- * decomposition (fm_estimate_se_near_equal). n: rows used of the first sample. Same bytes
+ * decomposition, so that it also holds for P = Q. n: rows used of the first sample. Same bytes
  * for any `threads`. Errors: FM_ERROR_MEMORY. */
 gboolean fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key,
                            FmPairKernel kernel, const void *self, int threads, FmEstimate *out,

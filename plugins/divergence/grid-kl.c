@@ -184,8 +184,7 @@ grid_finish(Grid *g, size_t n, size_t m, double smooth, FmEstimate *out)
         /* near P = Q: 2 KL / rate is chi-squared with used - 1 degrees, whose noise is also in var */
         const double df = used - 1.0;
 
-        out->se = fm_estimate_se_near_equal(sum - 0.5 * df * rate, var - df * rate * rate,
-                                            0.5 * df * rate * rate);
+        out->se = sqrt(MAX(var - df * rate * rate, 0.0) + 0.5 * df * rate * rate);
     }
     fm_estimate_number(out, "bins a column", (double)g->bins[0]);
     fm_estimate_number(out, "cells occupied", used);
