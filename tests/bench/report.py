@@ -236,12 +236,13 @@ def page(results_folder, path):
     missing = [f"`{name}`" for name in ROWS if name not in results]
     if missing:
         text += f"Without a result so far (`make bench-peers ROWS=...`): {', '.join(missing)}.\n\n"
-    notes = os.path.join(os.path.dirname(os.path.abspath(__file__)), "notes.md")
+    stem = os.path.splitext(os.path.basename(path))[0]  # benchmarks or benchmarks-MACHINE: notes.md, notes-MACHINE.md
+    notes = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"notes{stem.removeprefix('benchmarks')}.md")
     if os.path.exists(notes):
         with open(notes, encoding="utf-8") as f:
             text += f.read() + "\n"
     if "scaling" in results:
-        picture = "benchmarks-scaling.svg"
+        picture = f"{stem}-scaling.svg"
         drawn = plot(results["scaling"], os.path.join(os.path.dirname(path), picture))
         text += scaling_text(results["scaling"], picture if drawn else "") + "\n"
     if "adaptive" in results:
