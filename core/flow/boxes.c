@@ -100,7 +100,7 @@ double
 fm_boxes_entropy(const FmBoxes *b)
 {
     enum { CELLS = 3, MOST = 3000 };
-    double lo[2] = {INFINITY, INFINITY}, hi[2] = {-INFINITY, -INFINITY}, H = 0.0;
+    double lo[2] = {INFINITY, INFINITY}, hi[2] = {-INFINITY, -INFINITY};
 
     if (b->D != 2 || b->K == 0 || b->sd <= 0.0)
         return NAN;
@@ -113,21 +113,8 @@ fm_boxes_entropy(const FmBoxes *b)
         return NAN;
     const size_t side = (size_t)cells + 1;
     const double hx = (hi[0] - lo[0]) / (double)side, hy = (hi[1] - lo[1]) / (double)side;
-    g_autofree double *x = axis_densities(b, 0, side, lo[0], hx), *y = axis_densities(b, 1, side, lo[1], hy),
-                      *row = g_new(double, side);
-    for (size_t i = 0; i < side; i++) {
-        for (size_t j = 0; j < side; j++)
-            row[j] = 0.0;
-        for (size_t k = 0; k < b->K; k++) {
-            const double w = b->weight[k] * x[k * side + i];
-
-            for (size_t j = 0; w > 1e-30 && j < side; j++)
-                row[j] += w * y[k * side + j];
-        }
-        for (size_t j = 0; j < side; j++)
-            H -= row[j] > 0.0 ? row[j] * log(row[j]) : 0.0;
-    }
-    return H * hx * hy;
+    g_autofree double *x = axis_densities(b, 0, side, lo[0], hx), *y = axis_densities(b, 1, side, lo[1], hy);
+    return fm__product_entropy(b->K, b->weight, side, x, y) * hx * hy;
 }
 
 void

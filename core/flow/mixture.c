@@ -151,11 +151,10 @@ axis_densities(const FmMixture *m, size_t d, size_t side, double lo, double h)
     return out;
 }
 
-/* The density on the grid is a sum over components of products of two axes: rows of a matrix product. */
 double
 fm_mixture_entropy(const FmMixture *m)
 {
-    double lo[2] = {INFINITY, INFINITY}, hi[2] = {-INFINITY, -INFINITY}, least = INFINITY, H = 0.0;
+    double lo[2] = {INFINITY, INFINITY}, hi[2] = {-INFINITY, -INFINITY}, least = INFINITY;
 
     if (m->D != 2 || m->K == 0)
         return NAN;
@@ -171,22 +170,8 @@ fm_mixture_entropy(const FmMixture *m)
         return NAN;
     const size_t side = (size_t)MAX(cells, 600.0);
     const double hx = (hi[0] - lo[0]) / (double)side, hy = (hi[1] - lo[1]) / (double)side;
-    g_autofree double *a = axis_densities(m, 0, side, lo[0], hx), *b = axis_densities(m, 1, side, lo[1], hy),
-                      *row = g_new(double, side);
-    for (size_t i = 0; i < side; i++) {
-        for (size_t j = 0; j < side; j++)
-            row[j] = 0.0;
-        for (size_t k = 0; k < m->K; k++) {
-            const double w = m->weight[k] * a[k * side + i];
-            const double *by = b + k * side;
-
-            for (size_t j = 0; w > 1e-30 && j < side; j++)
-                row[j] += w * by[j];
-        }
-        for (size_t j = 0; j < side; j++)
-            H -= row[j] > 0.0 ? row[j] * log(row[j]) : 0.0;
-    }
-    return H * hx * hy;
+    g_autofree double *a = axis_densities(m, 0, side, lo[0], hx), *b = axis_densities(m, 1, side, lo[1], hy);
+    return fm__product_entropy(m->K, m->weight, side, a, b) * hx * hy;
 }
 
 /* ---- a ring of components, and data sets that are a mixture ---- */

@@ -113,3 +113,26 @@ fm__integral(size_t T, double h, const double *y, double *halved)
     }
     return whole;
 }
+
+/* Rows of a matrix product. */
+double
+fm__product_entropy(size_t K, const double *weight, size_t side, const double *a, const double *b)
+{
+    g_autofree double *row = g_new(double, side);
+    double H = 0.0;
+
+    for (size_t i = 0; i < side; i++) {
+        for (size_t j = 0; j < side; j++)
+            row[j] = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double w = weight[k] * a[k * side + i];
+            const double *by = b + k * side;
+
+            for (size_t j = 0; w > 1e-30 && j < side; j++)
+                row[j] += w * by[j];
+        }
+        for (size_t j = 0; j < side; j++)
+            H -= row[j] > 0.0 ? row[j] * log(row[j]) : 0.0;
+    }
+    return H;
+}

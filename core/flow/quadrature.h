@@ -16,6 +16,10 @@ void fm__integral_weights(size_t T, double h, double *weight);
 /* The whole integral, and its distance to that of every other point (T odd; else NAN). */
 double fm__integral(size_t T, double h, const double *y, double *halved);
 
+/* Sum of -p log p over a side x side grid on which p is the sum over K components of weight times a product of
+ * two axes' densities a, b (K, side): times a cell's area, the entropy by the midpoint rule. */
+double fm__product_entropy(size_t K, const double *weight, size_t side, const double *a, const double *b);
+
 /* Points x (n) in (0, 1) and weights of the Gauss-Legendre rule. */
 void fm__gauss_legendre(int n, double *x, double *w);
 
