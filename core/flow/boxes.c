@@ -50,7 +50,7 @@ fm_boxes_log_density(const FmBoxes *b, size_t n, const double *x, double *log_p,
     g_autofree double *l = g_new(double, K), *z = g_new(double, K *D);
     Rule rule;
 
-    fm__gauss_legendre(NODES, rule.x, rule.w);
+    fm_gauss_legendre(NODES, rule.x, rule.w);
     for (size_t i = 0; i < n; i++) {
         double top = -INFINITY, sum = 0.0;
 
@@ -84,7 +84,7 @@ axis_densities(const FmBoxes *b, size_t d, size_t side, double lo, double h)
     double *out = g_new(double, b->K *side), z;
     Rule rule;
 
-    fm__gauss_legendre(NODES, rule.x, rule.w);
+    fm_gauss_legendre(NODES, rule.x, rule.w);
     for (size_t k = 0; k < b->K; k++)
         for (size_t i = 0; i < side; i++) {
             const size_t at = k * b->D + d;
@@ -115,10 +115,4 @@ fm_boxes_entropy(const FmBoxes *b)
     const double hx = (hi[0] - lo[0]) / (double)side, hy = (hi[1] - lo[1]) / (double)side;
     g_autofree double *x = axis_densities(b, 0, side, lo[0], hx), *y = axis_densities(b, 1, side, lo[1], hy);
     return fm__product_entropy(b->K, b->weight, side, x, y) * hx * hy;
-}
-
-void
-fm_gauss_legendre(int n, double *x, double *w)
-{
-    fm__gauss_legendre(n, x, w);
 }

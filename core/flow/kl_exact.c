@@ -86,7 +86,7 @@ closed_integrate(FmKl *kl, Closed *c)
     double x[POINTS], w[POINTS], sharp = 0, eps2 = 0, gap2 = 0;
     ClosedAt at;
 
-    fm__gauss_legendre(POINTS, x, w);
+    fm_gauss_legendre(POINTS, x, w);
     for (size_t j = 0; j < kl->T; j++) {
         const double t = kl->t0 + (double)j * kl->h;
 

@@ -211,7 +211,7 @@ curve_nodes(FmMixture *m, size_t pieces, const size_t *nodes, gboolean closed, F
         g_autofree double *u = g_new(double, nodes[p]), *w = g_new(double, nodes[p]);
 
         if (!closed)
-            fm__gauss_legendre((int)nodes[p], u, w);
+            fm_gauss_legendre((int)nodes[p], u, w);
         for (size_t i = 0; i < nodes[p]; i++, k++) {
             weight[k] = (closed ? 1.0 / (double)nodes[p] : w[i]) / (double)pieces;
             curve(self, p, closed ? (double)i / (double)nodes[p] : u[i], mean + 2 * k);

@@ -1,6 +1,8 @@
 /* quadrature.c: integrals of sampled curves by local interpolation, and Gauss-Legendre rules. */
 #include "flow/quadrature.h"
 
+#include <fmcore/dataset.h>
+
 #include <math.h>
 #include <string.h>
 
@@ -9,7 +11,7 @@ enum { NODES = 6 };
 /* Newton's method on the Legendre polynomial, from Chebyshev's guess (Press et al., Numerical
  * Recipes, sec. 4.6.1). */
 void
-fm__gauss_legendre(int n, double *x, double *w)
+fm_gauss_legendre(int n, double *x, double *w)
 {
     for (int i = 0; i < n; i++) {
         double z = cos(G_PI * (i + 0.75) / (n + 0.5)), slope = 1.0;
@@ -39,7 +41,7 @@ interval_weights(size_t m, double weight[NODES][NODES])
 {
     double x[NODES], w[NODES];
 
-    fm__gauss_legendre(NODES, x, w);
+    fm_gauss_legendre(NODES, x, w);
     for (size_t u = 0; u + 1 < m; u++)
         for (size_t k = 0; k < m; k++) {
             weight[u][k] = 0.0;

@@ -20,7 +20,4 @@ double fm__integral(size_t T, double h, const double *y, double *halved);
  * two axes' densities a, b (K, side): times a cell's area, the entropy by the midpoint rule. */
 double fm__product_entropy(size_t K, const double *weight, size_t side, const double *a, const double *b);
 
-/* Points x (n) in (0, 1) and weights of the Gauss-Legendre rule. */
-void fm__gauss_legendre(int n, double *x, double *w);
-
 #endif

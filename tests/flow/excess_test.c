@@ -85,7 +85,7 @@ START_TEST(the_conditional_variance_is_that_of_normal_data)
     const FmExcess x = excess_of("oracle", "gaussian:dim=3,mean=0.6,sd=1.7", "ot", 20000, 2);
     double at[16], weight[16], want = 0;
 
-    fm__gauss_legendre(16, at, weight);
+    fm_gauss_legendre(16, at, weight);
     for (int i = 0; i < 16; i++) {
         const double t = at[i], cov = t * s2 - (1 - t), var = t * t * s2 + (1 - t) * (1 - t);
 

@@ -50,7 +50,7 @@ START_TEST(gauss_legendre_is_exact_for_polynomials)
 
     for (int n = 1; n <= 16; n++) {
         double sum = 0;
-        fm__gauss_legendre(n, x, w);
+        fm_gauss_legendre(n, x, w);
         for (int i = 0; i < n; i++)
             sum += w[i] * pow(x[i], 2 * n - 1);
         ck_assert_double_eq_tol(sum, 1.0 / (2 * n), 1e-14);

@@ -14,6 +14,7 @@
  *     start. It holds at alpha = 0 and at any distance from the box, to 1e-12. */
 #include "oracle.h"
 
+#include <fmcore/dataset.h>
 #include <math.h>
 
 enum { NODES = 24 };
@@ -21,30 +22,6 @@ enum { NODES = 24 };
 #define NEAR 1.0 /* w from which it is used for wide boxes, too */
 #define SLACK 1.0 /* what is not used is cut off this far behind: no infinity, and no kink at the switch */
 #define REACH 76.0 /* w L + L^2 / 2 is half of it */
-
-/* Nodes in [0, 1] and weights that sum to 1, by Newton's iteration on the Legendre polynomial. */
-static void
-legendre(double *node, double *weight)
-{
-    for (int i = 0; i < NODES; i++) {
-        double x = cos(G_PI * (i + 0.75) / (NODES + 0.5)), slope = 1.0;
-
-        for (int it = 0; it < 50; it++) {
-            double p0 = 1.0, p1 = x;
-
-            for (int k = 2; k <= NODES; k++) {
-                const double p2 = ((2 * k - 1) * x * p1 - (k - 1) * p0) / k;
-
-                p0 = p1;
-                p1 = p2;
-            }
-            slope = NODES * (x * p1 - p0) / (x * x - 1.0);
-            x -= p1 / slope;
-        }
-        node[i] = 0.5 * (1.0 + x);
-        weight[i] = 1.0 / ((1.0 - x * x) * slope * slope);
-    }
-}
 
 static FmNode *
 at_least(FmNode *x, double least)
@@ -93,7 +70,7 @@ far_cut(FmNode *w, FmNode *h, size_t K, size_t D)
     FmGraph *graph = fm_node_graph(w);
     double node[NODES], weight[NODES];
 
-    legendre(node, weight);
+    fm_gauss_legendre(NODES, node, weight);
     w = at_least(w, -0.5 * NARROW - SLACK);
     FmNode *far = fm_stop_gradient(w);
     FmNode *reach = fm_affine(fm_recip(fm_add(far, fm_sqrt(fm_affine(fm_square(far), 1.0, REACH)))), REACH, 0.0);
