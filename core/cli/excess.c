@@ -12,10 +12,22 @@ enum {
 };
 #define FINITE_WORK 0x1p32 /* draws x rows (or nodes of boxes) x dimensions: about a second of two cores */
 
-/* Draws, `most` or fewer where each costs a pass over many rows or boxes. 0: too many rows. */
+/* Is the exact field of independent pairs what this run learns? */
+static gboolean
+excess_applies(const FmRun *run)
+{
+    return run->plugin[FM_KIND_DATASET] && !run->source && run->net_info.classes == 0 &&
+           !fm_net_is_invertible(run->plugin[FM_KIND_NET]) && fm_path_is_affine(run->plugin[FM_KIND_PATH]) &&
+           strcmp(fm_plugin_name(run->plugin[FM_KIND_COUPLING]), "independent") == 0;
+}
+
+/* Draws, `most` or fewer where each costs a pass over many rows or boxes. 0: not one, the run learns
+ * another field or has too many rows. */
 static size_t
 excess_rows(const FmRun *run, size_t most)
 {
+    if (!excess_applies(run))
+        return 0;
     const FmBoxes *boxes = fm_dataset_boxes(run->plugin[FM_KIND_DATASET]);
     const double each = boxes ? 200.0 * (double)boxes->K : (double)run->data.rows; /* a rule's nodes a box */
 
@@ -25,21 +37,11 @@ excess_rows(const FmRun *run, size_t most)
     return n < FINITE_ROWS ? 0 : (size_t)MIN(n, (double)most);
 }
 
-/* Is the exact field of independent pairs what this run learns? */
+/* The exact field beside a run, for n draws; *side stays empty where there are none or the data have no field. */
 static gboolean
-excess_applies(const FmRun *run)
+exact_open(Side *side, const FmRun *run, size_t n, GError **error)
 {
-    return run->plugin[FM_KIND_DATASET] && excess_rows(run, EXCESS_ROWS) > 0 && !run->source &&
-           run->net_info.classes == 0 && !fm_net_is_invertible(run->plugin[FM_KIND_NET]) &&
-           fm_path_is_affine(run->plugin[FM_KIND_PATH]) &&
-           strcmp(fm_plugin_name(run->plugin[FM_KIND_COUPLING]), "independent") == 0;
-}
-
-/* The exact field beside a run; *side stays empty where the data have none. */
-static gboolean
-exact_open(Side *side, const FmRun *run, GError **error)
-{
-    g_autofree char *solver = excess_applies(run) ? fm_plugin_spec(run->plugin[FM_KIND_SOLVER]) : NULL;
+    g_autofree char *solver = n > 0 ? fm_plugin_spec(run->plugin[FM_KIND_SOLVER]) : NULL;
     g_autoptr(GError) why = NULL;
 
     if (!solver || side_field(side, "oracle", run, -1, run->config->threads, solver, &why))
@@ -56,15 +58,15 @@ gboolean
 excess_metric(FmRun *run, FmFlow *flow, GArray *metrics, GError **error)
 {
     const double start = cli_seconds();
+    const size_t n = excess_rows(run, EXCESS_ROWS);
     g_auto(Side) exact = {NULL, NULL};
     FmExcess x;
 
-    if (!exact_open(&exact, run, error))
+    if (!exact_open(&exact, run, n, error))
         return FALSE;
     if (!exact.flow)
         return TRUE;
-    if (!fm_excess(flow, exact.flow, excess_rows(run, EXCESS_ROWS), (guint64)run->config->seed,
-                   run->config->threads, &x, error))
+    if (!fm_excess(flow, exact.flow, n, (guint64)run->config->seed, run->config->threads, &x, error))
         return FALSE;
     FmEstimate e = {.value = x.eps2.value, .se = x.eps2.se, .n = x.n, .unit = ""};
     fm_estimate_text(&e, "what", run->data.rows > 0 ? "eps^2 = int E|w - v|^2 dt, v that of all rows as points"
@@ -88,12 +90,12 @@ excess_floor(FmRun *run, GError **error)
     if (run->data.rows > 0 || strcmp(fm_plugin_name(run->plugin[FM_KIND_OBJECTIVE]), "cfm") != 0 ||
         run->config->prediction != FM_PREDICT_V || run->config->time_sampling == FM_TIME_LOGIT_NORMAL)
         return TRUE;
-    if (!exact_open(&exact, run, error))
+    const size_t n = excess_rows(run, FLOOR_ROWS);
+    if (!exact_open(&exact, run, n, error))
         return FALSE;
     if (!exact.flow)
         return TRUE;
-    if (!fm_excess(exact.flow, exact.flow, excess_rows(run, FLOOR_ROWS), (guint64)run->config->seed, run->config->threads, &x,
-                   error))
+    if (!fm_excess(exact.flow, exact.flow, n, (guint64)run->config->seed, run->config->threads, &x, error))
         return FALSE;
     run->floor = fm_excess_floor(&x);
     return TRUE;
