@@ -23,7 +23,11 @@ static const Case cases[] = {
     {"knn-kl", 2, 10000, 0.0, 1.0},
     {"gaussian-kl", 2, 1000, 0.3, 1.2},
     {"gaussian-kl", 10, 1000, 0.3, 1.2},
+    {"gaussian-kl", 1, 1000, 0.1, 1.0},
+    {"gaussian-kl", 1, 1000, 0.05, 1.0},
+    {"gaussian-kl", 1, 1000, 0.0, 1.0},
     {"gaussian-kl", 2, 1000, 0.1, 1.0},
+    {"gaussian-kl", 2, 1000, 0.05, 1.0},
     {"gaussian-kl", 2, 1000, 0.0, 1.0},
     {"gaussian-kl", 10, 1000, 0.0, 1.0},
     {"grid-kl", 1, 10000, 0.3, 0.8},
@@ -36,14 +40,24 @@ static const Case cases[] = {
     {"jensen-shannon", 1, 1000, 0.3, 1.2},
     {"mmd:bandwidth=[1]", 1, 500, 0.3, 1.2},
     {"mmd:bandwidth=[1]", 1, 500, 0.6, 1.0},
+    {"mmd:bandwidth=[1]", 1, 500, 0.2, 1.0},
     {"mmd:bandwidth=[1]", 1, 500, 0.1, 1.0},
+    {"mmd:bandwidth=[1]", 1, 500, 0.05, 1.0},
     {"mmd:bandwidth=[1]", 1, 500, 0.0, 1.0},
     {"mmd:bandwidth=[1]", 3, 500, 0.3, 1.2},
+    {"mmd:bandwidth=[1]", 3, 500, 0.1, 1.0},
     {"mmd:bandwidth=[1]", 3, 500, 0.0, 1.0},
+    {"mmd:bandwidth=[1]", 1, 2000, 0.05, 1.0},
     {"energy", 1, 500, 0.3, 1.2},
     {"energy", 1, 500, 0.6, 1.0},
+    {"energy", 1, 500, 0.2, 1.0},
     {"energy", 1, 500, 0.1, 1.0},
+    {"energy", 1, 500, 0.05, 1.0},
     {"energy", 1, 500, 0.0, 1.0},
+    {"energy", 1, 2000, 0.05, 1.0},
+    {"energy", 3, 500, 0.1, 1.0},
+    {"energy", 10, 500, 0.3, 1.2},
+    {"energy", 10, 500, 0.1, 1.0},
     {"energy", 10, 500, 0.0, 1.0},
     {"w2", 1, 300, 1.0, 1.2},
     {"w2", 2, 300, 1.0, 1.2},
@@ -59,6 +73,10 @@ static const Case cases[] = {
     {"sliced-w2:projections=100", 10, 500, 0.0, 1.0},
     {"frechet", 2, 1000, 0.3, 1.2},
     {"frechet", 10, 4000, 0.3, 1.2},
+    {"frechet", 1, 1000, 0.2, 1.0},
+    {"frechet", 1, 1000, 0.1, 1.0},
+    {"frechet", 1, 1000, 0.0, 1.0},
+    {"frechet", 2, 1000, 0.1, 1.0},
     {"frechet", 2, 1000, 0.0, 1.0},
     {"frechet", 10, 1000, 0.0, 1.0},
 };
@@ -90,13 +108,22 @@ exact_jensen_shannon(double mean, double sd)
     return sum;
 }
 
-/* E |Z| and E exp(-Z^2 / 2) for Z ~ N(mean, var) */
+/* E |Z| for Z ~ N((mean, .., mean), var I) in D dimensions: sqrt(2 var) Gamma((D + 1) / 2) / Gamma(D / 2)
+ * 1F1(-1/2; D/2; -u) with u = |mean|^2 / (2 var), by Kummer's exp(-u) 1F1((D + 1) / 2; D/2; u). */
 static double
-mean_distance(double mean, double var)
+mean_distance(double D, double mean, double var)
 {
-    return sqrt(2.0 * var / G_PI) * exp(-0.5 * mean * mean / var) +
-           mean * erf(mean / sqrt(2.0 * var));
+    const double u = 0.5 * D * mean * mean / var;
+    double term = exp(-u), sum = 0.0;
+
+    for (int k = 0; k < 500; k++) {
+        sum += term;
+        term *= (0.5 * (D + 1.0) + k) / (0.5 * D + k) * u / (k + 1.0);
+    }
+    return sqrt(2.0 * var) * exp(lgamma(0.5 * (D + 1.0)) - lgamma(0.5 * D)) * sum;
 }
+
+/* E exp(-Z^2 / 2) for Z ~ N(mean, var) */
 
 static double
 mean_kernel(double mean, double var)
@@ -118,9 +145,9 @@ exact(const Case *c)
     if (g_str_has_prefix(c->spec, "mmd"))
         return pow(mean_kernel(0.0, 2.0 * v), D) + pow(mean_kernel(0.0, 2.0), D) -
                2.0 * pow(mean_kernel(m, 1.0 + v), D);
-    if (g_str_has_prefix(c->spec, "energy")) /* one column */
-        return 2.0 * mean_distance(m, 1.0 + v) - mean_distance(0.0, 2.0 * v) -
-               mean_distance(0.0, 2.0);
+    if (g_str_has_prefix(c->spec, "energy"))
+        return 2.0 * mean_distance(D, m, 1.0 + v) - mean_distance(D, 0.0, 2.0 * v) -
+               mean_distance(D, 0.0, 2.0);
     if (g_str_has_prefix(c->spec, "w2"))
         return sqrt(D * (m * m + (s - 1.0) * (s - 1.0)));
     if (g_str_has_prefix(c->spec, "sliced"))
@@ -135,7 +162,8 @@ exact(const Case *c)
 typedef struct Calibration {
     const Case *c;
     size_t seeds;
-    double *value, *se; /* (seeds) */
+    double *value, *se;  /* (seeds) */
+    double *low, *high;  /* (seeds) ends of the 95 % intervals */
     GError *failure;    /* the first one; set atomically */
 } Calibration;
 
@@ -157,6 +185,20 @@ draw(const Case *c, guint64 seed, gboolean of_p)
     return x;
 }
 
+/* `low` and `high` of the estimate where it has them, else 1.96 standard errors to both sides. */
+static void
+interval(const FmEstimate *e, double *low, double *high)
+{
+    *low = e->value - 1.96 * e->se;
+    *high = e->value + 1.96 * e->se;
+    for (size_t i = 0; i < e->n_details; i++) {
+        if (strcmp(e->detail[i].name, "low") == 0)
+            *low = e->detail[i].number;
+        if (strcmp(e->detail[i].name, "high") == 0)
+            *high = e->detail[i].number;
+    }
+}
+
 static void
 one_seed(void *ctx, int worker, size_t seed)
 {
@@ -176,6 +218,7 @@ one_seed(void *ctx, int worker, size_t seed)
         if (fm_divergence_estimate(d, &p, &q, key, 1, &e, &error)) {
             job->value[seed] = e.value;
             job->se[seed] = e.se;
+            interval(&e, &job->low[seed], &job->high[seed]);
         }
     } else if (error == NULL)
         g_set_error(&error, FM_ERROR, FM_ERROR_MEMORY,
@@ -189,7 +232,8 @@ one_seed(void *ctx, int worker, size_t seed)
 /* What the table shows of one case. */
 typedef struct Row {
     double truth, mean, sd, se;
-    double covers_truth, covers_mean; /* shares of intervals of 1.96 se */
+    double covers_truth, covers_mean; /* shares of the intervals */
+    double below, above;              /* shares that end below the estimator's mean, or begin above */
 } Row;
 
 static Row
@@ -203,13 +247,13 @@ summary(const Calibration *job)
         r.se += job->se[i] / n;
     }
     for (size_t i = 0; i < job->seeds; i++) {
-        const double reach = 1.96 * job->se[i];
-
         r.sd += (job->value[i] - r.mean) * (job->value[i] - r.mean) / (n - 1.0);
-        r.covers_truth += (fabs(job->value[i] - r.truth) <= reach) / n;
-        r.covers_mean += (fabs(job->value[i] - r.mean) <= reach) / n;
+        r.covers_truth += (job->low[i] <= r.truth && r.truth <= job->high[i]) / n;
+        r.below += (job->high[i] < MAX(r.mean, 0.0)) / n; /* no divergence is below 0 */
+        r.above += (job->low[i] > MAX(r.mean, 0.0)) / n;
     }
     r.sd = sqrt(r.sd);
+    r.covers_mean = 1.0 - r.below - r.above;
     return r;
 }
 
@@ -230,16 +274,29 @@ row_json(JsonBuilder *json, const Case *c, size_t seeds, const Row *r)
     out_real(json, "se", r->se);
     out_real(json, "covers_truth", r->covers_truth);
     out_real(json, "covers_mean", r->covers_mean);
+    out_real(json, "interval_below", r->below);
+    out_real(json, "interval_above", r->above);
     json_builder_end_object(json);
 }
 
 static void
 row_print(const Case *c, const Row *r)
 {
-    printf("%-26s %3zu %6zu  N(%.1f, %.1f^2) %10.5f %10.5f %+9.5f %9.5f %9.5f %7.1f%% %7.1f%%\n",
+    printf("%-26s %3zu %6zu  N(%.2f, %.1f^2) %10.5f %10.5f %+9.5f %9.5f %9.5f %7.1f%% %7.1f%% %7.1f%% %7.1f%%\n",
            c->spec, c->D, c->n, c->mean, c->sd, r->truth, r->mean, r->mean - r->truth, r->sd, r->se,
-           100.0 * r->covers_truth, 100.0 * r->covers_mean);
+           100.0 * r->covers_truth, 100.0 * r->covers_mean, 100.0 * r->below, 100.0 * r->above);
     fflush(stdout);
+}
+
+/* Was it asked for? By no --divergence all are. */
+static gboolean
+is_wanted(const Case *c, const GPtrArray *names)
+{
+    gboolean wanted = names->len == 0;
+
+    for (guint i = 0; i < names->len && !wanted; i++)
+        wanted = strncmp(c->spec, names->pdata[i], strcspn(c->spec, ":")) == 0;
+    return wanted;
 }
 
 int
@@ -248,21 +305,25 @@ bench_calibration(Cli *cli, GError **error)
     const size_t seeds = cli->repeat > 1 ? (size_t)cli->repeat : 200;
     const int threads =
         cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors();
-    g_autofree double *value = g_new0(double, 2 * seeds);
+    g_autofree double *value = g_new0(double, 4 * seeds);
     g_autoptr(JsonBuilder) json = json_builder_new();
     g_autofree char *text = NULL;
 
     out_header(json, cli, "ok");
     out_array(json, "calibration");
     if (!cli->json)
-        printf("P as given in each column, Q = N(0, 1), %zu seeds; coverage of +- 1.96 se\n"
-               "%-26s %3s %6s  %-12s %10s %10s %9s %9s %9s %8s %8s\n",
+        printf("P as given in each column, Q = N(0, 1), %zu seeds; how many 95 %% intervals (low to high where the\n"
+               "estimate has them, else value +- 1.96 se) cover the truth and the mean, end below the mean, begin above it\n"
+               "%-26s %3s %6s  %-13s %10s %10s %9s %9s %9s %8s %8s %8s %8s\n",
                seeds, "estimator", "d", "n", "P", "truth", "mean", "bias", "sd", "mean se", "truth",
-               "mean");
+               "mean", "below", "above");
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        Calibration job = {.c = &cases[i], .seeds = seeds, .value = value, .se = value + seeds};
+        Calibration job = {.c = &cases[i], .seeds = seeds, .value = value, .se = value + seeds,
+                           .low = value + 2 * seeds, .high = value + 3 * seeds};
         Row row;
 
+        if (!is_wanted(&cases[i], cli->config->divergences))
+            continue;
         fm_parallel(threads, seeds, one_seed, &job);
         if (job.failure != NULL) {
             g_propagate_error(error, job.failure);

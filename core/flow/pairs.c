@@ -17,13 +17,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { PAIRS_ROWS = 32, PAIRS_COLUMNS = 512, PAIRS_GEMM_D = 16 };
+enum { PAIRS_ROWS = 32, PAIRS_COLUMNS = 512, PAIRS_GEMM_D = 16, PAIRS_SCALE = 128 /* rows of each sample */ };
 
 /* One sample's side: sums of kernel values of each of its rows against both samples. */
 typedef struct PairsSide {
     size_t n;
     double *x, *norm;                    /* (n, D), (n) */
     double *own, *other, *own2, *other2; /* (n) sums and sums of squares */
+    double own_mean, other_mean;         /* of the kernel over all pairs */
 } PairsSide;
 
 typedef struct Pairs {
@@ -134,22 +135,60 @@ pairs_sum(size_t n, const double *v)
     return sum;
 }
 
-/* The value and its error from the sums. */
-static void
-pairs_finish(const Pairs *s, FmEstimate *out)
+/* h of rows i of `a` and j of `b` from the kernel's value. */
+static double
+pairs_centred(const PairsSide *a, size_t i, const PairsSide *b, size_t j, double k)
 {
-    const PairsSide *x = &s->side[0], *y = &s->side[1];
+    const gboolean same = a == b;
+    const double n = (double)a->n, m = (double)b->n;
+    const double row = same ? a->own[i] / (n - 1.0) : a->other[i] / m;
+    const double column = same ? b->own[j] / (n - 1.0) : b->other[j] / n;
+
+    return k - row - column + (same ? a->own_mean : a->other_mean);
+}
+
+/* fm_estimate_scale() of the first rows of both samples. FALSE: no memory. */
+static gboolean
+pairs_scale(const Pairs *s, double *scale)
+{
+    const size_t part[2] = {MIN(s->side[0].n, PAIRS_SCALE), MIN(s->side[1].n, PAIRS_SCALE)}, n = part[0] + part[1];
+    double *a = fm_alloc(2 * n * n * sizeof *a), *tile = s->tile;
+
+    for (int i = 0; a != NULL && i < 4; i++) {
+        const size_t p = i / 2, q = i % 2;
+        const PairsSide *of = &s->side[p], *to = &s->side[q];
+        const double w = 1.0 / sqrt((double)part[p] * (double)of->n * (double)part[q] * (double)to->n);
+
+        for (size_t r = 0; r < part[p]; r++) {
+            pairs_distances(s, of, r, r + 1, to, 0, part[q], tile);
+            s->kernel(s->self, part[q], tile);
+            for (size_t c = 0; c < part[q]; c++)
+                a[(p * part[0] + r) * n + q * part[0] + c] = w * pairs_centred(of, r, to, c, tile[c]);
+        }
+    }
+    *scale = a != NULL ? fm_estimate_scale(n, a, a + n * n) : 0.0;
+    fm_free(a);
+    return a != NULL;
+}
+
+/* The value and its error from the sums. */
+static gboolean
+pairs_finish(Pairs *s, FmEstimate *out)
+{
+    PairsSide *x = &s->side[0], *y = &s->side[1];
     const double n[2] = {(double)x->n, (double)y->n};
-    double value = 0.0, first = 0.0, second = 0.0, mean, v[2], v_xy;
+    double value = 0.0, first = 0.0, second = 0.0, mean, scale, v[2], v_xy;
     const double rows = pairs_variance(x->n, x->other, n[1], NULL, 1.0, &mean);
     const double columns = pairs_variance(y->n, y->other, n[0], NULL, 1.0, &mean);
 
+    x->other_mean = y->other_mean = mean;
     v_xy = pairs_second(pairs_sum(x->n, x->other2), n[0] * n[1], mean, rows, columns,
                         1.0 / n[0] + 1.0 / n[1]);
     for (int i = 0; i < 2; i++) {
-        const PairsSide *a = &s->side[i];
-        const double own = pairs_variance(a->n, a->own, n[i] - 1.0, NULL, 1.0, &mean);
+        PairsSide *a = &s->side[i];
+        const double own = pairs_variance(a->n, a->own, n[i] - 1.0, NULL, 1.0, &a->own_mean);
 
+        mean = a->own_mean;
         v[i] = pairs_second(pairs_sum(a->n, a->own2), n[i] * (n[i] - 1.0), mean, own, own,
                             2.0 / (n[i] - 1.0));
         first += 4.0 / n[i] * (pairs_variance(a->n, a->own, n[i] - 1.0, a->other, n[!i], &mean) -
@@ -159,9 +198,12 @@ pairs_finish(const Pairs *s, FmEstimate *out)
     }
     second += 4.0 * v_xy / (n[0] * n[1]);
     out->value = value;
-    /* values below 0 come with the least estimate of the first order, also where it is there: 1.1 sd at least */
-    out->se = sqrt(second + MAX(first, 0.2 * second));
+    out->se = sqrt(second + MAX(first, 0.0));
     out->n = x->n;
+    if (!pairs_scale(s, &scale))
+        return FALSE;
+    fm_estimate_interval(out, 0.0, first, second, scale);
+    return TRUE;
 }
 
 static gboolean
@@ -209,15 +251,15 @@ fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key
             shift[d] += q->x[i * q->D + d] / (double)q->n;
     ok = ok && pairs_side_init(&s.side[0], p, rows, key, shift) &&
          pairs_side_init(&s.side[1], q, rows, other, shift);
-    if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "no memory for pairs of %zu and %zu rows",
-                    MIN(p->n, rows), MIN(q->n, rows));
-    else {
+    if (ok) {
         s.chunks0 = (s.side[0].n + PAIRS_ROWS - 1) / PAIRS_ROWS;
         fm_parallel(threads, s.chunks0 + (s.side[1].n + PAIRS_ROWS - 1) / PAIRS_ROWS, pairs_chunk,
                     &s);
-        pairs_finish(&s, out);
+        ok = pairs_finish(&s, out);
     }
+    if (!ok)
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "no memory for pairs of %zu and %zu rows",
+                    MIN(p->n, rows), MIN(q->n, rows));
     for (int i = 0; i < 2; i++) {
         fm_free(s.side[i].x);
         fm_free(s.side[i].norm);

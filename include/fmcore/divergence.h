@@ -60,6 +60,19 @@ void fm_estimate_text(FmEstimate *e, const char *name, const char *text);
  * so that +- 1.96 of it is a t interval. NAN for n < 2. */
 double fm_estimate_block_se(const double *value, size_t n);
 
+/* Appends `low` and `high`, a 95 % interval for the estimator's own mean, to an estimate that is skewed where P
+ * and Q are nearly equal: quadratic in nearly normal numbers there, so that its mean is `bias` or more. `low` is 0
+ * where P = Q is not excluded. Call it with the value written.
+ * bias    its mean for P = Q: 0 for U-statistics
+ * first   variance of first order, free of the noise of its own estimate: about 0 for P = Q, may be negative
+ * second  variance for P = Q; not positive: nothing is appended
+ * scale   sum l^3 / sum l^2 of the weights l of the quadratic form (fm_estimate_scale()) */
+void fm_estimate_interval(FmEstimate *e, double bias, double first, double second, double scale);
+
+/* That scale from n rows with weights w_i: a (n, n) = sqrt(w_i w_j) h(x_i, x_j), h the kernel less its row and
+ * column means, is overwritten on its diagonal; work (n, n). 0 for n < 3. */
+double fm_estimate_scale(size_t n, double *a, double *work);
+
 /* Standard error of a squared transport distance from the variance of its potentials, var f(X) / n +
  * var g(Y) / m, and from `equal`, the same when the rows of both samples are pooled and dealt anew. The formula
  * is an upper bound (Efron & Stein 1981, doi:10.1214/aos/1176345462), close where P and Q are far apart. At

@@ -143,8 +143,9 @@ gaussian_finish(const FmSamples *p, const FmSamples *q, const GaussianFit *a, co
     gaussian_backward(D, b->chol, g);
     var = gaussian_influence(p, a, b, u, g, TRUE, z) / (double)p->n +
           gaussian_influence(q, a, b, u, g, FALSE, z) / (double)q->n;
-    /* at P = Q the influence is noise of variance df rate^2 */
+    /* at P = Q 2 KL / rate is chi-squared with df degrees, and the influence is noise of variance df rate^2 */
     out->se = sqrt(MAX(var - df * rate * rate, 0.0) + 0.5 * df * rate * rate);
+    fm_estimate_interval(out, 0.5 * df * rate, var - df * rate * rate, 0.5 * df * rate * rate, 0.5 * rate);
     fm_estimate_number(out, "bias when equal", 0.5 * df * rate);
 }
 

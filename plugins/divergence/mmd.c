@@ -76,6 +76,7 @@ mmd_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key
 {
     const Mmd *mmd = self;
     MmdKernel kernel = {.n = MAX(mmd->bandwidth.n, 1)};
+    double width[MMD_MAX];
 
     if (kernel.n > MMD_MAX) {
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
@@ -88,11 +89,14 @@ mmd_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key
 
         if (s == 0.0) /* all pooled rows agree: any width gives 0 */
             s = 1.0;
+        width[j] = s;
         kernel.rate[j] = 0.5 / (s * s);
-        fm_estimate_number(out, kernel.n == 1 ? "bandwidth" : "bandwidths", s);
     }
-    return fm_estimate_pairs(p, q, (size_t)mmd->rows, key, mmd_kernel, &kernel, threads, out,
-                             error);
+    if (!fm_estimate_pairs(p, q, (size_t)mmd->rows, key, mmd_kernel, &kernel, threads, out, error))
+        return FALSE;
+    for (size_t j = 0; j < kernel.n; j++)
+        fm_estimate_number(out, kernel.n == 1 ? "bandwidth" : "bandwidths", width[j]);
+    return TRUE;
 }
 
 static const FmDivergenceOps mmd_ops = {
