@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Intervals of fm_estimate_interval() by scipy's noncentral chi-squared law, for divergence_test.c: scale, degrees of
+"""Intervals of fm_estimate_interval() by scipy's noncentral chi-squared law, for interval_test.c: scale, degrees of
 freedom, value in standard deviations at P = Q, and both ends in these."""
 import scipy
 from scipy.optimize import brentq
