@@ -624,7 +624,10 @@ static size_t
 choose_tile(FmPlan *plan, gboolean reduces, size_t batch)
 {
     const size_t target = (size_t)1 << 20;
-    const gboolean images = has_images(plan) || plan->flops > 2e7;
+    /* rows of many positions, which share the weights already: more operations than 16 a weight */
+    const gboolean images =
+        has_images(plan) || (plan->flops > 2e7 && plan->flops * (double)fm_dtype_size(plan->dtype) >
+                                                      16.0 * (double)weight_bytes(plan));
     const gboolean wide = !images && weight_bytes(plan) > target;
     const size_t least = images ? 2 : wide ? 128 : 16;
     size_t tile = reduces && !wide ? 64 : 128;

@@ -185,13 +185,13 @@ def likelihood_64(bench):
 
 @row("likelihood-512x4", "exact log-density of a 200 x 200 grid, midpoint 0.05, width 512, depth 4")
 def likelihood_512(bench):
-    return likelihood_row(bench, 512, 4, "exact", ["jit"], {"JAX": 1.8}, rounds=2)
+    return likelihood_row(bench, 512, 4, "exact", ["jit"], {"JAX": 1.8})
 
 
 @row("hutchinson-512x4", "log-density of a 200 x 200 grid, one probe, midpoint 0.05, width 512, depth 4")
 def hutchinson_512(bench):
     return likelihood_row(bench, 512, 4, "hutchinson:probes=1", ["flow_matching", "jit"],
-                          {"flow_matching": 2.2}, rounds=2)
+                          {"flow_matching": 2.2})
 
 
 # ---- coupling, divergence, the program ----

@@ -1,16 +1,19 @@
-/* matmul.c: dense products, by own kernels while b fits the second cache, else by libraries. */
+/* matmul.c: dense products: by own kernels where b is packed once for many tiles, is multiplied by a
+ * transposed matrix, or fits the second cache; else by libraries. */
 #include "gemm.h"
 
 #include <cblas.h>
 
-/* Own kernels read b from the second cache; larger products are the libraries' business. */
-enum { OWN_BYTES = 3 << 19 };
+enum {
+    OWN_BYTES = 3 << 19,   /* of b as it lies, to be found in the second cache */
+    PACK_BYTES = 64 << 20, /* of b packed: as much again for its gradient */
+};
 
 /* TRUE when a product with this b (k, n) is ours. */
 static gboolean
-is_own(gboolean tb, size_t n, size_t k, size_t size, double alpha, double beta)
+is_own(gboolean ta, gboolean tb, size_t n, size_t k, size_t size, double alpha, double beta)
 {
-    return !tb && alpha == 1.0 && (beta == 0.0 || beta == 1.0) && k > 0 && k * n * size <= OWN_BYTES;
+    return !tb && alpha == 1.0 && (beta == 0.0 || beta == 1.0) && k > 0 && (ta || k * n * size <= OWN_BYTES);
 }
 
 gboolean
@@ -19,7 +22,7 @@ cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alph
 {
     if (m == 0 || n == 0)
         return TRUE;
-    if (is_own(tb, n, k, sizeof *b, alpha, beta)) {
+    if (is_own(ta, tb, n, k, sizeof *b, alpha, beta)) {
         cpu_gemm_kernels()->plain_f64(ta, m, n, k, a, b, c, beta == 1.0);
         return TRUE;
     }
@@ -35,7 +38,7 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
 {
     if (m == 0 || n == 0)
         return TRUE;
-    if (is_own(tb, n, k, sizeof *b, (double)alpha, (double)beta)) {
+    if (is_own(ta, tb, n, k, sizeof *b, (double)alpha, (double)beta)) {
         cpu_gemm_kernels()->plain_f32(ta, m, n, k, a, b, c, beta == 1.0f);
         return TRUE;
     }
@@ -53,7 +56,7 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
     static size_t matmul_pack_size_##suffix(const FmKernelShapes *shapes) \
     { \
         const size_t K = shapes->in[1]->dim[0], N = shapes->in[1]->dim[1]; \
-        return is_own(FALSE, N, K, sizeof(T), 1, 0) \
+        return K > 0 && N * K * sizeof(T) <= PACK_BYTES \
                    ? cpu_gemm_kernels()->packed_size_##suffix(N, K) * sizeof(T) \
                    : 0; \
     } \
