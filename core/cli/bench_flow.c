@@ -97,8 +97,8 @@ velocity_flops(const FmVelocity *velocity)
     return velocity ? fm_plan_flops(velocity->plan) : 0.0;
 }
 
-/* The plan's parts; what the solver does around it is the rest. Begins before the first repetition,
- * and ends after the last, warm-up included. */
+/* The plans' parts; what the solver does around them is the rest. Begins before the first repetition,
+ * and ends after the last, warm-up included. A velocity may be NULL. */
 static void
 profile_begin(const Bench *b, const FmVelocity *velocity)
 {
@@ -109,9 +109,17 @@ profile_begin(const Bench *b, const FmVelocity *velocity)
 static void
 profile_end(const Bench *b, const FmVelocity *velocity, BenchRow *row)
 {
+    FmProfile part;
+
     if (!b->cli->profile || !velocity)
         return;
-    fm_exec_profile_read(velocity->exec, &row->profile);
+    fm_exec_profile_read(velocity->exec, &part);
+    row->profile.threads = part.threads;
+    for (int k = 0; k < FM_N_WORKS; k++) {
+        row->profile.seconds[k] += part.seconds[k];
+        row->profile.flops[k] += part.flops[k];
+        row->profile.calls[k] += part.calls[k];
+    }
     row->profile.wall = (row->warm_ms + row->total_ms) * 1e-3;
     row->profile_n = row->warm + row->ms->len;
     row->profiled = TRUE;
@@ -199,12 +207,15 @@ likelihood_rounds(Bench *b, FmRun *run, FmFlow *flow, const FmLikelihood *how, B
     const size_t n = (size_t)run->config->eval_samples;
     g_autofree int *labels = run->net_info.classes > 0 ? g_new0(int, n) : NULL;
     const FmVelocity *velocity = trace_velocity(flow, how, error);
+    const int n_free = velocity ? fm__free_stages(flow->solver) : 0;
+    const FmVelocity *plain = n_free > 0 ? fm__flow_velocity_plain(flow, error) : NULL;
     double *x = velocity || fm__flow_is_map(flow) ? need("bench likelihood", n, run->data.D, error) : NULL;
     double *log_q = x ? need("bench likelihood", n, 1, error) : NULL;
     FmSolveSummary s = {0};
-    gboolean ok = log_q && read_rows(run, "test", 0, n, x, labels, error);
+    gboolean ok = log_q && (n_free == 0 || plain) && read_rows(run, "test", 0, n, x, labels, error);
 
     profile_begin(b, velocity);
+    profile_begin(b, plain);
     for (gboolean go = TRUE; ok && go;) {
         const double start = cli_seconds();
 
@@ -215,8 +226,11 @@ likelihood_rounds(Bench *b, FmRun *run, FmFlow *flow, const FmLikelihood *how, B
         bench_detail(row, "points", g_strdup_printf("%zu", n));
         bench_detail(row, "likelihood", g_strdup(run->config->likelihood));
         describe_solve(row, flow, &s);
-        row->flops = (double)s.nfe_total * trace_flops(velocity, how);
+        const double without = (double)n_free * (double)(s.accepted + s.rejected); /* evaluations */
+
+        row->flops = ((double)s.nfe_total - without) * trace_flops(velocity, how) + without * velocity_flops(plain);
         profile_end(b, velocity, row);
+        profile_end(b, plain, row);
     }
     fm_free(x);
     fm_free(log_q);

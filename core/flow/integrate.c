@@ -300,16 +300,20 @@ integrate_rows(const Integrate *a, size_t n)
     return fm_solver_is_adaptive(a->p->flow->solver) ? tile * CLAMP(tiles / STEPPERS, 1, MOST) : tile;
 }
 
-/* Some stage's divergence counts nowhere. */
-static gboolean
-integrate_has_free_stage(const FmPlugin *solver)
+int
+fm__free_stages(const FmPlugin *solver)
 {
     const FmTableau *tab = fm_solver_tableau(solver);
+    int n = 0;
 
-    for (int j = 0; j < tab->stages; j++)
-        if (tab->b[j] == 0.0 && (tab->e == NULL || tab->e[j] == 0.0))
-            return TRUE;
-    return FALSE;
+    for (int j = 0; j < tab->stages; j++) {
+        /* the first choose step sizes or come from the step before, the last go to the next */
+        const gboolean kept = (j == 0 && (tab->fsal || fm_solver_is_adaptive(solver))) ||
+                              (j == tab->stages - 1 && tab->fsal);
+
+        n += !kept && tab->b[j] == 0.0 && (tab->e == NULL || tab->e[j] == 0.0);
+    }
+    return n;
 }
 
 static gboolean
@@ -325,7 +329,7 @@ integrate_setup(Integrate *a, const FmIntegration *p, GError **error)
                       : fm__flow_velocity_probed(f, p->how->probes, error);
     if (a->velocity == NULL)
         return FALSE;
-    if (p->how != NULL && integrate_has_free_stage(f->solver) &&
+    if (p->how != NULL && fm__free_stages(f->solver) > 0 &&
         (a->plain = fm__flow_velocity_plain(f, error)) == NULL)
         return FALSE;
     a->D = f->run->data.D;

@@ -50,6 +50,10 @@ typedef struct FmIntegration {
 
 gboolean fm__integrate(const FmIntegration *problem, GError **error);
 
+/* Stages of a step whose divergence enters neither the solution nor its error: fm__integrate() evaluates
+ * the plain field there. */
+int fm__free_stages(const FmPlugin *solver);
+
 /* Exact divergence (n) and velocity (n, D) at one time: all in the run's dtype. */
 gboolean fm__exact_divergence(FmFlow *flow, size_t n, const void *x, double t, const int *labels,
                               void *v, void *div, GError **error);
