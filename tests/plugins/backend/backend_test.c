@@ -378,7 +378,7 @@ START_TEST(products_agree)
 }
 END_TEST
 
-/* Own kernels change their ways at whole vectors, panels of 64 columns and 128 terms. */
+/* Own kernels change their ways at whole vectors, panels of columns and 128 or 256 terms. */
 START_TEST(wide_products_agree)
 {
     static const size_t rows[] = {1, 5, 7, 31, 33, 64, 257};
@@ -387,6 +387,28 @@ START_TEST(wide_products_agree)
 
     for (size_t j = 0; j < G_N_ELEMENTS(widths); j++) {
         const size_t N = widths[j], K = widths[(4 * j + (size_t)_i) % G_N_ELEMENTS(widths)] + (j % 3 ? 0 : 128);
+        const FmShape x = {1, 1, {K}}, w = {0, 2, {K, N}}, y = {1, 1, {N}};
+        const Case c = {"matmul", M, 2, {x, w}, y, NULL, -1, 1, 20};
+        Case r = {"matmul_reduce", M, 2, {x, y}, w, NULL, -1, 1, 40};
+
+        compare_both(&c);
+        compare_both(&r);
+        r.accumulate = TRUE;
+        compare_both(&r);
+    }
+}
+END_TEST
+
+/* From 384 rows and columns a gradient's operands are copied; packed weights are read in blocks of 66 rows
+ * and 256 terms. */
+START_TEST(tall_gradients_agree)
+{
+    static const size_t rows[] = {1, 33, 130, 257};
+    static const size_t widths[][2] = {{384, 384}, {401, 390}, {600, 385}};
+    const size_t M = rows[_i];
+
+    for (size_t j = 0; j < G_N_ELEMENTS(widths); j++) {
+        const size_t K = widths[j][0], N = widths[j][1];
         const FmShape x = {1, 1, {K}}, w = {0, 2, {K, N}}, y = {1, 1, {N}};
         const Case c = {"matmul", M, 2, {x, w}, y, NULL, -1, 1, 20};
         Case r = {"matmul_reduce", M, 2, {x, y}, w, NULL, -1, 1, 40};
@@ -710,6 +732,7 @@ main(void)
     tcase_add_test(tc, reductions_agree);
     tcase_add_loop_test(tc, products_agree, 0, 5);
     tcase_add_loop_test(tc, wide_products_agree, 0, 7);
+    tcase_add_loop_test(tc, tall_gradients_agree, 0, 4);
     tcase_add_test(tc, level_is_the_best_or_the_one_asked_for);
     tcase_add_loop_test(tc, convolutions_agree, 0, 6);
     tcase_add_loop_test(tc, wide_convolutions_agree, 0, 4);
