@@ -14,14 +14,19 @@ external_scratch(const FmKernelShapes *s)
     return s->n * K * (3 * D + 1) * sizeof(double);
 }
 
-/* The rows of `in` as double, each repeated so that there are `rows`. */
-static void
-widen(FmDtype dtype, const FmView *in, size_t rows, size_t D, double *out)
+/* The rows of `in` as double, each repeated so that there are `rows`: in `space`, or where they are. */
+static const double *
+widen(FmDtype dtype, const FmView *in, size_t rows, size_t D, double *space)
 {
     const size_t size = fm_dtype_size(dtype), repeat = rows / in->rows;
 
-    for (size_t r = 0; r < rows; r++)
-        fm_convert(dtype, (const char *)in->data + r / repeat * D * size, FM_F64, out + r * D, D);
+    if (repeat == 1 && dtype == FM_F64)
+        return in->data;
+    if (repeat == 1)
+        fm_convert(dtype, in->data, FM_F64, space, rows * D);
+    for (size_t r = 0; repeat > 1 && r < rows; r++)
+        fm_convert(dtype, (const char *)in->data + r / repeat * D * size, FM_F64, space + r * D, D);
+    return space;
 }
 
 static gboolean
@@ -44,19 +49,18 @@ external_run(const FmKernelArgs *a, FmOp op, FmDtype dtype)
     const FmAttrExternal *s = a->attrs;
     const size_t K = MAX(a->out.shape->rows, 1), D = fm_shape_size(a->out.shape) / K;
     const size_t rows = a->n * K;
-    double *x = a->scratch, *t = x + rows * D, *y = t + rows, *d = y + rows * D;
+    double *space = a->scratch, *y = dtype == FM_F64 ? a->out.data : space + rows * (2 * D + 1);
+    const double *x = widen(dtype, &a->in[0], rows, D, space), *t = widen(dtype, &a->in[1], rows, 1, space + rows * D);
+    const double *d = op != FM_OP_EXTERNAL ? widen(dtype, &a->in[2], rows, D, space + rows * (D + 1)) : NULL;
     gboolean ok;
 
-    widen(dtype, &a->in[0], rows, D, x);
-    widen(dtype, &a->in[1], rows, 1, t);
-    if (op != FM_OP_EXTERNAL)
-        widen(dtype, &a->in[2], rows, D, d);
     if (!s->external->thread_safe)
         g_mutex_lock(&serial);
     ok = call(op, s, rows, x, t, d, y);
     if (!s->external->thread_safe)
         g_mutex_unlock(&serial);
-    fm_convert(FM_F64, y, dtype, a->out.data, rows * D);
+    if (dtype != FM_F64)
+        fm_convert(FM_F64, y, dtype, a->out.data, rows * D);
     return ok;
 }
 
