@@ -143,7 +143,7 @@ grid_density(FmFlow *flow, const double box[4], size_t side, double **density, G
         points[2 * i + 1] = box[1] + dy * ((double)(i / side) + 0.5);
     }
     *density = g_new(double, side *side);
-    if (!fm_flow_log_density(flow, side * side, points, NULL, NULL, *density, NULL, NULL, error))
+    if (!fm_flow_grid_density(flow, side * side, points, NULL, *density, error))
         return FALSE;
     for (size_t i = 0; i < side * side; i++) {
         const double q = exp((*density)[i]);

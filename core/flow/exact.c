@@ -148,6 +148,20 @@ exact_density_plan(FmExact *e, GError **error)
     return ok;
 }
 
+gboolean
+fm__exact_is_closed(const FmFlow *flow)
+{
+    const FmRun *run = flow->run;
+
+    if (fm__flow_is_map(flow) || run->repath.from != NULL)
+        return FALSE;
+    const ExactNodes n = exact_nodes(run);
+    const gboolean closed = fm_net_log_density(run->plugin[FM_KIND_NET], n.graph, &run->net_info, n.x, n.t,
+                                               n.y) != NULL;
+    fm_graph_free(n.graph);
+    return closed;
+}
+
 /* The run's weights in double, whatever they were trained in. */
 static gboolean
 exact_weights(FmExact *e, GError **error)

@@ -37,6 +37,8 @@ FmExact *fm__exact_new(FmFlow *flow, int threads, GError **error);
  * the net. */
 FmExact *fm__exact_velocity_new(FmFlow *flow, int threads, GError **error);
 void fm__exact_free(FmExact *exact); /* NULL allowed */
+/* Will log p_t be known in closed form? Without plans. */
+gboolean fm__exact_is_closed(const FmFlow *flow);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmExact, fm__exact_free)
 
 /* One worker's part of a calculation: at most exact->tile rows at a time. */

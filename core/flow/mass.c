@@ -68,11 +68,9 @@ mass_chunk(FmFlow *flow, const FmLikelihood *how, size_t points, size_t first, s
            FmDensityMass *m, double *x, double *log_q, double *sum, double *coarse, GError **error)
 {
     const size_t D = flow->run->data.D;
-    FmSolveSummary s;
-
     for (size_t i = 0; i < n; i++)
         mass_cell(m, D, points, first + i, x + i * D);
-    if (!fm_flow_log_density(flow, n, x, NULL, how, log_q, NULL, &s, error))
+    if (!fm_flow_grid_density(flow, n, x, how, log_q, error))
         return FALSE;
     for (size_t i = 0; i < n; i++) {
         const double q = exp(log_q[i]);

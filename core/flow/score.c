@@ -105,3 +105,17 @@ fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double
     fm_free(stat);
     return ok;
 }
+
+gboolean
+fm_flow_grid_density(FmFlow *flow, size_t n, const double *x, const FmLikelihood *how, double *log_q,
+                     GError **error)
+{
+    /* rows as points have no density at t = 1, and a map's steps another one than the field's */
+    if (flow->run->data.rows > 0 || (how != NULL && how->trace == FM_TRACE_MAP) || !fm__exact_is_closed(flow))
+        return fm_flow_log_density(flow, n, x, NULL, how, log_q, NULL, NULL, error);
+    double *score = fm__need("density", n, flow->run->data.D, sizeof(double), error);
+    const gboolean ok = score != NULL && fm_flow_score(flow, n, x, NULL, log_q, score, NULL, error);
+
+    fm_free(score);
+    return ok;
+}
