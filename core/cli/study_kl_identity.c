@@ -72,10 +72,10 @@ typedef struct Case {
 
 /* Eight components about a circle in the first two axes, the other axes normal. */
 static const Case cases[] = {
-    {"mixture:radius=2", NULL, 0, 1200, 101},
-    {"mixture:dim=8,radius=2", NULL, 0, 1200, 61},
-    {"mixture:dim=32,radius=2", NULL, 0, 1200, 41},
-    {"mixture:radius=2", "mlp:width=128,depth=2", 6000, 1100, 101},
+    {"mixture:radius=2", NULL, 0, 800, 101},
+    {"mixture:dim=8,radius=2", NULL, 0, 800, 61},
+    {"mixture:dim=32,radius=2", NULL, 0, 800, 41},
+    {"mixture:radius=2", "mlp:width=128,depth=2", 6000, 950, 101},
     {"mixture:dim=8,radius=2", "mlp:width=32,depth=2", 1000, 1200, 81},
     {"mixture:dim=32,radius=2", "mlp:width=32,depth=2", 3000, 960, 81},
 };
@@ -94,7 +94,7 @@ measure_case(const Study *s, const Case *c, GError **error)
         FmRun *run = study_kl_run(s, c->net, c->dataset, c->steps, error);
         FmTrainResult result = {0};
 
-        ok = run && side_run(&side[1], run, s->threads, STUDY_KL_SOLVER, error) &&
+        ok = run && side_run(&side[1], run, s->threads, STUDY_KL_SOLVER_NET, error) &&
              fm_run_train(run, NULL, NULL, &result, error);
         g_clear_pointer(&result.loss_curve, g_array_unref);
     } else {
