@@ -4,6 +4,7 @@
  * Bertsekas 1988, doi:10.1007/BF02186476 (auction); Jonker & Volgenant 1987,
  * doi:10.1007/BF02278710; Crouse 2016, doi:10.1109/TAES.2016.140952 (augmenting paths). */
 #include <fmcore/coupling.h>
+#include <fmcore/cpu.h>
 
 #include <math.h>
 #include <string.h>
@@ -11,7 +12,6 @@
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) &&       \
     !defined(__SANITIZE_ADDRESS__)
 #define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#define WIDE
 #else
 #define CLONES
 #endif
@@ -32,9 +32,9 @@ typedef struct One {
 } One;
 
 #ifdef VECTORS
-#define V(name) name##_256
+#define V(name) name##_usual
 #define BYTES 32
-#define TARGET CLONES
+#define TARGET
 #include "flow/assignment.inc"
 #else
 static Two
@@ -68,8 +68,14 @@ scan_row_plain(size_t n, const double *c, const double *open, double base, doubl
 }
 #endif
 
-#ifdef WIDE
-#define V(name) name##_512
+#ifdef FM_CPU_LEVELS
+#include <immintrin.h>
+#define V(name) name##_avx2
+#define BYTES 32
+#define TARGET __attribute__((target(FM_TARGET_AVX2)))
+#define AVX2
+#include "flow/assignment.inc"
+#define V(name) name##_avx512
 #define BYTES 64
 #define TARGET __attribute__((target("avx512f")))
 #include "flow/assignment.inc"
@@ -87,15 +93,17 @@ static const Search *
 best_search(void)
 {
 #ifdef VECTORS
-    static const Search usual = {two_least_256, scan_row_256};
+    static const Search usual = {two_least_usual, scan_row_usual};
 #else
     static const Search usual = {two_least_plain, scan_row_plain};
 #endif
-#ifdef WIDE
-    static const Search wide = {two_least_512, scan_row_512};
+#ifdef FM_CPU_LEVELS
+    static const Search avx2 = {two_least_avx2, scan_row_avx2}, avx512 = {two_least_avx512, scan_row_avx512};
 
-    if (__builtin_cpu_supports("avx512f"))
-        return &wide;
+    if (fm_cpu_level() == FM_CPU_AVX512)
+        return &avx512;
+    if (fm_cpu_level() == FM_CPU_AVX2)
+        return &avx2;
 #endif
     return &usual;
 }
