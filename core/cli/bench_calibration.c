@@ -124,7 +124,6 @@ mean_distance(double D, double mean, double var)
 }
 
 /* E exp(-Z^2 / 2) for Z ~ N(mean, var) */
-
 static double
 mean_kernel(double mean, double var)
 {
@@ -288,6 +287,14 @@ row_print(const Case *c, const Row *r)
     fflush(stdout);
 }
 
+static gboolean
+is_of(const Case *c, const char *name)
+{
+    const size_t length = strcspn(c->spec, ":");
+
+    return strlen(name) == length && strncmp(c->spec, name, length) == 0;
+}
+
 /* Was it asked for? By no --divergence all are. */
 static gboolean
 is_wanted(const Case *c, const GPtrArray *names)
@@ -295,8 +302,35 @@ is_wanted(const Case *c, const GPtrArray *names)
     gboolean wanted = names->len == 0;
 
     for (guint i = 0; i < names->len && !wanted; i++)
-        wanted = strncmp(c->spec, names->pdata[i], strcspn(c->spec, ":")) == 0;
+        wanted = is_of(c, names->pdata[i]);
     return wanted;
+}
+
+/* The cases have options of their own: only names can be asked for. */
+static gboolean
+check_names(const GPtrArray *names, GError **error)
+{
+    g_autoptr(GString) known = g_string_new(NULL);
+
+    for (guint i = 0; i < names->len; i++) {
+        gboolean found = FALSE;
+
+        for (size_t k = 0; k < G_N_ELEMENTS(cases) && !found; k++)
+            found = is_of(&cases[k], names->pdata[i]);
+        if (found)
+            continue;
+        for (size_t k = 0; k < G_N_ELEMENTS(cases); k++) {
+            const int length = (int)strcspn(cases[k].spec, ":");
+
+            if (k == 0 || (int)strcspn(cases[k - 1].spec, ":") != length ||
+                strncmp(cases[k].spec, cases[k - 1].spec, (size_t)length) != 0)
+                g_string_append_printf(known, "%s%.*s", k == 0 ? "" : ", ", length, cases[k].spec);
+        }
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "bench calibration: --divergence '%s' has no rows; allowed, without options: %s",
+                    (const char *)names->pdata[i], known->str);
+        return FALSE;
+    }
+    return TRUE;
 }
 
 int
@@ -309,6 +343,8 @@ bench_calibration(Cli *cli, GError **error)
     g_autoptr(JsonBuilder) json = json_builder_new();
     g_autofree char *text = NULL;
 
+    if (!check_names(cli->config->divergences, error))
+        return -1;
     out_header(json, cli, "ok");
     out_array(json, "calibration");
     if (!cli->json)
