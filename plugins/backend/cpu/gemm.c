@@ -2,7 +2,8 @@
  *
  * GFLOP/s on one Sapphire Rapids core, oneDNN 2.6.3 / OpenBLAS 0.3.21 / these: 64 rows by 64 x 64
  * 172 / 205 / 221, 128 x 128 200 / 139 / 214, 256 x 256 205 / 169 / 225, 512 x 512 207 / 165 / 206;
- * gradients of weights at 64 rows 172 / 209 / 210, 186 / 141 / 222, 197 / 172 / 200, 190 / 158 / 181. *
+ * gradients of weights at 64 rows 172 / 209 / 210, 186 / 141 / 222, 197 / 172 / 200, 190 / 158 / 181.
+ *
  * On one Zen 3 core of 100 GFLOP/s (AVX2): 64 rows by 64 x 64 98, 128 x 128 98, 256 x 256 98, 128 rows by
  * 512 x 512 88, by 1024 x 1024 83; gradients of weights 92, 87, 89, 87 and 85. Without fetching c ahead and
  * without copies of a and b, which fall on few sets of the first cache: 83 and 77 at 512. */

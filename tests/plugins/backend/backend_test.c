@@ -352,20 +352,28 @@ START_TEST(reductions_agree)
 }
 END_TEST
 
+/* M rows of x times weights, and the weights' gradient, written and added to. */
+static void
+compare_products(FmShape x, FmShape y, size_t M)
+{
+    const FmShape w = {0, 2, {x.dim[x.ndim - 1], y.dim[y.ndim - 1]}};
+    const Case c = {"matmul", M, 2, {x, w}, y, NULL, -1, 1, 20};
+    Case r = {"matmul_reduce", M, 2, {x, y}, w, NULL, -1, 1, 40};
+
+    compare_both(&c);
+    compare_both(&r);
+    r.accumulate = TRUE;
+    compare_both(&r);
+}
+
 START_TEST(products_agree)
 {
     const size_t M = sizes[_i];
 
     for (size_t k = 0; k < 4; k++) {
         const size_t K = sizes[k], N = sizes[(k + 2) % 4];
-        const FmShape x = {2, 2, {3, K}}, w = {0, 2, {K, N}}, y = {2, 2, {3, N}};
-        const Case c = {"matmul", M, 2, {x, w}, y, NULL, -1, 1, 20};
-        Case r = {"matmul_reduce", M, 2, {x, y}, w, NULL, -1, 1, 40};
 
-        compare_both(&c);
-        compare_both(&r);
-        r.accumulate = TRUE;
-        compare_both(&r);
+        compare_products((FmShape){2, 2, {3, K}}, (FmShape){2, 2, {3, N}}, M);
         for (int t = 0; t < 4; t++) {
             const FmAttrTrans at = {t & 1, t >> 1};
             const FmShape a = {2, 3, {2, t & 1 ? K : 5, t & 1 ? 5 : K}};
@@ -383,18 +391,11 @@ START_TEST(wide_products_agree)
 {
     static const size_t rows[] = {1, 5, 7, 31, 33, 64, 257};
     static const size_t widths[] = {1, 2, 3, 4, 5, 15, 17, 31, 48, 63, 64, 65, 100, 130, 193};
-    const size_t M = rows[_i];
 
     for (size_t j = 0; j < G_N_ELEMENTS(widths); j++) {
-        const size_t N = widths[j], K = widths[(4 * j + (size_t)_i) % G_N_ELEMENTS(widths)] + (j % 3 ? 0 : 128);
-        const FmShape x = {1, 1, {K}}, w = {0, 2, {K, N}}, y = {1, 1, {N}};
-        const Case c = {"matmul", M, 2, {x, w}, y, NULL, -1, 1, 20};
-        Case r = {"matmul_reduce", M, 2, {x, y}, w, NULL, -1, 1, 40};
+        const size_t K = widths[(4 * j + (size_t)_i) % G_N_ELEMENTS(widths)] + (j % 3 ? 0 : 128);
 
-        compare_both(&c);
-        compare_both(&r);
-        r.accumulate = TRUE;
-        compare_both(&r);
+        compare_products((FmShape){1, 1, {K}}, (FmShape){1, 1, {widths[j]}}, rows[_i]);
     }
 }
 END_TEST
@@ -405,19 +406,9 @@ START_TEST(tall_gradients_agree)
 {
     static const size_t rows[] = {1, 33, 130, 257};
     static const size_t widths[][2] = {{384, 384}, {401, 390}, {600, 385}};
-    const size_t M = rows[_i];
 
-    for (size_t j = 0; j < G_N_ELEMENTS(widths); j++) {
-        const size_t K = widths[j][0], N = widths[j][1];
-        const FmShape x = {1, 1, {K}}, w = {0, 2, {K, N}}, y = {1, 1, {N}};
-        const Case c = {"matmul", M, 2, {x, w}, y, NULL, -1, 1, 20};
-        Case r = {"matmul_reduce", M, 2, {x, y}, w, NULL, -1, 1, 40};
-
-        compare_both(&c);
-        compare_both(&r);
-        r.accumulate = TRUE;
-        compare_both(&r);
-    }
+    for (size_t j = 0; j < G_N_ELEMENTS(widths); j++)
+        compare_products((FmShape){1, 1, {widths[j][0]}}, (FmShape){1, 1, {widths[j][1]}}, rows[_i]);
 }
 END_TEST
 
