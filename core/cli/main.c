@@ -110,6 +110,8 @@ main(int argc, char **argv)
     const char *name = "run";
     int first = 1, status = -1;
 
+    /* OpenBLAS' own threads are never used, and look for work for 50 ms after they start. */
+    g_setenv("OPENBLAS_NUM_THREADS", "1", FALSE);
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         printf("fmcore %s\n", fm_version());
         return 0;

@@ -26,6 +26,8 @@ static const char *const feed_names[FEED_N_INPUTS] = {
 #undef FEED_NAME
 };
 
+enum { FEED_COSTS = 1 << 23 /* pairs of a batch's rows, whose costs a coupling may keep: 64 MiB of doubles */ };
+
 /* numbers of the data's stream apart from those of the data themselves */
 static const guint64 feed_flip_steps = G_GUINT64_CONSTANT(1) << 47;
 static const guint64 feed_drop_steps = G_GUINT64_CONSTANT(1) << 46;
@@ -39,6 +41,18 @@ typedef struct FeedWorker {
     size_t *rows; /* (tile) */
 } FeedWorker;
 
+/* One step's rows, for a coupling that sees the whole batch, and the pairs it chose. They do not depend on
+ * weights: those of as many steps as there are threads are made side by side, each by one thread. */
+typedef struct FeedBatch {
+    guint64 step;
+    gboolean made;
+    double *x0, *x1; /* (pool, D) */
+    int *y1; /* (pool) */
+    FmPairs pairs;
+    FmPlugin *coupling; /* an instance of its own but for the first: threads do not share them */
+    GError *failure;
+} FeedBatch;
+
 struct FmFeeder {
     FmRun *run;
     size_t B, D, tile, pool;
@@ -50,11 +64,8 @@ struct FmFeeder {
     double *inverse; /* (D) 1 / scale */
     guint64 step;
     FeedWorker *worker;
-    /* couplings that see the whole batch */
-    gboolean gathered;
-    double *pool0, *pool1; /* (pool, D) */
-    int *label1; /* (pool) */
-    FmPairs pairs;
+    FeedBatch *batch; /* (n_batches), by step modulo their number; NULL: rows are paired as they come */
+    size_t n_batches;
     GError *failure; /* the first one; set atomically */
 };
 
@@ -74,15 +85,15 @@ feed_key(const FmFeeder *f, FmStream stream, guint64 step)
 /* ---- data ---- */
 
 static gboolean
-feed_read(FmFeeder *f, guint64 row0, size_t n, size_t *rows, double *x, int *y, GError **error)
+feed_read(const FmFeeder *f, guint64 step, guint64 row0, size_t n, size_t *rows, double *x, int *y, GError **error)
 {
     const FmRun *run = f->run;
 
     if (run->data.rows == 0)
-        return fm_dataset_draw(run->plugin[FM_KIND_DATASET], feed_key(f, FM_STREAM_DATA, f->step),
-                               row0, n, x, y, error);
+        return fm_dataset_draw(run->plugin[FM_KIND_DATASET], feed_key(f, FM_STREAM_DATA, step), row0, n, x, y,
+                               error);
     for (size_t r = 0; r < n; r++) {
-        const guint64 g = f->step * f->pool + row0 + r;
+        const guint64 g = step * f->pool + row0 + r;
         const FmKey key = feed_key(f, FM_STREAM_ORDER, g / run->n_train);
         const guint64 at = fm_permute_index(key, run->n_train, g % run->n_train);
 
@@ -93,10 +104,10 @@ feed_read(FmFeeder *f, guint64 row0, size_t n, size_t *rows, double *x, int *y, 
 
 /* Mirror images left to right, each with probability 1/2. */
 static void
-feed_flip(const FmFeeder *f, guint64 row0, size_t n, double *x)
+feed_flip(const FmFeeder *f, guint64 step, guint64 row0, size_t n, double *x)
 {
     const size_t H = f->run->data.dim[0], W = f->run->data.dim[1], C = f->run->data.dim[2];
-    const FmKey key = feed_key(f, FM_STREAM_DATA, f->step + feed_flip_steps);
+    const FmKey key = feed_key(f, FM_STREAM_DATA, step + feed_flip_steps);
 
     for (size_t r = 0; r < n; r++) {
         FmRng rng = fm_rng(key, row0 + r);
@@ -114,23 +125,20 @@ feed_flip(const FmFeeder *f, guint64 row0, size_t n, double *x)
     }
 }
 
-/* Rows row0 .. of this step's data, dequantised and in the model's units. */
+/* Rows row0 .. of a step's data, dequantised and in the model's units. */
 static gboolean
-feed_data(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, double *x, int *y)
+feed_data(const FmFeeder *f, FeedWorker *w, guint64 step, guint64 row0, size_t n, double *x, int *y, GError **error)
 {
     const FmRun *run = f->run;
-    GError *error = NULL;
 
-    if (!feed_read(f, row0, n, w->rows, x, y, &error)) {
-        feed_fail(f, error);
+    if (!feed_read(f, step, row0, n, w->rows, x, y, error))
         return FALSE;
-    }
     if (f->flip)
-        feed_flip(f, row0, n, x);
+        feed_flip(f, step, row0, n, x);
     if (run->data.levels > 1) {
         const double levels = run->data.levels;
 
-        fm_fill_uniform_f64(feed_key(f, FM_STREAM_DATA, f->step), row0, n, f->D, w->noise);
+        fm_fill_uniform_f64(feed_key(f, FM_STREAM_DATA, step), row0, n, f->D, w->noise);
         for (size_t i = 0; i < n * f->D; i++)
             x[i] = (x[i] * (levels - 1.0) + w->noise[i]) / levels;
     }
@@ -140,19 +148,15 @@ feed_data(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, double *x, int *y)
     return TRUE;
 }
 
-/* Rows row0 .. of this step's noise, in double. */
+/* Rows row0 .. of a step's noise, in double. */
 static gboolean
-feed_source(FmFeeder *f, guint64 row0, size_t n, double *x0)
+feed_source(const FmFeeder *f, guint64 step, guint64 row0, size_t n, double *x0, GError **error)
 {
-    const FmKey key = feed_key(f, FM_STREAM_SOURCE, f->step);
-    GError *error = NULL;
+    const FmKey key = feed_key(f, FM_STREAM_SOURCE, step);
 
-    if (f->run->source == NULL)
-        fm_fill_normal_f64(key, row0, n, f->D, x0);
-    else if (!fm_dataset_draw(f->run->source, key, row0, n, x0, NULL, &error)) {
-        feed_fail(f, error);
-        return FALSE;
-    }
+    if (f->run->source != NULL)
+        return fm_dataset_draw(f->run->source, key, row0, n, x0, NULL, error);
+    fm_fill_normal_f64(key, row0, n, f->D, x0);
     return TRUE;
 }
 
@@ -263,33 +267,44 @@ feed_drop_labels(const FmFeeder *f, guint64 row0, size_t n, int *y)
     }
 }
 
-/* x0 (n, D) and x1 (n, D) in dtype, and labels. */
-static gboolean
-feed_ends(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, void *x0, void *x1, int *y)
+/* The batch of this step; NULL where rows are paired as they come. */
+static const FeedBatch *
+feed_batch(const FmFeeder *f)
 {
-    if (f->gathered) {
-        for (size_t r = 0; r < n; r++) {
-            const size_t i0 = f->pairs.i0[row0 + r], i1 = f->pairs.i1[row0 + r];
-            const size_t at = r * f->D * fm_dtype_size(f->dtype);
+    return f->batch != NULL ? &f->batch[f->step % f->n_batches] : NULL;
+}
 
-            fm_convert(FM_F64, f->pool0 + i0 * f->D, f->dtype, (char *)x0 + at, f->D);
-            fm_convert(FM_F64, f->pool1 + i1 * f->D, f->dtype, (char *)x1 + at, f->D);
-            if (y != NULL)
-                y[r] = f->label1[i1];
-        }
-        return TRUE;
+/* x0 (n, D) and x1 (n, D) in dtype, and labels, of the pairs row0 .. of a batch. */
+static void
+feed_pairs(const FmFeeder *f, const FeedBatch *b, guint64 row0, size_t n, void *x0, void *x1, int *y)
+{
+    for (size_t r = 0; r < n; r++) {
+        const size_t i0 = b->pairs.i0[row0 + r], i1 = b->pairs.i1[row0 + r];
+        const size_t at = r * f->D * fm_dtype_size(f->dtype);
+
+        fm_convert(FM_F64, b->x0 + i0 * f->D, f->dtype, (char *)x0 + at, f->D);
+        fm_convert(FM_F64, b->x1 + i1 * f->D, f->dtype, (char *)x1 + at, f->D);
+        if (y != NULL)
+            y[r] = b->y1[i1];
     }
-    if (!feed_data(f, w, row0, n, w->x1, y))
+}
+
+/* The same of rows as they come. */
+static gboolean
+feed_ends(const FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, void *x0, void *x1, int *y, GError **error)
+{
+    if (!feed_data(f, w, f->step, row0, n, w->x1, y, error))
         return FALSE;
     fm_convert(FM_F64, w->x1, f->dtype, x1, n * f->D);
     if (!f->needs_path)
         return TRUE;
-    if (f->run->source == NULL && f->dtype == FM_F32)
+    if (f->run->source == NULL && f->dtype == FM_F32) {
         fm_fill_normal_f32(feed_key(f, FM_STREAM_SOURCE, f->step), row0, n, f->D, x0);
-    else if (!feed_source(f, row0, n, w->x0))
+        return TRUE;
+    }
+    if (!feed_source(f, f->step, row0, n, w->x0, error))
         return FALSE;
-    else
-        fm_convert(FM_F64, w->x0, f->dtype, x0, n * f->D);
+    fm_convert(FM_F64, w->x0, f->dtype, x0, n * f->D);
     return TRUE;
 }
 
@@ -299,7 +314,7 @@ feed_columns(const FmFeeder *f, const FeedWorker *w, guint64 row0, size_t n, voi
     if (f->input[FEED_T] >= 0)
         fm_convert(FM_F64, w->t, f->dtype, in[f->input[FEED_T]], n);
     if (f->input[FEED_WEIGHT] >= 0)
-        fm_convert(FM_F64, f->pairs.weight + row0, f->dtype, in[f->input[FEED_WEIGHT]], n);
+        fm_convert(FM_F64, feed_batch(f)->pairs.weight + row0, f->dtype, in[f->input[FEED_WEIGHT]], n);
     for (int i = FEED_ALPHA; i <= FEED_DGAMMA; i++) {
         static const size_t offset[] = {offsetof(FmAffine, alpha), offsetof(FmAffine, dalpha),
                                         offsetof(FmAffine, sigma), offsetof(FmAffine, dsigma),
@@ -317,9 +332,14 @@ fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in)
     FeedWorker *w = &f->worker[worker];
     void *x0 = feed_slot(f, in, FEED_X0, w->x0_typed), *x1 = feed_slot(f, in, FEED_X1, w->x1_typed);
     int *y = f->input[FEED_Y] >= 0 ? in[f->input[FEED_Y]] : NULL;
+    GError *error = NULL;
 
-    if (!feed_ends(f, w, row0, n, x0, x1, y))
+    if (f->batch != NULL)
+        feed_pairs(f, feed_batch(f), row0, n, x0, x1, y);
+    else if (!feed_ends(f, w, row0, n, x0, x1, y, &error)) {
+        feed_fail(f, error);
         return;
+    }
     if (y != NULL && f->run->config->label_dropout > 0)
         feed_drop_labels(f, row0, n, y);
     if (f->needs_path) {
@@ -332,33 +352,56 @@ fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in)
     feed_columns(f, w, row0, n, in);
 }
 
-/* ---- the whole batch ---- */
+/* ---- whole batches ---- */
 
+static gboolean
+feed_make(const FmFeeder *f, FeedWorker *w, FeedBatch *b, GError **error)
+{
+    const FmPool pool = {.n0 = f->pool, .n1 = f->pool, .D = f->D, .x0 = b->x0, .x1 = b->x1, .y1 = b->y1,
+                         .key = feed_key(f, FM_STREAM_COUPLING, b->step)};
+
+    for (size_t row0 = 0; row0 < f->pool; row0 += f->tile) {
+        const size_t n = MIN(f->tile, f->pool - row0);
+
+        if (!feed_data(f, w, b->step, row0, n, b->x1 + row0 * f->D, b->y1 ? b->y1 + row0 : NULL, error) ||
+            !feed_source(f, b->step, row0, n, b->x0 + row0 * f->D, error))
+            return FALSE;
+    }
+    return fm_coupling_pair(b->coupling, &pool, &b->pairs, error);
+}
+
+/* The batch of the i-th step from this one on; what goes wrong is told when that step begins. */
 static void
-feed_gather(void *ctx, int worker, size_t i)
+feed_ahead(void *ctx, int worker, size_t i)
 {
     FmFeeder *f = ctx;
-    const size_t row0 = i * f->tile, n = MIN(f->tile, f->pool - row0);
+    FeedBatch *b = &f->batch[(f->step + i) % f->n_batches];
 
-    if (feed_data(f, &f->worker[worker], row0, n, f->pool1 + row0 * f->D,
-                  f->label1 != NULL ? f->label1 + row0 : NULL))
-        feed_source(f, row0, n, f->pool0 + row0 * f->D);
+    b->step = f->step + i;
+    b->made = TRUE;
+    g_clear_error(&b->failure);
+    feed_make(f, &f->worker[worker], b, &b->failure);
 }
 
 gboolean
 fm__feeder_begin(FmFeeder *f, guint64 step, GError **error)
 {
     f->step = step;
-    if (!f->gathered)
+    if (f->batch == NULL)
         return TRUE;
-    fm_parallel(f->threads, (f->pool + f->tile - 1) / f->tile, feed_gather, f);
-    if (!fm__feeder_ok(f, error))
-        return FALSE;
-    for (size_t b = 0; b < f->B; b++)
-        f->pairs.weight[b] = 1.0;
-    const FmPool pool = {.n0 = f->pool, .n1 = f->pool, .D = f->D, .x0 = f->pool0, .x1 = f->pool1,
-                         .y1 = f->label1, .key = feed_key(f, FM_STREAM_COUPLING, step)};
-    return fm_coupling_pair(f->run->plugin[FM_KIND_COUPLING], &pool, &f->pairs, error);
+    const FeedBatch *b = feed_batch(f);
+    if (!b->made || b->step != step)
+        fm_parallel(f->threads, f->n_batches, feed_ahead, f);
+    if (b->failure == NULL)
+        return TRUE;
+    g_propagate_error(error, g_error_copy(b->failure));
+    return FALSE;
+}
+
+size_t
+fm__feeder_ahead(const FmFeeder *f)
+{
+    return MAX(f->n_batches, 1);
 }
 
 gboolean
@@ -409,18 +452,54 @@ feed_worker_init(const FmFeeder *f, FeedWorker *w)
 }
 
 static gboolean
-feed_pool_init(FmFeeder *f)
+feed_batch_init(const FmFeeder *f, FeedBatch *b)
 {
-    f->pool0 = fm_alloc(f->pool * f->D * sizeof(double));
-    f->pool1 = fm_alloc(f->pool * f->D * sizeof(double));
+    b->x0 = fm_alloc(f->pool * f->D * sizeof *b->x0);
+    b->x1 = fm_alloc(f->pool * f->D * sizeof *b->x1);
     if (f->run->data.classes > 0)
-        f->label1 = fm_alloc(f->pool * sizeof *f->label1);
-    f->pairs.B = f->B;
-    f->pairs.i0 = fm_alloc(f->B * sizeof(size_t));
-    f->pairs.i1 = fm_alloc(f->B * sizeof(size_t));
-    f->pairs.weight = fm_alloc(f->B * sizeof(double));
-    return f->pool0 != NULL && f->pool1 != NULL && f->pairs.i0 != NULL && f->pairs.i1 != NULL &&
-           f->pairs.weight != NULL && (f->run->data.classes == 0 || f->label1 != NULL);
+        b->y1 = fm_alloc(f->pool * sizeof *b->y1);
+    b->pairs.B = f->B;
+    b->pairs.i0 = fm_alloc(f->B * sizeof *b->pairs.i0);
+    b->pairs.i1 = fm_alloc(f->B * sizeof *b->pairs.i1);
+    b->pairs.weight = fm_alloc(f->B * sizeof *b->pairs.weight);
+    return b->x0 && b->x1 && b->pairs.i0 && b->pairs.i1 && b->pairs.weight && (f->run->data.classes == 0 || b->y1);
+}
+
+/* As many batches as threads, fewer where all costs of their pairs would take more than FEED_COSTS. */
+static gboolean
+feed_batches_init(FmFeeder *f, GError **error)
+{
+    FmRun *run = f->run;
+    const size_t costs = f->pool < G_MAXUINT32 ? f->pool * f->pool : G_MAXSIZE;
+
+    f->n_batches = CLAMP(FEED_COSTS / MAX(costs, 1), 1, (size_t)f->threads);
+    f->batch = g_new0(FeedBatch, f->n_batches);
+    for (size_t i = 0; i < f->n_batches; i++) {
+        FeedBatch *b = &f->batch[i];
+
+        b->coupling = i == 0 ? run->plugin[FM_KIND_COUPLING]
+                             : fm_plugin_new(FM_KIND_COUPLING, run->config->spec[FM_KIND_COUPLING], error);
+        if (b->coupling == NULL || (i > 0 && !fm_coupling_prepare(b->coupling, f->D, error)) ||
+            !feed_batch_init(f, b))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static void
+feed_batches_clear(FmFeeder *f)
+{
+    for (size_t i = 0; f->batch != NULL && i < f->n_batches; i++) {
+        FeedBatch *b = &f->batch[i];
+        void *all[] = {b->x0, b->x1, b->y1, b->pairs.i0, b->pairs.i1, b->pairs.weight};
+
+        for (size_t k = 0; k < G_N_ELEMENTS(all); k++)
+            fm_free(all[k]);
+        if (i > 0)
+            fm_plugin_free(b->coupling);
+        g_clear_error(&b->failure);
+    }
+    g_free(f->batch);
 }
 
 FmFeeder *
@@ -428,6 +507,7 @@ fm__feeder_new(FmRun *run, const FmPlan *plan, size_t B, int threads, GError **e
 {
     FmFeeder *f = g_new0(FmFeeder, 1);
     const FmObjectiveOps *objective = fm_plugin_ops(run->plugin[FM_KIND_OBJECTIVE]);
+    GError *failure = NULL;
     gboolean ok = TRUE;
 
     f->run = run;
@@ -448,17 +528,18 @@ fm__feeder_new(FmRun *run, const FmPlan *plan, size_t B, int threads, GError **e
     f->worker = g_new0(FeedWorker, threads);
     for (int w = 0; w < threads; w++)
         ok = feed_worker_init(f, &f->worker[w]) && ok;
-    f->gathered = f->needs_path && !fm_coupling_row_wise(run->plugin[FM_KIND_COUPLING]);
-    if (f->gathered) {
+    if (ok && f->needs_path && !fm_coupling_row_wise(run->plugin[FM_KIND_COUPLING])) {
         f->pool = fm_coupling_pool_size(run->plugin[FM_KIND_COUPLING], B);
-        ok = ok && feed_pool_init(f);
+        ok = feed_batches_init(f, &failure);
     }
-    if (!ok) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
+    if (ok)
+        return f;
+    if (failure == NULL)
+        g_set_error(&failure, FM_ERROR, FM_ERROR_MEMORY,
                     "training: a batch of %" G_GSIZE_FORMAT " rows does not fit into memory", B);
-        g_clear_pointer(&f, fm__feeder_free);
-    }
-    return f;
+    g_propagate_error(error, failure);
+    fm__feeder_free(f);
+    return NULL;
 }
 
 void
@@ -475,12 +556,7 @@ fm__feeder_free(FmFeeder *f)
     }
     g_free(f->worker);
     g_free(f->inverse);
-    fm_free(f->pool0);
-    fm_free(f->pool1);
-    fm_free(f->label1);
-    fm_free(f->pairs.i0);
-    fm_free(f->pairs.i1);
-    fm_free(f->pairs.weight);
+    feed_batches_clear(f);
     g_clear_error(&f->failure);
     g_free(f);
 }

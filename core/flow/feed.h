@@ -10,8 +10,10 @@ typedef struct FmFeeder FmFeeder;
 FmFeeder *fm__feeder_new(FmRun *run, const FmPlan *plan, size_t B, int threads, GError **error);
 void fm__feeder_free(FmFeeder *feeder); /* NULL allowed */
 
-/* Prepare step `step`: couplings that look at the whole batch choose their pairs here. */
+/* Prepare step `step`: couplings that look at the whole batch choose their pairs here, for
+ * fm__feeder_ahead() steps at once. */
 gboolean fm__feeder_begin(FmFeeder *feeder, guint64 step, GError **error);
+size_t fm__feeder_ahead(const FmFeeder *feeder);
 /* An FmFeed; ctx is the feeder. */
 void fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in);
 /* What went wrong in a worker since fm__feeder_begin(). */

@@ -489,13 +489,15 @@ fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfil
     if (t == NULL)
         return FALSE;
     *flops = trainer_flops(t);
+    const size_t group = fm__feeder_ahead(t->feeder); /* whose pairs are chosen together */
     for (size_t i = 0; go; i++) {
         if (i <= 1 && profile != NULL)
             trainer_profile_start(t);
         const gint64 before = g_get_monotonic_time();
-        if (!trainer_step(t, &loss, &norm, &lr, error))
-            return FALSE;
-        go = more(ctx, (double)(g_get_monotonic_time() - before) * 1e-3);
+        for (size_t k = 0; k < group; k++)
+            if (!trainer_step(t, &loss, &norm, &lr, error))
+                return FALSE;
+        go = more(ctx, (double)(g_get_monotonic_time() - before) * 1e-3 / (double)group);
     }
     if (profile != NULL)
         trainer_profile_read(t, profile);
