@@ -311,6 +311,21 @@ fm_uniforms_to_normals(size_t n, const double *u, const double *v, double *z)
 }
 
 FM_INLINE void
+circle_points_any(size_t n, const double *restrict v, double *restrict c, double *restrict s)
+{
+    for (size_t i = 0; i < n; i++)
+        sincos_turn_f64(v[i], &s[i], &c[i]);
+}
+FM_CPU_VARIANTS(circle_points, (size_t n, const double *restrict v, double *restrict c, double *restrict s),
+                (n, v, c, s))
+
+void
+fm_circle_points(size_t n, const double *v, double *c, double *s)
+{
+    circle_points(n, v, c, s);
+}
+
+FM_INLINE void
 words_to_signs_f64_any(const guint32 *restrict w, double *restrict z)
 {
     for (size_t i = 0; i < 4 * BLOCK; i++)

@@ -53,6 +53,8 @@ double fm_rng_uniform(FmRng *rng); /* [0, 1), 53 bits */
 /* z (n): what fm_rng_normal() makes of the uniforms u[i] and v[i] in [0, 1), many at a time and to
  * rounding (4e-16 relative to the largest factor). z must not overlap them. */
 void fm_uniforms_to_normals(size_t n, const double *u, const double *v, double *z);
+/* c (n), s (n): cos and sin of 2 pi v[i], v[i] in [0, 1), to 3e-16; neither may overlap v. */
+void fm_circle_points(size_t n, const double *v, double *c, double *s);
 double fm_rng_normal(FmRng *rng); /* N(0, 1), Box-Muller, 53-bit uniforms; two u64 a call */
 guint32 fm_rng_below(FmRng *rng, guint32 n); /* 0 .. n-1 without bias; n >= 1 */
 

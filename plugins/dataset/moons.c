@@ -29,12 +29,12 @@ moons_noise(const Moons *s)
     return isnan(s->noise) ? noise[s->variant] : s->noise;
 }
 
-/* A half circle at angle a, before scaling. */
+/* A half circle at the angle whose cosine is c and sine s, before scaling. */
 static void
-moons_half(size_t inner, double a, double p[2])
+moons_half(size_t inner, double c, double s, double p[2])
 {
-    p[0] = inner ? 1.0 - cos(a) : cos(a);
-    p[1] = inner ? 0.5 - sin(a) : sin(a);
+    p[0] = inner ? 1.0 - c : c;
+    p[1] = inner ? 0.5 - s : s;
 }
 
 static void
@@ -43,7 +43,7 @@ moons_curve(const void *self, size_t inner, double u, double x[2])
     const Moons *s = self;
     double p[2];
 
-    moons_half(inner, G_PI * u, p);
+    moons_half(inner, cos(G_PI * u), sin(G_PI * u), p);
     for (int d = 0; d < 2; d++)
         x[d] = scale[s->variant] * p[d] + shift[s->variant][d];
 }
@@ -57,29 +57,46 @@ moons_open(void *self, FmDataInfo *info, GError **error)
     return fm_mixture_curves(&s->mixture, 2, FALSE, moons_curve, s, scale[s->variant] * moons_noise(s), error);
 }
 
-/* One point; its class. */
-static int
-moons_point(const Moons *s, FmRng *rng, double *x)
-{
-    const int inner = fm_rng_uniform(rng) < 0.5;
-    double p[2];
+/* Uniforms of a row: which half, where on it, and two for each coordinate's noise; so many rows at a time as
+ * fill a few blocks of numbers. */
+enum { MOONS_UNIFORMS = 6, MOONS_ROWS = 64 };
 
-    moons_half((size_t)inner, G_PI * fm_rng_uniform(rng), p);
-    for (int d = 0; d < 2; d++)
-        x[d] = scale[s->variant] * (p[d] + moons_noise(s) * fm_rng_normal(rng)) + shift[s->variant][d];
-    return inner;
+static void
+moons_draw_some(const Moons *s, FmKey key, guint64 row0, size_t n, double *x, int *y)
+{
+    double w[MOONS_ROWS * MOONS_UNIFORMS], turn[MOONS_ROWS], c[MOONS_ROWS], si[MOONS_ROWS];
+    double u[2 * MOONS_ROWS], v[2 * MOONS_ROWS], z[2 * MOONS_ROWS];
+
+    fm_fill_uniform_f64(key, row0, n, MOONS_UNIFORMS, w);
+    for (size_t i = 0; i < n; i++) {
+        const double *of = w + i * MOONS_UNIFORMS;
+
+        turn[i] = 0.5 * of[1];
+        for (size_t d = 0; d < 2; d++) {
+            u[2 * i + d] = of[2 + 2 * d];
+            v[2 * i + d] = of[3 + 2 * d];
+        }
+    }
+    fm_circle_points(n, turn, c, si);
+    fm_uniforms_to_normals(2 * n, u, v, z);
+    for (size_t i = 0; i < n; i++) {
+        const int inner = w[i * MOONS_UNIFORMS] < 0.5;
+        double p[2];
+
+        moons_half((size_t)inner, c[i], si[i], p);
+        for (size_t d = 0; d < 2; d++)
+            x[2 * i + d] = scale[s->variant] * (p[d] + moons_noise(s) * z[2 * i + d]) + shift[s->variant][d];
+        if (y)
+            y[i] = inner;
+    }
 }
 
 static void
 moons_draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int *y)
 {
-    for (size_t i = 0; i < n; i++) {
-        FmRng rng = fm_rng(key, row0 + i);
-        const int label = moons_point(self, &rng, x + 2 * i);
-
-        if (y)
-            y[i] = label;
-    }
+    for (size_t first = 0; first < n; first += MOONS_ROWS)
+        moons_draw_some(self, key, row0 + first, MIN((size_t)MOONS_ROWS, n - first), x + 2 * first,
+                        y ? y + first : NULL);
 }
 
 static const FmDatasetOps moons_ops = {.open = moons_open, .draw = moons_draw, FM_MIXTURE_DENSITY_SLOTS};

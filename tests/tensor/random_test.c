@@ -26,10 +26,11 @@ START_TEST(rows_are_those_of_the_generator)
 }
 END_TEST
 
-START_TEST(normals_of_uniforms_are_libm_s)
+START_TEST(normals_and_circles_are_libm_s)
 {
     enum { N = 1 << 16 };
     g_autofree double *u = g_new(double, N), *v = g_new(double, N), *z = g_new(double, N);
+    g_autofree double *c = g_new(double, N), *s = g_new(double, N);
 
     fm_fill_uniform_f64(key, 0, N, 1, u);
     fm_fill_uniform_f64(key, N, N, 1, v);
@@ -39,10 +40,13 @@ START_TEST(normals_of_uniforms_are_libm_s)
         v[i] = i < 32 ? i / 4 * 0.125 : fmax(0.0, nextafter(i / 4 % 8 * 0.125, i & 1 ? 0.0 : 1.0));
     }
     fm_uniforms_to_normals(N, u, v, z);
+    fm_circle_points(N, v, c, s);
     for (int i = 0; i < N; i++) {
-        const double r = sqrt(-2.0 * log(1.0 - u[i]));
+        const double r = sqrt(-2.0 * log(1.0 - u[i])), turn = 2.0 * G_PI * v[i];
 
-        ck_assert_double_eq_tol(z[i], r * cos(2.0 * G_PI * v[i]), 8e-16 * (1.0 + r));
+        ck_assert_double_eq_tol(z[i], r * cos(turn), 8e-16 * (1.0 + r));
+        ck_assert_double_eq_tol(c[i], cos(turn), 1e-15);
+        ck_assert_double_eq_tol(s[i], sin(turn), 1e-15);
     }
 }
 END_TEST
@@ -100,7 +104,7 @@ main(void)
     TCase *c = tcase_create("random");
 
     tcase_add_test(c, rows_are_those_of_the_generator);
-    tcase_add_test(c, normals_of_uniforms_are_libm_s);
+    tcase_add_test(c, normals_and_circles_are_libm_s);
     tcase_add_test(c, normals_are_normal);
     tcase_add_test(c, mixture_draws_row_by_row);
     suite_add_tcase(s, c);
