@@ -78,40 +78,40 @@ fm_softplus(FmNode *x)
     return x ? fm_composite(fm_node_graph(x), &softplus, &x, 1, NULL, 0) : NULL;
 }
 
-typedef struct AttrElu {
-    double scale, below; /* below: scale alpha */
-} AttrElu;
-
-/* The slope is scale above 0 and scale alpha e^x = y + scale alpha below. */
-static FmNode *
-elu_derivative(FmGraph *graph, FmNode *x, FmNode *y, const AttrElu *a)
-{
-    return fm_select(fm_greater(x, fm_scalar(graph, 0.0)), fm_scalar(graph, a->scale), fm_affine(y, 1.0, a->below));
-}
-
-/* scale (x above 0, alpha (e^x - 1) below). The branch not taken may overflow: the derivative does not pass
- * through it, and stands beside the value as SiLU's does. */
+/* ELU and SELU: a->scale x above 0, a->below (e^x - 1) else. The branch not taken may overflow: no derivative
+ * passes through it. */
 static FmNode *
 elu_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
 {
-    const AttrElu *a = attrs;
-    FmNode *left = fm_affine(fm_exp(in[0]), a->below, -a->below);
-    FmNode *y = fm_select(fm_greater(in[0], fm_scalar(graph, 0.0)), fm_affine(in[0], a->scale, 0.0), left);
+    const FmAttrElu *a = attrs;
 
-    elu_derivative(graph, in[0], y, a);
-    return y;
+    return fm_select(fm_greater(in[0], fm_scalar(graph, 0.0)), fm_affine(in[0], a->scale, 0.0),
+                     fm_affine(fm_exp(in[0]), a->below, -a->below));
 }
+
+/* Below 0 a->below e^x, which is y + a->below. */
+static FmNode *
+elu_slope_expand(FmGraph *graph, FmNode *const *y, const void *attrs)
+{
+    const FmAttrElu *a = attrs;
+
+    return fm_select(fm_greater(y[0], fm_scalar(graph, 0.0)), fm_scalar(graph, a->scale),
+                     fm_affine(y[0], 1.0, a->below));
+}
+
+static const FmComposite elu_slope = {.name = "elu_slope", .expand = elu_slope_expand};
 
 static void
 elu_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs, FmNode **d_in)
 {
-    d_in[0] = fm_mul(cot, elu_derivative(graph, in[0], out, attrs));
+    d_in[0] = fm_mul(cot, fm_composite(graph, &elu_slope, &out, 1, attrs, sizeof(FmAttrElu)));
 }
 
 static FmNode *
 elu_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents, const void *attrs)
 {
-    return tangents[0] ? fm_mul(tangents[0], elu_derivative(graph, in[0], out, attrs)) : NULL;
+    return tangents[0] ? fm_mul(tangents[0], fm_composite(graph, &elu_slope, &out, 1, attrs, sizeof(FmAttrElu)))
+                       : NULL;
 }
 
 static const FmComposite elu_composite = {.name = "elu", .expand = elu_expand, .vjp = elu_vjp, .jvp = elu_jvp};
@@ -119,7 +119,7 @@ static const FmComposite elu_composite = {.name = "elu", .expand = elu_expand, .
 static FmNode *
 elu(FmNode *x, double alpha, double scale)
 {
-    const AttrElu a = {.scale = scale, .below = scale * alpha};
+    const FmAttrElu a = {.scale = scale, .below = scale * alpha};
 
     return fm_composite(fm_node_graph(x), &elu_composite, &x, 1, &a, sizeof a);
 }

@@ -37,11 +37,15 @@ FmNode *fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu)
  * of each: "group_norm_stats" (x) to (B, 2, G); "group_norm_apply" (x, stats, weight, bias);
  * "group_norm_sums" (x, stats, weight, bias, cot) to (B, 2, C), the gradients of weight and bias of
  * each row; "group_norm_dx" (x, stats, weight, bias, cot, sums), the gradient of x.
- * The composites "softmax" (x) and "softplus" (x) have no attributes. */
+ * The composites "softmax" (x) and "softplus" (x) have no attributes. "elu" (x), with FmAttrElu, is scale x
+ * above 0 and below (e^x - 1) else; "elu_slope" (y) its derivative, of the value: scale above 0, y + below else. */
 typedef struct FmAttrGroupNorm {
     guint32 groups, silu;
     double eps;
 } FmAttrGroupNorm;
+typedef struct FmAttrElu {
+    double scale, below;
+} FmAttrElu;
 /* Layer normalisation over the last axis with weights, eps 1e-5. */
 FmNode *fm_layer_norm(FmNode *x, const char *name);
 

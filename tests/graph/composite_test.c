@@ -32,6 +32,12 @@ build_group_norm(FmNode *x, const Subject *s)
 }
 
 static FmNode *
+build_elu(FmNode *x, const Subject *s)
+{
+    return fm_activation(x, s->flag ? FM_ACT_SELU : FM_ACT_ELU);
+}
+
+static FmNode *
 build_layer_norm(FmNode *x, const Subject *s)
 {
     return fm_layer_norm(x, "norm");
@@ -76,6 +82,9 @@ static const Subject subjects[] = {
     {"layer norm of 5", build_layer_norm, {3, 7, 5}, 1, FALSE},
     {"layer norm of 33", build_layer_norm, {1, 3, 33}, 1, FALSE},
     {"softmax of 31", build_softmax, {2, 3, 31}, 1, FALSE},
+    {"elu of 31", build_elu, {2, 3, 31}, 1, FALSE},
+    {"selu of 1", build_elu, {1, 1, 1}, 1, TRUE},
+    {"selu of 257", build_elu, {1, 1, 257}, 1, TRUE},
     {"attention, 1 token", build_attention, {1, 1, 3}, 1, FALSE},
     {"attention, 7 tokens", build_attention, {1, 7, 18}, 2, FALSE},
     {"attention, 7 tokens, split", build_attention, {1, 7, 18}, 3, TRUE},

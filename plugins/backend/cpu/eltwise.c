@@ -4,6 +4,7 @@
  * all instructions; full-size inputs are read in place, broadcast ones are laid out per block. */
 #include "cpu.h"
 
+#include <fmcore/layer.h>
 #include <math.h>
 #include <string.h>
 
@@ -189,15 +190,18 @@ assign_blocks(const FmProgram *p, const guint8 *silu, guint8 *block)
 #ifdef FM_CPU_LEVELS
 #include <immintrin.h> /* here: inside a level its functions would belong to that level */
 FM_BEGIN_AVX512
-#include "silu_avx512.inc"
+#include "activation_avx512.inc"
 FM_END_LEVEL
 FM_BEGIN_AVX2
-#include "silu_avx2.inc"
+#include "activation_avx2.inc"
 FM_END_LEVEL
 #endif
 #define OWN_SILU_avx512 1
 #define OWN_SILU_avx2 1
 #define OWN_SILU_base 0
+#define OWN_ELU_avx512 0
+#define OWN_ELU_avx2 1
+#define OWN_ELU_base 0
 #define NAME_OF eltwise
 #define TYPES "eltwise_types.inc"
 #include "levels.inc"
