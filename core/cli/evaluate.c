@@ -278,7 +278,7 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
     latent_metric(flow, p->n, z, metrics);
     return evaluate_nll(run, flow, p->n, p->x, labels, how, log_q, &s, start, metrics, error) &&
            measure_kl(run, flow, how, p, labels, log_q, start, metrics, error) &&
-           measure_mass(run, flow, how, metrics, error) && excess_metric(run, flow, metrics, error);
+           measure_mass(run, flow, how, metrics, error);
 }
 
 /* Bits per dimension of quantised data: uniform dequantisation, log-mean-exp over K draws. */
@@ -402,7 +402,8 @@ evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples,
         if (!cli_likelihood(run->config->likelihood, (guint64)run->config->seed, &how, error) ||
             !points_read(&p, run, split, (size_t)run->config->eval_samples, error) ||
             !(run->data.levels > 0 ? measure_images(run, flow, &how, &p, metrics, error)
-                                   : measure_vectors(run, flow, &how, &p, metrics, error)))
+                                   : measure_vectors(run, flow, &how, &p, metrics, error)) ||
+            !excess_metric(run, flow, metrics, error))
             return FALSE;
     }
     return measure_distances(run, split, samples, n_samples, metrics, error);

@@ -7,11 +7,16 @@
 
 #include <math.h>
 
-enum { NODES = 24 };
+static const int cut_nodes[FM__CUT_RULES] = {4, 8, FM__CUT_NODES};
+/* Up to which exponent and length each is exact to 1e-13. */
+static const double cut_range[FM__CUT_RULES] = {0.5, 4.0, INFINITY}, cut_length[FM__CUT_RULES] = {0.2, 1.2, INFINITY};
 
-typedef struct Rule {
-    double x[NODES], w[NODES];
-} Rule;
+void
+fm__cut_rule(FmCutRule *rule)
+{
+    for (int i = 0; i < FM__CUT_RULES; i++)
+        fm_gauss_legendre(cut_nodes[i], rule->x[i], rule->w[i]);
+}
 
 static double
 phi(double z)
@@ -19,28 +24,96 @@ phi(double z)
     return exp(-0.5 * z * z) / sqrt(2.0 * G_PI);
 }
 
-/* log(P / h) of x at m from the middle of a box of width h, in standard deviations; *z: E z. */
+/* Mills's ratio Q(w) / phi(w) for w >= FAR by its asymptotic series (Abramowitz & Stegun 26.2.12), to 1e-13. */
+#define FAR 10.0
 static double
-cut(const Rule *rule, double m, double h, double *z)
+mills(double w)
+{
+    const double q = 1.0 / (w * w);
+    double sum = 1.0;
+
+    for (int k = 13; k > 0; k--)
+        sum = 1.0 - (2 * k - 1) * q * sum;
+    return sum / w;
+}
+
+/* S(m), the mean of exp(-m y - y^2 / 2) over |y| < h / 2, and S'(m): the sum of He_2k(m) (h / 2)^2k / (2k + 1)!,
+ * He_n' = n He_n-1; to 1e-13. */
+#define SERIES_REACH 1.0 /* of m h */
+#define SERIES_WIDTH 0.2 /* of h */
+static double
+series(double m, double h, double *slope)
+{
+    const double b = 0.5 * h, x = m * b, bb = b * b;
+    double before = 1.0, now = x, sum = 1.0, factor = 1.0;
+
+    *slope = 0.0;
+    for (int n = 1; n < 12; n += 2) { /* odd, even: He_n(m) b^n */
+        const double odd = now, even = x * odd - n * bb * before;
+
+        factor /= (n + 1) * (n + 2);
+        sum += even * factor;
+        *slope += (n + 1) * b * odd * factor;
+        before = even;
+        now = x * even - (n + 1) * bb * odd;
+    }
+    return sum;
+}
+
+/* w >= FAR, by the difference of two tails. */
+static double
+cut_tails(double w, double h, double *mean)
+{
+    const double left = exp(-h * (w + 0.5 * h)), sum = mills(w) - left * mills(w + h);
+
+    *mean = (1.0 - left) / sum - w;
+    return -0.5 * w * w - 0.5 * log(2.0 * G_PI) + log(sum / h);
+}
+
+/* Integrals of exp(-w y - y^2 / 2) from the nearer edge on; behind L it is below 4e-17. */
+static double
+cut_integral(const FmCutRule *rule, double w, double h, double *mean)
+{
+    const double L = MIN(h, 76.0 / (w + sqrt(w * w + 76.0))), range = L * (fabs(w) + 0.5 * L);
+    double sum = 0.0, first = 0.0;
+    int which = 0;
+
+    while (range > cut_range[which] || L > cut_length[which])
+        which++;
+    for (int i = 0; i < cut_nodes[which]; i++) {
+        const double y = L * rule->x[which][i], f = rule->w[which][i] * exp(-y * (w + 0.5 * y));
+
+        sum += f;
+        first += f * y;
+    }
+    *mean = first / sum;
+    return -0.5 * w * w - 0.5 * log(2.0 * G_PI) + log(sum * (L / h));
+}
+
+double
+fm__cut_normal(const FmCutRule *rule, double m, double h, double *off)
 {
     const double sign = m < 0.0 ? -1.0 : 1.0, w = fabs(m) - 0.5 * h, u = w + h;
-    double sum = 0.0, mean = 0.0;
+    double mean, log_p; /* mean: behind the nearer edge */
 
+    if (h < SERIES_WIDTH && fabs(m) * h < SERIES_REACH) {
+        const double sum = series(m, h, &mean);
+
+        if (off != NULL)
+            *off = -mean / sum;
+        return -0.5 * m * m - 0.5 * log(2.0 * G_PI) + log(sum);
+    }
     if (h > 3.0 && w < 1.0) {
         const double P = 0.5 * (erf(u * G_SQRT2 / 2.0) - erf(w * G_SQRT2 / 2.0));
 
-        *z = sign * (phi(w) - phi(u)) / P;
-        return log(P / h);
+        mean = (phi(w) - phi(u)) / P - w;
+        log_p = log(P / h);
+    } else {
+        log_p = w >= FAR && h * w > 0.5 ? cut_tails(w, h, &mean) : cut_integral(rule, w, h, &mean);
     }
-    const double L = MIN(h, 76.0 / (w + sqrt(w * w + 76.0)));
-    for (int i = 0; i < NODES; i++) {
-        const double y = L * rule->x[i], f = rule->w[i] * exp(-y * (w + 0.5 * y));
-
-        sum += f;
-        mean += f * y;
-    }
-    *z = sign * (w + mean / sum);
-    return -0.5 * w * w - 0.5 * log(2.0 * G_PI) + log(sum * L / h);
+    if (off != NULL)
+        *off = sign * (mean - 0.5 * h);
+    return log_p;
 }
 
 void
@@ -48,9 +121,9 @@ fm_boxes_log_density(const FmBoxes *b, size_t n, const double *x, double *log_p,
 {
     const size_t K = b->K, D = b->D;
     g_autofree double *l = g_new(double, K), *z = g_new(double, K *D);
-    Rule rule;
+    FmCutRule rule;
 
-    fm_gauss_legendre(NODES, rule.x, rule.w);
+    fm__cut_rule(&rule);
     for (size_t i = 0; i < n; i++) {
         double top = -INFINITY, sum = 0.0;
 
@@ -60,7 +133,8 @@ fm_boxes_log_density(const FmBoxes *b, size_t n, const double *x, double *log_p,
                 const size_t at = k * D + d;
                 const double m = (x[i * D + d] - 0.5 * (b->lo[at] + b->hi[at])) / b->sd;
 
-                l[k] += cut(&rule, m, (b->hi[at] - b->lo[at]) / b->sd, &z[at]) - log(b->sd);
+                l[k] += fm__cut_normal(&rule, m, (b->hi[at] - b->lo[at]) / b->sd, &z[at]) - log(b->sd);
+                z[at] += m;
             }
             top = MAX(top, l[k]);
         }
@@ -81,16 +155,16 @@ fm_boxes_log_density(const FmBoxes *b, size_t n, const double *x, double *log_p,
 static double *
 axis_densities(const FmBoxes *b, size_t d, size_t side, double lo, double h)
 {
-    double *out = g_new(double, b->K *side), z;
-    Rule rule;
+    double *out = g_new(double, b->K *side);
+    FmCutRule rule;
 
-    fm_gauss_legendre(NODES, rule.x, rule.w);
+    fm__cut_rule(&rule);
     for (size_t k = 0; k < b->K; k++)
         for (size_t i = 0; i < side; i++) {
             const size_t at = k * b->D + d;
             const double x = lo + h * ((double)i + 0.5), m = (x - 0.5 * (b->lo[at] + b->hi[at])) / b->sd;
 
-            out[k * side + i] = exp(cut(&rule, m, (b->hi[at] - b->lo[at]) / b->sd, &z)) / b->sd;
+            out[k * side + i] = exp(fm__cut_normal(&rule, m, (b->hi[at] - b->lo[at]) / b->sd, NULL)) / b->sd;
         }
     return out;
 }

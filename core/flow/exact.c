@@ -211,11 +211,11 @@ exact_new(FmFlow *flow, int threads, gboolean field_alone, GError **error)
     e->K = MIN(e->D, FM__MAX_TANGENTS);
     e->chunks = (e->D + e->K - 1) / e->K;
     fm_path_interval(flow->run->plugin[FM_KIND_PATH], &e->t0, &e->t1);
-    if (!exact_weights(e, error) || !exact_unit_vectors(e, error))
+    if (!exact_weights(e, error))
         return NULL;
     if (field_alone)
         return exact_field_plan(e, &e->plain, EXACT_ONLY_V, error) ? g_steal_pointer(&e) : NULL;
-    if (!exact_density_plan(e, error))
+    if (!exact_unit_vectors(e, error) || !exact_density_plan(e, error))
         return NULL;
     if (!e->closed_at_end && (!exact_field_plan(e, &e->plain, EXACT_ONLY_V, error) ||
                               !exact_field_plan(e, &e->div, EXACT_WITH_DIV, error) ||
@@ -351,7 +351,7 @@ exact_passes(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *
         if (c == 1 && grad != NULL)
             memset(o->spare, 0, n * D * sizeof(double)); /* s . v was counted in the first pass */
         if (!exact_run(p, w, n, D, x, t, y,
-                       (const double *)e->unit->data + c * e->tile * e->K * D, e->K,
+                       e->unit != NULL ? (const double *)e->unit->data + c * e->tile * e->K * D : NULL, e->K,
                        c == 0 ? s : o->spare, out))
             return FALSE;
         for (size_t i = 0; c > 0 && i < n; i++)
@@ -379,9 +379,9 @@ fm__exact_field(const FmExact *e, FmExactWorker *o, int w, size_t n, const doubl
 
 gboolean
 fm__exact_field_at(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, const double *t,
-                   double *v)
+                   const gint32 *y, double *v)
 {
-    return exact_passes(e, o, w, n, x, t, NULL, NULL, v, NULL, NULL);
+    return exact_passes(e, o, w, n, x, t, y, NULL, v, NULL, NULL);
 }
 
 /* ---- solving ---- */

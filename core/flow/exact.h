@@ -28,7 +28,7 @@ typedef struct FmExact {
     gboolean closed; /* log p_t is known in closed form */
     gboolean closed_at_end; /* only log q_1 is: an invertible map */
     FmExactPlan plain, div, full, density; /* v; v, div; v, div, grad(s . v + div); log p, score */
-    FmArray *unit; /* (tile, K, D) unit vectors of each pass, one array a pass: (chunks, ...) */
+    FmArray *unit; /* (tile, K, D) unit vectors of each pass, one array a pass: (chunks, ...); NULL: v alone */
 } FmExact;
 
 /* `flow`, its solver and its weights outlive the result. */
@@ -55,7 +55,7 @@ gboolean fm__exact_field(const FmExact *e, FmExactWorker *own, int w, size_t n, 
 
 /* v (n, D) alone, every row at its own time t (n). */
 gboolean fm__exact_field_at(const FmExact *e, FmExactWorker *own, int w, size_t n, const double *x,
-                            const double *t, double *v);
+                            const double *t, const gint32 *y, double *v);
 
 /* log p_t (n) and its gradient (n, D): in closed form, or by solving back to t0 and forward again
  * with ds/dt = -grad(s . v + div v) at fixed s. NaN for rows that the solver could not bring there;

@@ -7,6 +7,7 @@
 #ifndef FMCORE_CORE_FLOW_EXCESS_H
 #define FMCORE_CORE_FLOW_EXCESS_H
 
+#include "flow/finite.h"
 #include "flow/mean.h"
 #include "flow/run.h"
 
@@ -20,9 +21,14 @@ typedef struct FmExcess {
 } FmExcess;
 
 /* `exact` is the exact field in the same data set, path and units. Both flows are borrowed; they may
- * be the same. Errors: FM_ERROR_UNSUPPORTED for maps, labels, sources and paths that are not affine. */
+ * be one. Errors: FM_ERROR_UNSUPPORTED for maps, labels, sources and paths that are not affine. */
 gboolean fm_excess(FmFlow *flow, FmFlow *exact, size_t n, guint64 seed, int threads, FmExcess *out,
                    GError **error);
+
+/* The same with the exact field of `rows`, made of the flow's own run: v is what training on these rows converges to.
+ * flow NULL: v itself. */
+gboolean fm_excess_rows(FmFlow *flow, const FmFinite *rows, size_t n, guint64 seed, int threads, FmExcess *out,
+                        GError **error);
 
 /* The loss's floor for a run's training log. */
 FmFloor fm_excess_floor(const FmExcess *e);

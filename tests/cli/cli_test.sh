@@ -133,6 +133,8 @@ cmp -s "$dir/x1.csv" "$dir/x2.csv" && fail "another path has the same rounding"
 expect 2 "did you mean 'cosine'" "$fm" sample "$dir/x1" --samples 4 --path cosin --out "$dir/x2.csv"
 expect 0 "200 samples" "$fm" sample "$dir/six" --samples 200 --out "$dir/rows.csv"
 expect 0 "excess-loss" "$fm" run $tiny --dataset "csv:file=$dir/rows.csv" --out "$dir/rows"
+grep -q "\"excess\":" "$dir/rows/metrics.jsonl" || fail "the log of finite data carries no excess"
+expect 0 "mirrors its images" "$fm" run --net mlp --dataset mnist:flip=yes --steps 1 --samples 2 --eval-samples 2 --out "$dir/flip"
 expect 1 "was trained without labels" "$fm" sample "$dir/six" --guidance 2 --out "$dir/x3.csv"
 expect 2 "data set 'checkerboard' has none" "$fm" run --dataset checkerboard --conditional yes --steps 1
 
