@@ -137,20 +137,38 @@ reads_only(const FmProgram *p, int i, int n, unsigned kept)
     return TRUE;
 }
 
-/* How many instructions at i run as one pass: an activation with its derivative (5: only y and d are
- * written) or without (2: only y). 0: this one runs by itself. */
-static guint8
-silu_length(const FmProgram *p, int i)
+/* Instructions at i that run as one pass: an activation, its derivative and the sum that it is of. Of their
+ * results only y and d are written; d is 0 where there is no derivative, length 0 where i runs by itself. */
+typedef struct Pass {
+    guint8 length, y, d;
+    gboolean is_sum;
+} Pass;
+
+/* The pass of an activation at i + sum. */
+static Pass
+find_activation(const FmProgram *p, int i, int sum)
 {
-    if (is_silu_with_slope(p, i) && reads_only(p, i, 5, 1u << 1 | 1u << 4))
-        return 5;
-    return is_silu(p, i) && reads_only(p, i, 2, 1u << 1) ? 2 : 0;
+    const guint8 y = (guint8)(sum + 1), d = (guint8)(sum + 4);
+
+    if (is_silu_with_slope(p, i + sum) && reads_only(p, i, sum + 5, 1u << y | 1u << d))
+        return (Pass){(guint8)(sum + 5), y, d, sum > 0};
+    if (is_silu(p, i + sum) && reads_only(p, i, sum + 2, 1u << y))
+        return (Pass){(guint8)(sum + 2), y, 0, sum > 0};
+    return (Pass){0};
+}
+
+static Pass
+find_pass(const FmProgram *p, int i)
+{
+    if (p->instr[i].op == FM_ELT_ADD && i + 1 < p->n_instrs && p->instr[i + 1].src[0] == p->n_in + i)
+        return find_activation(p, i, 1);
+    return find_activation(p, i, 0);
 }
 
 /* Give every instruction a block of scratch, reusing those whose value nobody reads again. The two
  * results of one pass have different ones. */
 static void
-assign_blocks(const FmProgram *p, const guint8 *silu, guint8 *block)
+assign_blocks(const FmProgram *p, const Pass *pass, guint8 *block)
 {
     guint8 last[FM_MAX_INPUTS + FM_MAX_INSTRS] = {0};
     guint64 used = 0;
@@ -161,8 +179,8 @@ assign_blocks(const FmProgram *p, const guint8 *silu, guint8 *block)
     for (int k = 0; k < p->n_out; k++)
         last[p->outs[k]] = FM_MAX_INSTRS;
     for (int i = 0; i < p->n_instrs; i++)
-        if (silu[i] == 5)
-            last[p->n_in + i + 1] = MAX(last[p->n_in + i + 1], (guint8)(i + 5));
+        if (pass[i].d > 0)
+            last[p->n_in + i + pass[i].y] = MAX(last[p->n_in + i + pass[i].y], (guint8)(i + pass[i].length));
     for (int i = 0; i < p->n_instrs; i++) {
         int b = 0;
 
