@@ -58,7 +58,7 @@ typedef struct FmPlanOptions {
     FmDtype dtype; /* FM_F32 or FM_F64 */
     FmPlugin *backend; /* borrowed; NULL: the default backend */
     size_t tile; /* batch rows of a tile; 0: chosen from the graph */
-    size_t lanes; /* 0: chosen from the batch (4, or 8 for many tiles) */
+    size_t lanes; /* 0: chosen from the batch (4, or 8 of many or small tiles) */
     gboolean no_fusion; /* TRUE: every primitive on its own (tests) */
     /* Rows that runs will have, for the choice of tile and lanes; 0: any. Other numbers work as well. */
     size_t batch;

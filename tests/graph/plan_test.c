@@ -190,37 +190,44 @@ START_TEST(inputs_without_batch_axis_reach_the_end)
 }
 END_TEST
 
+/* The sum over n rows of tanh(x) on 1 and 16 threads. */
+static void
+check_sums(const FmPlanOptions *options, size_t n, const double *x)
+{
+    const size_t dim[2] = {D, D};
+    g_autoptr(FmGraph) graph = fm_graph_new();
+    FmNode *in = fm_input(graph, "x", 1, 1, dim), *out = fm_sum_batch(fm_tanh(in));
+    g_autoptr(FmPlan) plan = fm_plan_new(graph, &out, 1, options, NULL);
+    double sum[2][D];
+
+    for (int i = 0; i < 2; i++) {
+        g_autoptr(FmExec) exec = fm_exec_new(plan, NULL, i == 0 ? 1 : 16, NULL);
+
+        ck_assert(fm_exec_run(exec, n, (const void *[]){x}, NULL, NULL, (void *[]){sum[i]}, key, NULL));
+    }
+    ck_assert_mem_eq(sum[0], sum[1], sizeof sum[0]);
+    for (size_t d = 0; d < D; d++) {
+        double want = 0;
+
+        for (size_t r = 0; r < n; r++)
+            want += tanh(x[r * D + d]);
+        ck_assert_double_eq_tol(sum[0][d], want, 1e-11);
+    }
+}
+
 /* Lanes as asked for, also more than tiles and more than usual; the batch is a hint only. */
 START_TEST(lanes_and_batch_hint)
 {
-    const size_t dim[2] = {D, D};
+    static const size_t rows[] = {1, 31, 96, 97, 128, 129, 256, 257, N};
     g_autofree double *x = g_new(double, N * D);
 
     fm_fill_normal_f64(key, 0, N, D, x);
     for (size_t lanes = 0; lanes <= 40; lanes += 8)
-        for (size_t batch = 0; batch <= 1000; batch += 500) {
-            g_autoptr(FmGraph) graph = fm_graph_new();
-            FmNode *in = fm_input(graph, "x", 1, 1, dim), *out = fm_sum_batch(fm_tanh(in));
-            g_autoptr(FmPlan) plan = fm_plan_new(
-                graph, &out, 1,
-                &(FmPlanOptions){.dtype = FM_F64, .tile = 10, .lanes = lanes, .batch = batch / 50}, NULL);
-            double sum[2][D];
-
-            for (int i = 0; i < 2; i++) {
-                g_autoptr(FmExec) exec = fm_exec_new(plan, NULL, i == 0 ? 1 : 16, NULL);
-
-                ck_assert(fm_exec_run(exec, N, (const void *[]){x}, NULL, NULL, (void *[]){sum[i]}, key,
-                                      NULL));
-            }
-            ck_assert_mem_eq(sum[0], sum[1], sizeof sum[0]);
-            for (size_t d = 0; d < D; d++) {
-                double want = 0;
-
-                for (size_t r = 0; r < N; r++)
-                    want += tanh(x[r * D + d]);
-                ck_assert_double_eq_tol(sum[0][d], want, 1e-11);
-            }
-        }
+        for (size_t batch = 0; batch <= 20; batch += 10)
+            check_sums(&(FmPlanOptions){.dtype = FM_F64, .tile = 10, .lanes = lanes, .batch = batch}, N, x);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+        for (size_t batch = 0; batch <= 1000; batch += 50)
+            check_sums(&(FmPlanOptions){.dtype = FM_F64, .tile = 32, .batch = batch}, rows[i], x);
 }
 END_TEST
 
