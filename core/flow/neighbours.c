@@ -20,7 +20,8 @@ fm_neighbours_free(FmNeighbours *s)
     fm_free(s->box);
     fm_free(s->id);
     fm_free(s->at);
-    fm_free(s->centre);
+    nb_frame_free(s->frame);
+    nb_bytes_free(s->bytes);
     fm_free(s->length);
     fm_free(s->square);
     fm_free(s->lost);
@@ -56,6 +57,7 @@ fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, siz
                      double *d2, GError **error)
 {
     g_return_val_if_fail(index->D == queries->D && index->tree == queries->tree, FALSE);
+    g_return_val_if_fail(index->tree || nb_frame_equal(index->D, index->frame, queries->frame), FALSE);
     g_return_val_if_fail(k >= 1 && k <= FM_NEIGHBOURS_MAX && threads >= 1, FALSE);
     if (index->tree)
         nb_tree_search(index, queries, k, threads, d2);

@@ -6,6 +6,11 @@
 
 enum { NB_LEAF = 16 /* points of a leaf of the tree, and of a block of the scan */ };
 
+#define SCAN_FAR 1e30 /* squared length in the frame beyond which floats cannot tell rows apart */
+
+typedef struct NbFrame NbFrame;
+typedef struct NbBytes NbBytes;
+
 struct FmNeighbours {
     size_t n, D;
     const double *x; /* borrowed */
@@ -18,12 +23,14 @@ struct FmNeighbours {
     double *box;  /* (2 leaves - 1, 2, D): lower and upper corner of a node's points */
     guint32 *id;  /* (leaves, 16): row of a point */
     guint32 *at;  /* (n): 16 times leaf plus place of a row */
-    /* Scan. Rows less a centre, times a power of two that brings the longest near 1. */
-    double *centre, scale;
+    /* Scan. Lengths are those of rows in the frame. */
+    NbFrame *frame;         /* owned */
+    gboolean far;           /* a row is too long for floats */
     float *length, *square; /* (n) |y| and |y|^2, up and down by their rounding */
-    float *lost;            /* (n) |y - bfloat16(y)|, rounded up; NULL: no such products here */
+    float *lost;            /* (n) |y - y'|, rounded up, y' a row of `pack` or of bytes; NULL: neither */
     guint16 *pack;          /* (blocks, columns, 16, 16, 2): bfloat16 in the order of nb_bf16_product() */
     size_t columns;         /* ceil(D / 32) */
+    NbBytes *bytes;         /* owned; NULL: not used */
 };
 
 static inline const double *
@@ -52,9 +59,29 @@ void nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int 
 size_t nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last);
 double nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i);
 
+/* ---- neighbours_frame.c: rows less a centre, times a power of two that brings them near 1 ---- */
+
+struct NbFrame {
+    double *centre; /* (D) */
+    double scale;
+};
+
+/* Of the rows of s, or a copy of another's. NULL: no memory. */
+NbFrame *nb_frame_new(const FmNeighbours *s, const NbFrame *like);
+gboolean nb_frame_equal(size_t D, const NbFrame *a, const NbFrame *b);
+void nb_frame_free(NbFrame *f); /* NULL allowed */
+
+/* ---- neighbours_bytes.c: products of bytes (AVX2) ---- */
+
+/* TRUE where the processor has them and D columns cannot overflow. */
+gboolean nb_bytes_usable(size_t D);
+/* Rows of s, whose frame is set, in bytes, and their lengths. */
+gboolean nb_bytes_build(FmNeighbours *s, int threads);
+void nb_bytes_free(NbBytes *b); /* NULL allowed */
+
 /* ---- neighbours_scan.c ---- */
 
-/* like: NULL, or an index whose centre and scale are to be used. */
+/* like: NULL, or an index whose frame is to be used. */
 gboolean nb_scan_build(FmNeighbours *s, const FmNeighbours *like, int threads);
 gboolean nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
 /* As the scan decides: eight partial sums. */

@@ -1,38 +1,28 @@
 /* neighbours_scan.c: nearest rows by distances to all. Low precision selects, double decides: bounds of
  *   f = |y|^2 - 2 x.y
- * come from blocks of a matrix product, in bfloat16 where the processor multiplies tiles of it and in float
- * elsewhere; a row is measured in double when its lower bound is not above the k-th least upper bound.
- *
- * With x' and y' the rounded rows, e_x = |x - x'| and e_y = |y - y'| as they are, and u = 2^-24,
- *   |fl(x'.y') - x.y| <= (D + 8) u |x||y| + |x| e_y + e_x (|y| + e_y)
- * in any order of summation (Higham 2002, doi:10.1137/1.9780898718027, sec. 3.1). Rows whose candidates
- * overflow are searched again in float, then by differences: wrong they cannot be. */
-#include "flow/neighbours_private.h"
+ * come from blocks of a matrix product, in bfloat16 where the processor multiplies tiles of it, in bytes
+ * (neighbours_bytes.c) where it has vectors of them and in float elsewhere; a row is measured in double when
+ * its lower bound is not above the k-th least upper bound. Rows whose candidates overflow are searched again
+ * in float, then by differences: wrong they cannot be. */
+#include "flow/neighbours_query.h"
 
 #include <fmcore/array.h>
 #include <fmcore/backend.h>
 #include <fmcore/cpu.h>
 #include <fmcore/plan.h>
 
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 FM_FAST_FILE
 
 enum {
-    SCAN_CHUNK = 256, /* queries of one work item: a block of rows is fetched once for them */
     SCAN_ROWS = 64,   /* of them in one product of floats; 32 in one of bfloat16 */
     SCAN_WIDTH = 256, /* rows in one product */
     SCAN_LOOK = 64,   /* of them looked at together */
-    SCAN_ROOM = 640,  /* candidates of a query */
-    SCAN_SAMPLE = 64,  /* rows that choose the centre */
     SCAN_K = 32,      /* columns of a tile */
     SCAN_TILE = NB_LEAF * SCAN_K
 };
-
-#define TINY 1e-30f /* more than what underflow can lose, in scaled units */
 
 FM_INLINE void
 distance_any(size_t D, const double *a, const double *b, double *d2)
@@ -60,11 +50,6 @@ nb_distance(size_t D, const double *a, const double *b)
 }
 
 /* ---- rows in low precision ---- */
-
-/* Lengths of a scaled row and of what rounding takes from it. */
-typedef struct Lengths {
-    double square, lost_square;
-} Lengths;
 
 /* Values 32 c .. 32 c + n - 1 of a row, less the centre and scaled, and rounded to bfloat16: to the nearest,
  * ties to even; what is not normal becomes 0, as the tiles take it. Adds to 8 partial sums of each. */
@@ -100,9 +85,9 @@ FM_CPU_VARIANTS(round_columns,
                  double *lost_square),
                 (n, x, centre, scale, to, square, lost_square))
 
-/* Row x in bfloat16 as row r of a block; `pairs`: in the order of the second factor. */
+/* Row x in bfloat16 as row r of a block, in the order of the second factor. */
 static Lengths
-pack_row(const FmNeighbours *s, const double *x, size_t r, gboolean pairs, guint16 *to)
+pack_row(const FmNeighbours *s, const double *x, size_t r, guint16 *to)
 {
     double square[8] = {0}, lost_square[8] = {0};
     Lengths sum = {0};
@@ -110,12 +95,10 @@ pack_row(const FmNeighbours *s, const double *x, size_t r, gboolean pairs, guint
     for (size_t d = 0; d < s->D; d += SCAN_K, to += SCAN_TILE) {
         guint16 h[SCAN_K];
 
-        round_columns(MIN((size_t)SCAN_K, s->D - d), x + d, s->centre + d, s->scale, h, square, lost_square);
-        if (!pairs)
-            memcpy(to + r * SCAN_K, h, sizeof h);
-        else
-            for (size_t p = 0; p < SCAN_K / 2; p++)
-                memcpy(to + (p * NB_LEAF + r) * 2, h + 2 * p, 2 * sizeof *h);
+        round_columns(MIN((size_t)SCAN_K, s->D - d), x + d, s->frame->centre + d, s->frame->scale, h, square,
+                      lost_square);
+        for (size_t p = 0; p < SCAN_K / 2; p++)
+            memcpy(to + (p * NB_LEAF + r) * 2, h + 2 * p, 2 * sizeof *h);
     }
     for (size_t l = 0; l < 8; l++) {
         sum.square += square[l];
@@ -130,7 +113,7 @@ float_row(const FmNeighbours *s, const double *x, float *to)
     Lengths sum = {0};
 
     for (size_t d = 0; d < s->D; d++) {
-        const double v = (x[d] - s->centre[d]) * s->scale;
+        const double v = (x[d] - s->frame->centre[d]) * s->frame->scale;
 
         to[d] = (float)v;
         sum.square += v * v;
@@ -151,134 +134,50 @@ build_block(void *ctx, int worker, size_t block)
         Lengths l = {0};
 
         if (s->pack) {
-            l = pack_row(s, x, i - begin, TRUE, s->pack + block * s->columns * SCAN_TILE);
+            l = pack_row(s, x, i - begin, s->pack + block * s->columns * SCAN_TILE);
             s->lost[i] = (float)(sqrt(l.lost_square) * (1.0 + 1e-6));
         } else
-            for (size_t d = 0; d < s->D; d++)
-                l.square += (x[d] - s->centre[d]) * s->scale * ((x[d] - s->centre[d]) * s->scale);
+            for (size_t d = 0; d < s->D; d++) {
+                const double v = (x[d] - s->frame->centre[d]) * s->frame->scale;
+
+                l.square += v * v;
+            }
         s->length[i] = (float)(sqrt(l.square) * (1.0 + 1e-6));
         s->square[i] = (float)l.square;
     }
-}
-
-/* Means of columns, near which products cancel least, and 1 / a power of two near the longest row: of some
- * rows, because nothing but speed rests on them. */
-static void
-choose_centre(FmNeighbours *s)
-{
-    const size_t rows = MIN(s->n, (size_t)SCAN_SAMPLE), step = s->n / rows;
-    double most = 0.0;
-    int e;
-
-    for (size_t i = 0; i < rows; i++)
-        for (size_t d = 0; d < s->D; d++)
-            s->centre[d] += nb_row(s, i * step)[d] / (double)rows;
-    for (size_t i = 0; i < rows; i++)
-        for (size_t d = 0; d < s->D; d++)
-            most = MAX(most, fabs(nb_row(s, i * step)[d] - s->centre[d]));
-    frexp(most, &e);
-    s->scale = most > 0.0 ? ldexp(1.0, CLAMP(-e, -1000, 1000)) : 1.0;
 }
 
 gboolean
 nb_scan_build(FmNeighbours *s, const FmNeighbours *like, int threads)
 {
     const size_t blocks = (s->n + NB_LEAF - 1) / NB_LEAF;
+    const size_t room = (s->n + SCAN_LOOK - 1) / SCAN_LOOK * SCAN_LOOK; /* groups of bytes are whole */
     const gboolean tiles = nb_bf16_usable();
 
-    s->columns = (s->D + SCAN_K - 1) / SCAN_K;
-    s->centre = fm_alloc(s->D * sizeof *s->centre);
-    s->length = fm_alloc(s->n * sizeof *s->length);
-    s->square = fm_alloc(s->n * sizeof *s->square);
-    if (tiles) {
-        s->lost = fm_alloc(s->n * sizeof *s->lost);
-        s->pack = fm_alloc(blocks * s->columns * SCAN_TILE * sizeof *s->pack);
-    }
-    if (!s->centre || !s->length || !s->square || (tiles && !(s->lost && s->pack)))
+    s->frame = nb_frame_new(s, like ? like->frame : NULL);
+    s->length = fm_alloc(room * sizeof *s->length);
+    s->square = fm_alloc(room * sizeof *s->square);
+    if (!s->frame || !s->length || !s->square)
         return FALSE;
-    if (like) {
-        memcpy(s->centre, like->centre, s->D * sizeof *s->centre);
-        s->scale = like->scale;
-    } else
-        choose_centre(s);
-    fm_parallel(threads, blocks, build_block, s);
+    if (!tiles && nb_bytes_usable(s->D)) {
+        if (!nb_bytes_build(s, threads))
+            return FALSE;
+    } else {
+        s->columns = (s->D + SCAN_K - 1) / SCAN_K;
+        if (tiles) {
+            s->lost = fm_alloc(s->n * sizeof *s->lost);
+            s->pack = fm_alloc(blocks * s->columns * SCAN_TILE * sizeof *s->pack);
+            if (!s->lost || !s->pack)
+                return FALSE;
+        }
+        fm_parallel(threads, blocks, build_block, s);
+    }
+    for (size_t i = 0; i < s->n; i++)
+        s->far |= !(s->square[i] < (float)SCAN_FAR);
     return TRUE;
 }
 
-/* ---- candidates of one query ---- */
-
-typedef struct Candidate {
-    float low; /* bound of f */
-    guint32 at;
-} Candidate;
-
-typedef struct Query {
-    size_t row;             /* among the queries */
-    double square;          /* |x|^2, scaled, to the precision of float */
-    float length, lost;     /* of the margin: per |y|, per e_y; both for 2 x.y */
-    gboolean overflow;
-    size_t n, n_least;
-    float limit;                     /* the k-th least upper bound so far */
-    float least[FM_NEIGHBOURS_MAX];  /* upper bounds, ascending */
-    Candidate candidate[SCAN_ROOM];
-} Query;
-
-static void
-query_begin(Query *q, size_t D, const Lengths *l)
-{
-    const double u = 0x1p-24, x = sqrt(l->square), e = sqrt(l->lost_square);
-
-    q->square = l->square;
-    q->length = (float)(2.0 * ((((double)D + 8.0) * u + 8.0 * u) * x + e) * (1.0 + 1e-5));
-    q->lost = (float)(2.0 * (x + e) * (1.0 + 1e-5));
-    q->n = q->n_least = 0;
-    q->limit = FLT_MAX;
-    q->overflow = !(l->square < 1e30); /* beyond it floats cannot tell rows apart */
-    if (q->overflow)
-        q->limit = -INFINITY;
-}
-
-static void
-query_prune(Query *q)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < q->n; i++)
-        if (q->candidate[i].low <= q->limit)
-            q->candidate[kept++] = q->candidate[i];
-    q->n = kept;
-}
-
-static void
-query_add(Query *q, size_t k, float low, float high, size_t at)
-{
-    if (q->n_least < k || high < q->least[k - 1]) {
-        size_t i = q->n_least < k ? q->n_least++ : k - 1;
-
-        for (; i > 0 && q->least[i - 1] > high; i--)
-            q->least[i] = q->least[i - 1];
-        q->least[i] = high;
-        if (q->n_least == k)
-            q->limit = q->least[k - 1];
-    }
-    if (q->n == SCAN_ROOM)
-        query_prune(q);
-    if (q->n == SCAN_ROOM) {
-        q->overflow = TRUE;
-        q->limit = -INFINITY;
-        return;
-    }
-    q->candidate[q->n++] = (Candidate){.low = low, .at = (guint32)at};
-}
-
 /* ---- bounds from products ---- */
-
-/* Half the width of the bounds; 16 u |y|^2 contains every rounding of |y|^2 and of the sums here. */
-static inline float
-half_width(const Query *q, float square, float length, float lost)
-{
-    return q->length * length + q->lost * lost + (16 * 0x1p-24f) * square + TINY;
-}
 
 /* *mask: bit j is set where square[j] - 2 product[j] <= limit, j < n <= SCAN_LOOK. */
 FM_INLINE void
@@ -306,7 +205,6 @@ FM_CPU_VARIANTS(within, (size_t n, const float *product, const float *square, fl
 typedef struct ScanJob {
     const FmNeighbours *s, *q;
     size_t k, chunk;
-    gboolean same_frame; /* centre and scale of s and q are equal */
     double *d2;
     struct ScanWork {
         Query *query;     /* (SCAN_CHUNK) */
@@ -314,6 +212,7 @@ typedef struct ScanJob {
         float *x, *y;     /* (SCAN_CHUNK, D), (SCAN_WIDTH, D) floats */
         float *lost;      /* (SCAN_WIDTH): e_y of floats */
         float *product;   /* (SCAN_ROWS, SCAN_WIDTH) */
+        NbBytesWork *bytes;
     } * work;             /* (threads) */
 } ScanJob;
 
@@ -350,10 +249,10 @@ take_products(const ScanJob *job, Query *q, size_t at, size_t n, const Largest *
         guint64 mask;
 
         within(MIN((size_t)SCAN_LOOK, n - j), product + j, square + j,
-               q->limit + half_width(q, m->square[l], m->length[l], m->lost[l]), &mask);
+               q->limit + half_width(&q->margin, m->square[l], m->length[l], m->lost[l]), &mask);
         for (; mask; mask &= mask - 1) {
             const size_t i = j + (size_t)__builtin_ctzll(mask);
-            const float width = half_width(q, square[i], length[i], lost[i]),
+            const float width = half_width(&q->margin, square[i], length[i], lost[i]),
                         f = square[i] - 2.0f * product[i];
 
             if (f - width <= q->limit && (s != job->q || at + i != q->row))
@@ -371,21 +270,17 @@ unpair_row(size_t columns, const guint16 *from, size_t r, guint16 *to, size_t i)
             memcpy(to + i * SCAN_K + 2 * p, from + (p * NB_LEAF + r) * 2, 2 * sizeof *to);
 }
 
-/* A query's row in bfloat16 and its lengths: from the index over the queries when that has the same frame. */
+/* A query's row in bfloat16 and its lengths. */
 static void
 query_row(const ScanJob *job, Query *query, size_t i, guint16 *to)
 {
     const FmNeighbours *s = job->s, *q = job->q;
     const size_t row = query->row;
-    Lengths l;
+    const Lengths l = {.square = (double)q->square[row],
+                       .lost_square = (double)q->lost[row] * (double)q->lost[row]};
 
-    if (job->same_frame) {
-        unpair_row(s->columns, q->pack + row / NB_LEAF * s->columns * SCAN_TILE, row % NB_LEAF, to, i);
-        l.square = (double)q->square[row];
-        l.lost_square = (double)q->lost[row] * (double)q->lost[row];
-    } else
-        l = pack_row(s, nb_row(q, row), i, FALSE, to);
-    query_begin(query, s->D, &l);
+    unpair_row(s->columns, q->pack + row / NB_LEAF * s->columns * SCAN_TILE, row % NB_LEAF, to, i);
+    query_begin(query, s, &l);
 }
 
 static void
@@ -421,7 +316,7 @@ products_float(const ScanJob *job, struct ScanWork *w, Query *const *query, size
     for (size_t i = 0; i < n; i++) {
         const Lengths l = float_row(s, nb_row(job->q, query[i]->row), w->x + i * D);
 
-        query_begin(query[i], D, &l);
+        query_begin(query[i], s, &l);
     }
     for (size_t at = 0; at < s->n; at += SCAN_WIDTH) {
         const size_t width = MIN((size_t)SCAN_WIDTH, s->n - at);
@@ -457,7 +352,7 @@ decide(const ScanJob *job, Query *q, double *d2)
 {
     const FmNeighbours *s = job->s;
     const size_t k = job->k;
-    const double *x = nb_row(job->q, q->row), scale2 = s->scale * s->scale;
+    const double *x = nb_row(job->q, q->row), scale2 = s->frame->scale * s->frame->scale;
 
     for (size_t i = 0; i < k; i++)
         d2[i] = INFINITY;
@@ -467,7 +362,7 @@ decide(const ScanJob *job, Query *q, double *d2)
                 nb_insert(k, d2, nb_distance(s->D, x, nb_row(s, j)));
         return;
     }
-    query_prune(q);
+    q->n = candidates_prune(q->candidate, q->n, q->limit);
     qsort(q->candidate, q->n, sizeof *q->candidate, by_bound);
     for (size_t i = 0; i < q->n; i++) {
         if ((double)q->candidate[i].low + q->square * (1.0 - 3e-7) > d2[k - 1] * scale2 * (1.0 + 1e-12))
@@ -489,8 +384,11 @@ scan_chunk(void *ctx, int worker, size_t chunk)
         query[n] = &w->query[i - begin];
         query[n++]->row = i;
     }
-    if (job->s->pack) {
-        products_bf16(job, w, query, n);
+    if (job->s->pack || job->s->bytes) {
+        if (job->s->bytes)
+            nb_bytes_scan(job->s, job->q, job->k, w->bytes, query, n);
+        else
+            products_bf16(job, w, query, n);
         n = 0;
         for (size_t i = 0; i < end - begin; i++)
             if (w->query[i].overflow)
@@ -513,12 +411,13 @@ work_init(ScanJob *job, int threads)
         struct ScanWork *w = &job->work[t];
 
         w->query = fm_alloc(SCAN_CHUNK * sizeof *w->query);
-        w->a = fm_alloc(SCAN_CHUNK * s->columns * SCAN_K * sizeof *w->a);
+        w->a = s->pack ? fm_alloc(SCAN_CHUNK * s->columns * SCAN_K * sizeof *w->a) : NULL;
+        w->bytes = s->bytes ? nb_bytes_work_new(s) : NULL;
         w->x = fm_alloc(SCAN_CHUNK * s->D * sizeof *w->x);
         w->y = fm_alloc(SCAN_WIDTH * s->D * sizeof *w->y);
         w->lost = fm_alloc(SCAN_WIDTH * sizeof *w->lost);
         w->product = fm_alloc(SCAN_ROWS * SCAN_WIDTH * sizeof *w->product);
-        ok = ok && w->query && w->a && w->x && w->y && w->lost && w->product;
+        ok = ok && w->query && !w->a == !s->pack && !w->bytes == !s->bytes && w->x && w->y && w->lost && w->product;
     }
     return ok;
 }
@@ -531,6 +430,7 @@ work_clear(ScanJob *job, int threads)
 
         fm_free(w->query);
         fm_free(w->a);
+        nb_bytes_work_free(w->bytes);
         fm_free(w->x);
         fm_free(w->y);
         fm_free(w->lost);
@@ -546,7 +446,6 @@ nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threa
     gboolean ok;
 
     /* few queries: smaller items, so that every thread has some */
-    job.same_frame = q->pack && s->scale == q->scale && memcmp(s->centre, q->centre, s->D * sizeof(double)) == 0;
     job.chunk = CLAMP(q->n / (4 * (size_t)threads) / 32 * 32, 32, (size_t)SCAN_CHUNK);
     ok = work_init(&job, threads);
     if (ok)

@@ -1,0 +1,491 @@
+/* neighbours_bytes.c: the scan by products of bytes. A row is kept twice: its columns as 7-bit integers times a
+ * step of the row, for products of all pairs, and as integers of up to 15 bits, for pairs whose bound by bytes is
+ * not above the query's limit; both with the length of what rounding takes, so that bounds hold.
+ *
+ * The limit comes from a few pairs that are measured early: those with the least bounds so far, when 256, 1024,
+ * 4096, ... rows have been seen. Two sums of two products of 7 bits fit in 16 bits, so that one addition in
+ * 32 bits serves four products: Zen 3 makes 43 of them a cycle, and 16 in float. */
+#include "flow/neighbours_query.h"
+
+#include <fmcore/array.h>
+#include <fmcore/cpu.h>
+#include <fmcore/plan.h>
+
+#include <string.h>
+
+FM_FAST_FILE
+
+enum {
+    BYTES_GROUP = 32,     /* rows whose products are made together */
+    BYTES_QUERIES = 4,    /* queries of them */
+    BYTES_MOST = 63,      /* largest code */
+    BYTES_SHIFT = 64,     /* makes a query's codes unsigned */
+    BYTES_STEP = 8,       /* columns are padded to a multiple */
+    BYTES_FINE = 16,      /* the same of fine rows */
+    BYTES_FINE_MOST = 16383,
+    BYTES_COLUMNS = 1 << 16, /* more could overflow sums */
+    BYTES_FIRST = 256     /* rows before limits are looked for */
+};
+
+struct NbBytes {
+    size_t columns, fine_columns;
+    gint8 *code;        /* (groups of 16, columns / 4, 16, 4) */
+    float *step;        /* (n) twice the step of a row */
+    gint32 *shift;      /* (n) BYTES_SHIFT sum of codes */
+    gint16 *fine;       /* (n, fine_columns) */
+    float *fine_step, *fine_lost; /* (n) */
+};
+
+struct NbBytesWork {
+    guint8 *a;                                     /* (SCAN_CHUNK, columns) codes of queries */
+    gint32 product[BYTES_QUERIES * BYTES_GROUP];
+};
+
+/* ---- rows ---- */
+
+/* v (n) as integers of at most `most` times *step, with the squared length of what is lost. */
+FM_INLINE void
+quantise_any(size_t n, const double *v, int most, gint16 *to, float *step, double *lost_square)
+{
+    double largest = 0.0, lost = 0.0, inverse;
+
+#pragma omp simd reduction(max : largest)
+    for (size_t i = 0; i < n; i++)
+        largest = fabs(v[i]) > largest ? fabs(v[i]) : largest;
+    *step = (float)(largest / most);
+    if (!(*step >= FLT_MIN && *step <= FLT_MAX))
+        *step = 0.0f;
+    inverse = *step > 0.0f ? 1.0 / (double)*step : 0.0;
+#pragma omp simd reduction(+ : lost)
+    for (size_t i = 0; i < n; i++) {
+        const double whole = rint(v[i] * inverse), rest = v[i] - whole * (double)*step;
+
+        to[i] = (gint16)(int)whole;
+        lost += rest * rest;
+    }
+    *lost_square = lost;
+}
+
+FM_CPU_VARIANTS(quantise, (size_t n, const double *v, int most, gint16 *to, float *step, double *lost_square),
+                (n, v, most, to, step, lost_square))
+
+/* to = (x - centre) scale, and its squared length. */
+FM_INLINE void
+centre_row_any(size_t n, const double *x, const double *centre, double scale, double *to, double *square)
+{
+    double sum = 0.0;
+
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (x[i] - centre[i]) * scale;
+        sum += to[i] * to[i];
+    }
+    *square = sum;
+}
+
+FM_CPU_VARIANTS(centre_row, (size_t n, const double *x, const double *centre, double scale, double *to, double *square),
+                (n, x, centre, scale, to, square))
+
+FM_INLINE void
+dot_any(size_t n, const gint16 *a, const gint16 *b, gint32 *sum)
+{
+    gint32 s = 0;
+
+#pragma omp simd reduction(+ : s)
+    for (size_t i = 0; i < n; i++)
+        s += (gint32)a[i] * b[i];
+    *sum = s;
+}
+
+FM_CPU_VARIANTS(dot, (size_t n, const gint16 *a, const gint16 *b, gint32 *sum), (n, a, b, sum))
+
+static float
+lost_length(double square)
+{
+    return (float)(sqrt(square) * (1.0 + 1e-6));
+}
+
+/* The place of columns 4 c .. 4 c + 3 of row i. */
+static inline gint8 *
+code_at(const NbBytes *b, size_t i, size_t c)
+{
+    return b->code + ((i / NB_LEAF * (b->columns / 4) + c) * NB_LEAF + i % NB_LEAF) * 4;
+}
+
+typedef struct BytesBuild {
+    FmNeighbours *s;
+    int fine_most;
+    double *v;      /* (threads, D) */
+    gint16 *whole;  /* (threads, columns) */
+} BytesBuild;
+
+static void
+build_row(const BytesBuild *job, size_t i, double *v, gint16 *whole)
+{
+    FmNeighbours *s = job->s;
+    NbBytes *b = s->bytes;
+    double square, lost_square;
+    int sum = 0;
+
+    centre_row(s->D, nb_row(s, i), s->frame->centre, s->frame->scale, v, &square);
+    s->square[i] = (float)square;
+    s->length[i] = lost_length(square);
+    quantise(s->D, v, job->fine_most, b->fine + i * b->fine_columns, &b->fine_step[i], &lost_square);
+    b->fine_lost[i] = lost_length(lost_square);
+    quantise(s->D, v, BYTES_MOST, whole, &b->step[i], &lost_square);
+    s->lost[i] = lost_length(lost_square);
+    b->step[i] *= 2.0f;
+    for (size_t c = 0; c < b->columns; c += 4) {
+        gint8 *to = code_at(b, i, c / 4);
+
+        for (size_t l = 0; l < 4; l++) {
+            to[l] = (gint8)whole[c + l];
+            sum += whole[c + l];
+        }
+    }
+    b->shift[i] = BYTES_SHIFT * sum;
+}
+
+static void
+build_group(void *ctx, int worker, size_t group)
+{
+    const BytesBuild *job = ctx;
+    const FmNeighbours *s = job->s;
+    const size_t end = MIN((group + 1) * BYTES_GROUP, s->n);
+
+    for (size_t i = group * BYTES_GROUP; i < end; i++)
+        build_row(job, i, job->v + (size_t)worker * s->D, job->whole + (size_t)worker * s->bytes->columns);
+    for (size_t i = end; i < (group + 1) * BYTES_GROUP; i++)
+        s->square[i] = INFINITY; /* no row: never a candidate */
+}
+
+gboolean
+nb_bytes_build(FmNeighbours *s, int threads)
+{
+    const size_t groups = (s->n + BYTES_GROUP - 1) / BYTES_GROUP, n = groups * BYTES_GROUP;
+    NbBytes *b = s->bytes = g_new0(NbBytes, 1);
+    BytesBuild job = {.s = s, .fine_most = (int)MIN(sqrt(2147483647.0 / (double)s->D), BYTES_FINE_MOST)};
+
+    b->columns = (s->D + BYTES_STEP - 1) / BYTES_STEP * BYTES_STEP;
+    b->fine_columns = (s->D + BYTES_FINE - 1) / BYTES_FINE * BYTES_FINE;
+    b->code = fm_alloc(n * b->columns);
+    b->step = fm_alloc(n * sizeof *b->step);
+    b->shift = fm_alloc(n * sizeof *b->shift);
+    b->fine = fm_alloc(s->n * b->fine_columns * sizeof *b->fine);
+    b->fine_step = fm_alloc(s->n * sizeof *b->fine_step);
+    b->fine_lost = fm_alloc(s->n * sizeof *b->fine_lost);
+    s->lost = fm_alloc(n * sizeof *s->lost);
+    job.v = fm_alloc((size_t)threads * s->D * sizeof *job.v);
+    job.whole = fm_alloc((size_t)threads * b->columns * sizeof *job.whole);
+    const gboolean ok = b->code && b->step && b->shift && b->fine && b->fine_step && b->fine_lost && s->lost &&
+                        job.v && job.whole;
+    if (ok)
+        fm_parallel(threads, groups, build_group, &job);
+    fm_free(job.v);
+    fm_free(job.whole);
+    return ok;
+}
+
+void
+nb_bytes_free(NbBytes *b)
+{
+    if (b == NULL)
+        return;
+    fm_free(b->code);
+    fm_free(b->step);
+    fm_free(b->shift);
+    fm_free(b->fine);
+    fm_free(b->fine_step);
+    fm_free(b->fine_lost);
+    g_free(b);
+}
+
+NbBytesWork *
+nb_bytes_work_new(const FmNeighbours *s)
+{
+    NbBytesWork *w = g_new0(NbBytesWork, 1);
+
+    w->a = fm_alloc(SCAN_CHUNK * s->bytes->columns);
+    if (w->a)
+        return w;
+    g_free(w);
+    return NULL;
+}
+
+void
+nb_bytes_work_free(NbBytesWork *w)
+{
+    if (w)
+        fm_free(w->a);
+    g_free(w);
+}
+
+/* ---- products ---- */
+
+/* A group of rows: codes, squared lengths, twice the steps, shifts. */
+typedef struct BytesRows {
+    const gint8 *code;
+    const float *square, *step;
+    const gint32 *shift;
+} BytesRows;
+
+#ifdef FM_CPU_LEVELS
+#include <immintrin.h>
+FM_BEGIN_AVX2
+
+/* product (4, 32) of four queries' codes a (4, columns) with the group's. */
+static void
+multiply(size_t columns, const guint8 *a, const gint8 *b, gint32 *product)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+
+    for (size_t half = 0; half < 2; half++, b += columns * NB_LEAF) {
+        __m256i low[BYTES_QUERIES], high[BYTES_QUERIES];
+
+        for (size_t r = 0; r < BYTES_QUERIES; r++)
+            low[r] = high[r] = _mm256_setzero_si256();
+        for (size_t k = 0; k < columns; k += BYTES_STEP) {
+            const __m256i *at = (const __m256i *)(b + k * NB_LEAF);
+            const __m256i b0 = _mm256_loadu_si256(at), b1 = _mm256_loadu_si256(at + 1),
+                          b2 = _mm256_loadu_si256(at + 2), b3 = _mm256_loadu_si256(at + 3);
+
+#pragma GCC unroll 4
+            for (size_t r = 0; r < BYTES_QUERIES; r++) {
+                gint32 four[2];
+
+                memcpy(four, a + r * columns + k, sizeof four);
+                const __m256i u = _mm256_set1_epi32(four[0]), v = _mm256_set1_epi32(four[1]);
+                const __m256i l = _mm256_add_epi16(_mm256_maddubs_epi16(u, b0), _mm256_maddubs_epi16(v, b2)),
+                              h = _mm256_add_epi16(_mm256_maddubs_epi16(u, b1), _mm256_maddubs_epi16(v, b3));
+
+                low[r] = _mm256_add_epi32(low[r], _mm256_madd_epi16(l, ones));
+                high[r] = _mm256_add_epi32(high[r], _mm256_madd_epi16(h, ones));
+            }
+        }
+        for (size_t r = 0; r < BYTES_QUERIES; r++) {
+            gint32 *to = product + r * BYTES_GROUP + half * NB_LEAF;
+
+            _mm256_storeu_si256((__m256i *)to, low[r]);
+            _mm256_storeu_si256((__m256i *)(to + 8), high[r]);
+        }
+    }
+}
+
+/* Bit j: f of row j of the group, by its product with the query, is at most `bound`. */
+static guint32
+within(const BytesRows *y, const gint32 *product, float step, float bound)
+{
+    const __m256 s = _mm256_set1_ps(step), most = _mm256_set1_ps(bound);
+    guint32 mask = 0;
+
+    for (unsigned j = 0; j < BYTES_GROUP; j += 8) {
+        const __m256i p = _mm256_sub_epi32(_mm256_loadu_si256((const __m256i *)(product + j)),
+                                           _mm256_loadu_si256((const __m256i *)(y->shift + j)));
+        const __m256 f = _mm256_sub_ps(
+            _mm256_loadu_ps(y->square + j),
+            _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(p), s), _mm256_loadu_ps(y->step + j)));
+
+        mask |= (guint32)_mm256_movemask_ps(_mm256_cmp_ps(f, most, _CMP_LE_OQ)) << j;
+    }
+    return mask;
+}
+FM_END_LEVEL
+
+gboolean
+nb_bytes_usable(size_t D)
+{
+    return fm_cpu_level() >= FM_CPU_AVX2 && D <= BYTES_COLUMNS;
+}
+
+#else
+
+static void
+multiply(size_t columns, const guint8 *a, const gint8 *b, gint32 *product)
+{
+}
+
+static guint32
+within(const BytesRows *y, const gint32 *product, float step, float bound)
+{
+    return 0;
+}
+
+gboolean
+nb_bytes_usable(size_t D)
+{
+    return FALSE;
+}
+
+#endif
+
+/* ---- limits and candidates ---- */
+
+typedef struct BytesScan {
+    const FmNeighbours *s, *q;
+    size_t k;
+} BytesScan;
+
+/* Bounds of a row from fine integers. */
+static void
+refine(const BytesScan *job, Query *query, size_t at)
+{
+    const NbBytes *s = job->s->bytes, *q = job->q->bytes;
+    const float square = job->s->square[at];
+    const float width = half_width(&query->margin, square, job->s->length[at], s->fine_lost[at]);
+    gint32 sum;
+    float f;
+
+    dot(s->fine_columns, q->fine + query->row * s->fine_columns, s->fine + at * s->fine_columns, &sum);
+    f = square - 2.0f * ((float)sum * q->fine_step[query->row] * s->fine_step[at]);
+    if (f - width <= query->limit)
+        query_add(query, job->k, f - width, f + width, at);
+}
+
+/* The k candidates with the least bounds to the front (Hoare's selection). */
+static void
+select_least(Candidate *c, size_t n, size_t k)
+{
+    size_t lo = 0, hi = n - 1;
+
+    while (lo < hi) {
+        const float pivot = c[(lo + hi) / 2].low;
+        size_t i = lo, j = hi;
+
+        for (;;) {
+            while (c[i].low < pivot)
+                i++;
+            while (c[j].low > pivot)
+                j--;
+            if (i >= j)
+                break;
+            const Candidate t = c[i];
+
+            c[i++] = c[j];
+            c[j--] = t;
+        }
+        if (i == j && c[i].low <= pivot)
+            j = i;
+        if (k <= j)
+            hi = j == hi ? hi - 1 : j;
+        else
+            lo = j + 1;
+    }
+}
+
+/* Measure raw candidates: all within reach, or the k most promising, and forget those that are not. */
+static void
+tighten(const BytesScan *job, Query *q, gboolean all)
+{
+    size_t n = q->n_raw = candidates_prune(q->raw, q->n_raw, q->limit + q->reach);
+
+    if (!all && n > job->k) {
+        select_least(q->raw, n, job->k);
+        n = job->k;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (q->raw[i].low <= q->limit + q->reach)
+            refine(job, q, q->raw[i].at);
+    q->n_raw -= n;
+    memmove(q->raw, q->raw + n, q->n_raw * sizeof *q->raw);
+    q->n_raw = candidates_prune(q->raw, q->n_raw, q->limit + q->reach);
+}
+
+static void
+take_row(const BytesScan *job, Query *q, float low, size_t at)
+{
+    if (q->n_raw == SCAN_ROOM) {
+        tighten(job, q, FALSE);
+        if (q->n_raw > SCAN_ROOM / 2)
+            tighten(job, q, TRUE);
+    }
+    if (low <= q->limit + q->reach)
+        q->raw[q->n_raw++] = (Candidate){.low = low, .at = (guint32)at};
+}
+
+/* ---- the scan ---- */
+
+static void
+begin_query(const BytesScan *job, Query *query, guint8 *a)
+{
+    const FmNeighbours *q = job->q;
+    const NbBytes *b = q->bytes;
+    const size_t row = query->row;
+    const double lost = (double)q->lost[row], fine = (double)b->fine_lost[row];
+
+    query_begin(query, job->s, &(Lengths){.square = (double)q->square[row], .lost_square = fine * fine});
+    query->coarse =
+        scan_margin(q->D, &(Lengths){.square = (double)q->square[row], .lost_square = lost * lost});
+    query->reach = 0.0f;
+    query->step = 0.5f * b->step[row];
+    for (size_t c = 0; c < b->columns; c += 4) {
+        const gint8 *from = code_at(b, row, c / 4);
+
+        for (size_t l = 0; l < 4; l++)
+            a[c + l] = (guint8)(from[l] + BYTES_SHIFT);
+    }
+}
+
+/* The largest |y|^2, |y| and e_y of a group. */
+typedef struct Largest {
+    float square, length, lost;
+} Largest;
+
+static Largest
+largest(const FmNeighbours *s, size_t at)
+{
+    const size_t end = MIN(at + BYTES_GROUP, s->n);
+    Largest m = {0};
+
+    for (size_t i = at; i < end; i++) {
+        m.square = MAX(m.square, s->square[i]);
+        m.length = MAX(m.length, s->length[i]);
+        m.lost = MAX(m.lost, s->lost[i]);
+    }
+    return m;
+}
+
+/* Candidates of one query in a group, from products. */
+static void
+take_group(const BytesScan *job, Query *q, const BytesRows *y, size_t at, const Largest *m, const gint32 *product)
+{
+    const FmNeighbours *s = job->s;
+    const float width = half_width(&q->coarse, m->square, m->length, m->lost);
+
+    for (guint32 mask = within(y, product, q->step, q->limit + q->reach + width); mask; mask &= mask - 1) {
+        const size_t j = (size_t)__builtin_ctz(mask), i = at + j;
+        const float f = y->square[j] - (float)(product[j] - y->shift[j]) * q->step * y->step[j];
+        const float low = f - half_width(&q->coarse, y->square[j], s->length[i], s->lost[i]);
+
+        if (low <= q->limit + q->reach && i < s->n && (s != job->q || i != q->row))
+            take_row(job, q, low, i);
+    }
+}
+
+void
+nb_bytes_scan(const FmNeighbours *s, const FmNeighbours *q, size_t k, NbBytesWork *w, Query *const *query, size_t n)
+{
+    const BytesScan job = {.s = s, .q = q, .k = k};
+    const NbBytes *b = s->bytes;
+    size_t next = BYTES_FIRST;
+
+    for (size_t i = 0; i < n; i++)
+        begin_query(&job, query[i], w->a + i * b->columns);
+    for (size_t at = 0; at < s->n; at += BYTES_GROUP) {
+        const BytesRows y = {.code = b->code + at * b->columns, .square = s->square + at, .step = b->step + at,
+                             .shift = b->shift + at};
+        const Largest m = largest(s, at);
+
+        for (size_t i = 0; i < n; i += BYTES_QUERIES) {
+            multiply(b->columns, w->a + i * b->columns, y.code, w->product);
+            for (size_t r = i; r < MIN(i + BYTES_QUERIES, n); r++)
+                take_group(&job, query[r], &y, at, &m, w->product + (r - i) * BYTES_GROUP);
+        }
+        if (at + BYTES_GROUP == next) {
+            for (size_t i = 0; i < n; i++)
+                tighten(&job, query[i], FALSE);
+            next *= 4;
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        tighten(&job, query[i], TRUE);
+}
