@@ -30,6 +30,19 @@ fm_neighbours_free(FmNeighbours *s)
 }
 
 FmNeighbours *
+fm__neighbours_scan_new(size_t n, size_t D, const double *x, size_t directions, int threads)
+{
+    FmNeighbours *s = g_new0(FmNeighbours, 1);
+
+    s->n = n;
+    s->D = D;
+    s->x = x;
+    if (!nb_scan_build(s, NULL, directions, threads))
+        g_clear_pointer(&s, fm_neighbours_free);
+    return s;
+}
+
+FmNeighbours *
 fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search,
                   const FmNeighbours *like, int threads, GError **error)
 {
@@ -45,7 +58,7 @@ fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSea
     if (search == FM_SEARCH_AUTO)
         search = fm_neighbours_choice(n, D);
     s->tree = like ? like->tree : search == FM_SEARCH_TREE;
-    if (s->tree ? nb_tree_build(s, threads) : nb_scan_build(s, like, threads))
+    if (s->tree ? nb_tree_build(s, threads) : nb_scan_build(s, like, NB_MEASURED, threads))
         return s;
     fm_neighbours_free(s);
     g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "neighbours: no memory for %zu x %zu values", n, D);

@@ -1,6 +1,7 @@
-/* neighbours_bytes.c: the scan by products of bytes. A row is kept twice: its columns as 7-bit integers times a
- * step of the row, for products of all pairs, and as integers of up to 15 bits, for pairs whose bound by bytes is
- * not above the query's limit; both with the length of what rounding takes, so that bounds hold.
+/* neighbours_bytes.c: the scan by products of bytes. A row is kept twice: its columns, or (p, r) where the frame
+ * has directions, as 7-bit integers times a step of the row, for products of all pairs, and its columns as integers
+ * of up to 15 bits, for pairs whose bound by bytes is not above the query's limit; both with the length of what
+ * rounding takes, so that bounds hold.
  *
  * The limit comes from a few pairs that are measured early: those with the least bounds so far, when 256, 1024,
  * 4096, ... rows have been seen. Two sums of two products of 7 bits fit in 16 bits, so that one addition in
@@ -8,6 +9,7 @@
 #include "flow/neighbours_query.h"
 
 #include <fmcore/array.h>
+#include <fmcore/backend.h>
 #include <fmcore/cpu.h>
 #include <fmcore/plan.h>
 
@@ -115,24 +117,33 @@ code_at(const NbBytes *b, size_t i, size_t c)
 typedef struct BytesBuild {
     FmNeighbours *s;
     int fine_most;
-    double *v;      /* (threads, D) */
-    gint16 *whole;  /* (threads, columns) */
+    double *v;     /* (threads, BYTES_GROUP, D) rows of a group, */
+    double *p;     /* (threads, BYTES_GROUP, d) their coordinates, */
+    double *z;     /* (threads, d + 1) and (p, r) of one */
+    gint16 *whole; /* (threads, columns) */
 } BytesBuild;
 
+/* z (p, r) of a row with coordinates p and squared length `square`. */
 static void
-build_row(const BytesBuild *job, size_t i, double *v, gint16 *whole)
+append_rest(size_t d, const double *p, double square, double *z)
 {
-    FmNeighbours *s = job->s;
+    double sum = 0.0;
+
+    memcpy(z, p, d * sizeof *z);
+    for (size_t c = 0; c < d; c++)
+        sum += p[c] * p[c];
+    z[d] = sqrt(MAX(square - sum, 0.0));
+}
+
+/* Bytes of row i, z (columns before padding). */
+static void
+build_codes(const FmNeighbours *s, size_t i, size_t columns, const double *z, gint16 *whole)
+{
     NbBytes *b = s->bytes;
-    double square, lost_square;
+    double lost_square;
     int sum = 0;
 
-    centre_row(s->D, nb_row(s, i), s->frame->centre, s->frame->scale, v, &square);
-    s->square[i] = (float)square;
-    s->length[i] = lost_length(square);
-    quantise(s->D, v, job->fine_most, b->fine + i * b->fine_columns, &b->fine_step[i], &lost_square);
-    b->fine_lost[i] = lost_length(lost_square);
-    quantise(s->D, v, BYTES_MOST, whole, &b->step[i], &lost_square);
+    quantise(columns, z, BYTES_MOST, whole, &b->step[i], &lost_square);
     s->lost[i] = lost_length(lost_square);
     b->step[i] *= 2.0f;
     for (size_t c = 0; c < b->columns; c += 4) {
@@ -151,10 +162,29 @@ build_group(void *ctx, int worker, size_t group)
 {
     const BytesBuild *job = ctx;
     const FmNeighbours *s = job->s;
-    const size_t end = MIN((group + 1) * BYTES_GROUP, s->n);
+    const NbFrame *f = s->frame;
+    NbBytes *b = s->bytes;
+    const size_t D = s->D, d = f->directions, begin = group * BYTES_GROUP, end = MIN(begin + BYTES_GROUP, s->n);
+    double *v = job->v + (size_t)worker * BYTES_GROUP * D, *p = job->p + (size_t)worker * BYTES_GROUP * d,
+           *z = job->z + (size_t)worker * (d + 1), square[BYTES_GROUP], lost_square;
+    gint16 *whole = job->whole + (size_t)worker * b->columns;
 
-    for (size_t i = group * BYTES_GROUP; i < end; i++)
-        build_row(job, i, job->v + (size_t)worker * s->D, job->whole + (size_t)worker * s->bytes->columns);
+    for (size_t i = begin; i < end; i++) {
+        double *row = v + (i - begin) * D;
+
+        centre_row(D, nb_row(s, i), f->centre, f->scale, row, &square[i - begin]);
+        s->square[i] = (float)square[i - begin];
+        s->length[i] = lost_length(square[i - begin]);
+        quantise(D, row, job->fine_most, b->fine + i * b->fine_columns, &b->fine_step[i], &lost_square);
+        b->fine_lost[i] = lost_length(lost_square);
+    }
+    if (d > 0)
+        fm_linalg_gemm_f64(TRUE, end - begin, d, D, 1.0, v, f->basis, 0.0, p);
+    for (size_t i = begin; i < end; i++) {
+        if (d > 0)
+            append_rest(d, p + (i - begin) * d, square[i - begin], z);
+        build_codes(s, i, d > 0 ? d + 1 : D, d > 0 ? z : v + (i - begin) * D, whole);
+    }
     for (size_t i = end; i < (group + 1) * BYTES_GROUP; i++)
         s->square[i] = INFINITY; /* no row: never a candidate */
 }
@@ -163,10 +193,11 @@ gboolean
 nb_bytes_build(FmNeighbours *s, int threads)
 {
     const size_t groups = (s->n + BYTES_GROUP - 1) / BYTES_GROUP, n = groups * BYTES_GROUP;
+    const size_t d = s->frame->directions;
     NbBytes *b = s->bytes = g_new0(NbBytes, 1);
     BytesBuild job = {.s = s, .fine_most = (int)MIN(sqrt(2147483647.0 / (double)s->D), BYTES_FINE_MOST)};
 
-    b->columns = (s->D + BYTES_STEP - 1) / BYTES_STEP * BYTES_STEP;
+    b->columns = ((d > 0 ? d + 1 : s->D) + BYTES_STEP - 1) / BYTES_STEP * BYTES_STEP;
     b->fine_columns = (s->D + BYTES_FINE - 1) / BYTES_FINE * BYTES_FINE;
     b->code = fm_alloc(n * b->columns);
     b->step = fm_alloc(n * sizeof *b->step);
@@ -175,13 +206,17 @@ nb_bytes_build(FmNeighbours *s, int threads)
     b->fine_step = fm_alloc(s->n * sizeof *b->fine_step);
     b->fine_lost = fm_alloc(s->n * sizeof *b->fine_lost);
     s->lost = fm_alloc(n * sizeof *s->lost);
-    job.v = fm_alloc((size_t)threads * s->D * sizeof *job.v);
+    job.v = fm_alloc((size_t)threads * BYTES_GROUP * s->D * sizeof *job.v);
+    job.p = fm_alloc(((size_t)threads * BYTES_GROUP * d + 1) * sizeof *job.p);
+    job.z = fm_alloc((size_t)threads * (d + 1) * sizeof *job.z);
     job.whole = fm_alloc((size_t)threads * b->columns * sizeof *job.whole);
     const gboolean ok = b->code && b->step && b->shift && b->fine && b->fine_step && b->fine_lost && s->lost &&
-                        job.v && job.whole;
+                        job.v && job.p && job.z && job.whole;
     if (ok)
         fm_parallel(threads, groups, build_group, &job);
     fm_free(job.v);
+    fm_free(job.p);
+    fm_free(job.z);
     fm_free(job.whole);
     return ok;
 }
@@ -410,12 +445,13 @@ begin_query(const BytesScan *job, Query *query, guint8 *a)
     const FmNeighbours *q = job->q;
     const NbBytes *b = q->bytes;
     const size_t row = query->row;
-    const double lost = (double)q->lost[row], fine = (double)b->fine_lost[row];
+    const double lost = (double)q->lost[row], fine = (double)b->fine_lost[row], blur = q->frame->blur;
 
     query_begin(query, job->s, &(Lengths){.square = (double)q->square[row], .lost_square = fine * fine});
     query->coarse =
         scan_margin(q->D, &(Lengths){.square = (double)q->square[row], .lost_square = lost * lost});
-    query->reach = 0.0f;
+    query->coarse.square += (float)(4.0 * blur * (1.0 + 1e-5));
+    query->reach = (float)(5.0 * blur * (1.0 + 1e-5)) * q->square[row];
     query->step = 0.5f * b->step[row];
     for (size_t c = 0; c < b->columns; c += 4) {
         const gint8 *from = code_at(b, row, c / 4);

@@ -33,6 +33,9 @@ struct FmNeighbours {
     NbBytes *bytes;         /* owned; NULL: not used */
 };
 
+/* fm_neighbours_new() with a scan in so many directions (tests). */
+FmNeighbours *fm__neighbours_scan_new(size_t n, size_t D, const double *x, size_t directions, int threads);
+
 static inline const double *
 nb_row(const FmNeighbours *s, size_t i)
 {
@@ -64,10 +67,15 @@ double nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i);
 struct NbFrame {
     double *centre; /* (D) */
     double scale;
+    size_t directions; /* of a subspace, d; 0: none */
+    double *basis;     /* (d, D) */
+    double blur;       /* |x| times this: how far (p, r) is from where the inequality holds */
 };
 
-/* Of the rows of s, or a copy of another's. NULL: no memory. */
-NbFrame *nb_frame_new(const FmNeighbours *s, const NbFrame *like);
+#define NB_MEASURED G_MAXSIZE /* directions: as many as cost least */
+
+/* Of the rows of s, with so many directions or fewer, or a copy of another's. NULL: no memory. */
+NbFrame *nb_frame_new(const FmNeighbours *s, const NbFrame *like, size_t directions);
 gboolean nb_frame_equal(size_t D, const NbFrame *a, const NbFrame *b);
 void nb_frame_free(NbFrame *f); /* NULL allowed */
 
@@ -81,8 +89,8 @@ void nb_bytes_free(NbBytes *b); /* NULL allowed */
 
 /* ---- neighbours_scan.c ---- */
 
-/* like: NULL, or an index whose frame is to be used. */
-gboolean nb_scan_build(FmNeighbours *s, const FmNeighbours *like, int threads);
+/* like: NULL, or an index whose frame is to be used. directions: as in nb_frame_new(). */
+gboolean nb_scan_build(FmNeighbours *s, const FmNeighbours *like, size_t directions, int threads);
 gboolean nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
 /* As the scan decides: eight partial sums. */
 double nb_distance(size_t D, const double *a, const double *b);

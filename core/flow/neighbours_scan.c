@@ -148,18 +148,19 @@ build_block(void *ctx, int worker, size_t block)
 }
 
 gboolean
-nb_scan_build(FmNeighbours *s, const FmNeighbours *like, int threads)
+nb_scan_build(FmNeighbours *s, const FmNeighbours *like, size_t directions, int threads)
 {
     const size_t blocks = (s->n + NB_LEAF - 1) / NB_LEAF;
     const size_t room = (s->n + SCAN_LOOK - 1) / SCAN_LOOK * SCAN_LOOK; /* groups of bytes are whole */
-    const gboolean tiles = nb_bf16_usable();
+    const gboolean bytes = nb_bytes_usable(s->D);
 
-    s->frame = nb_frame_new(s, like ? like->frame : NULL);
+    s->frame = nb_frame_new(s, like ? like->frame : NULL, bytes ? directions : 0);
     s->length = fm_alloc(room * sizeof *s->length);
     s->square = fm_alloc(room * sizeof *s->square);
     if (!s->frame || !s->length || !s->square)
         return FALSE;
-    if (!tiles && nb_bytes_usable(s->D)) {
+    const gboolean tiles = nb_bf16_usable() && s->frame->directions == 0;
+    if (bytes && !tiles) {
         if (!nb_bytes_build(s, threads))
             return FALSE;
     } else {

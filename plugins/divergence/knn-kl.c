@@ -181,22 +181,22 @@ knn_chunk(void *ctx, int worker, size_t chunk)
 
 /* ---- all points of P against P and Q ---- */
 
-/* Rows of both samples (row NULL: all). */
+/* n rows of P, by their index, and m of Q (row NULL: all). */
 typedef struct KnnRows {
-    const FmSamples *p, *q;
+    const FmNeighbours *p;
+    const FmSamples *q;
     size_t n, m;
-    const guint32 *p_row, *q_row;
+    const guint32 *q_row;
 } KnnRows;
 
 /* The estimate from rows of P and Q; NaN or infinite when a point has no distinct neighbour. job: buffers
  * for as many rows. */
 static gboolean
-knn_estimate_rows(KnnJob *job, const KnnRows *r, FmSearch search, int threads, double *value, size_t *n_tied,
-                  GError **error)
+knn_estimate_rows(KnnJob *job, const KnnRows *r, int threads, double *value, size_t *n_tied, GError **error)
 {
-    g_autoptr(FmNeighbours) p = fm_neighbours_new(r->n, r->p->D, r->p->x, r->p_row, search, NULL, threads, error);
+    const FmNeighbours *p = r->p;
     g_autoptr(FmNeighbours) q =
-        p ? fm_neighbours_new(r->m, r->q->D, r->q->x, r->q_row, search, p, threads, error) : NULL;
+        fm_neighbours_new(r->m, r->q->D, r->q->x, r->q_row, FM_SEARCH_AUTO, p, threads, error);
     double sum = 0.0;
 
     if (!q || !fm_neighbours_search(p, p, job->width, threads, job->near[0], error) ||
@@ -215,17 +215,17 @@ knn_estimate_rows(KnnJob *job, const KnnRows *r, FmSearch search, int threads, d
     return TRUE;
 }
 
-/* Standard error from disjoint blocks of a `share` of both samples, rows dealt by a keyed permutation. */
+/* Standard error from disjoint blocks of a `share` of both samples, rows dealt by a keyed permutation. whole: the
+ * index of P. */
 static gboolean
-knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, FmKey key, FmSearch search, int threads,
-             double *se, GError **error)
+knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighbours *whole, FmKey key,
+             int threads, double *se, GError **error)
 {
     const double share = CLAMP((double)KNN_BLOCK_ROWS / (double)MIN(p->n, q->n), 1.0 / KNN_BLOCK_SHARE,
                                1.0 / KNN_BLOCKS);
     const size_t n = (size_t)(share * (double)p->n), m = (size_t)(share * (double)q->n);
     const FmKey other = {.seed = key.seed, .stream = key.stream, .step = key.step + 1};
     guint32 *rows = fm_alloc((n + m) * sizeof *rows);
-    const KnnRows r = {.p = p, .q = q, .n = n, .m = m, .p_row = rows, .q_row = rows + n};
     double value[KNN_BLOCKS];
     gboolean ok = rows != NULL;
     size_t tied;
@@ -238,7 +238,11 @@ knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, FmKey key, FmS
             rows[i] = (guint32)fm_permute_index(key, p->n, b * n + i);
         for (size_t i = 0; i < m; i++)
             rows[n + i] = (guint32)fm_permute_index(other, q->n, b * m + i);
-        ok = knn_estimate_rows(job, &r, search, threads, &value[b], &tied, error);
+        g_autoptr(FmNeighbours) block =
+            fm_neighbours_new(n, p->D, p->x, rows, FM_SEARCH_AUTO, whole, threads, error);
+        const KnnRows r = {.p = block, .q = q, .n = n, .m = m, .q_row = rows + n};
+
+        ok = block && knn_estimate_rows(job, &r, threads, &value[b], &tied, error);
     }
     fm_free(rows);
     if (ok) {
@@ -255,10 +259,11 @@ knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, F
 {
     const FmSearch search =
         knn->search ? (FmSearch)knn->search : fm_neighbours_choice(MAX(p->n, q->n), p->D);
-    const KnnRows all = {.p = p, .q = q, .n = p->n, .m = q->n};
+    g_autoptr(FmNeighbours) index = fm_neighbours_new(p->n, p->D, p->x, NULL, search, NULL, threads, error);
+    const KnnRows all = {.p = index, .q = q, .n = p->n, .m = q->n};
     size_t tied;
 
-    if (!knn_estimate_rows(job, &all, search, threads, &out->value, &tied, error))
+    if (!index || !knn_estimate_rows(job, &all, threads, &out->value, &tied, error))
         return FALSE;
     out->unit = "nats";
     out->n = p->n;
@@ -280,7 +285,7 @@ knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, F
         fm_estimate_text(out, "error bar", "none: a tenth of the sample has too few rows");
         return TRUE;
     }
-    return knn_block_se(job, p, q, key, search, threads, &out->se, error);
+    return knn_block_se(job, p, q, index, key, threads, &out->se, error);
 }
 
 static gboolean

@@ -4,6 +4,7 @@
 #   ROWS, ROUNDS which rows (rows.py), how many rounds
 #   PEERS_GATE   a command that runs its arguments when the machine is idle, held while measuring
 #   PEERS_SETUP_GATE  the same while peers import, compile and train
+#   PEERS_MNIST  the folder of the full MNIST, for knn-mnist (unset: the images that ship)
 #   PEERS_PAGE   the page to write (doc/benchmarks.md); "none": only the table
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
