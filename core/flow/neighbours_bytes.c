@@ -522,6 +522,8 @@ nb_bytes_scan(const FmNeighbours *s, const FmNeighbours *q, size_t k, NbBytesWor
             next *= 4;
         }
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        tighten(&job, query[i], FALSE); /* so that the limit is low before all are measured */
         tighten(&job, query[i], TRUE);
+    }
 }
