@@ -10,12 +10,6 @@
 static const char kl_solver[] = "dopri8:rtol=1e-9,atol=1e-9";
 enum { KL_SAMPLES = 1000, KL_TIMES = 101, PROFILE_SAMPLES = 400, PROFILE_TIMES = 81 };
 
-double
-kl_time(const FmKl *kl, size_t j)
-{
-    return kl->t0 + kl->h * (double)j;
-}
-
 /* ---- numbers ---- */
 
 void
@@ -48,7 +42,7 @@ kl_metrics(const FmKl *kl, double seconds)
     fm_estimate_text(&e, "route", kl->exact ? "closed form"
                                   : kl->low ? "mean of log p/q + q/p - 1"
                                             : "mean of log p/q");
-    fm_estimate_number(&e, "t", kl_time(kl, end));
+    fm_estimate_number(&e, "t", kl->t[end]);
     fm_estimate_number(&e, "failed", (double)kl->failed);
     fm_estimate_number(&e, "tail", kl->tail);
     fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);
@@ -106,7 +100,7 @@ rows_json(JsonBuilder *b, const FmKl *kl)
     out_array(b, "rows");
     for (size_t j = 0; j < kl->T; j++) {
         json_builder_begin_object(b);
-        out_real(b, "t", kl_time(kl, j));
+        out_real(b, "t", kl->t[j]);
         for (size_t c = 0; c < G_N_ELEMENTS(columns); c++) {
             g_autofree char *se = g_strconcat(columns[c].name, "_se", NULL);
 
@@ -185,7 +179,7 @@ kl_print(const FmKl *kl, GArray *metrics, const char *words)
     printf("%8s %22s %22s %12s %11s %11s%s\n", "t", "KL by log p/q", "KL by evolution", "integrand",
            "eps_t^2", "S_t", kl->exact ? "   exact" : "");
     for (size_t j = 0; j < kl->T; j += step) {
-        printf("%8.4f %11.5g +- %7.1e %11.5g +- %7.1e %12.4g %11.4g %11.4g", kl_time(kl, j),
+        printf("%8.4f %11.5g +- %7.1e %11.5g +- %7.1e %12.4g %11.4g %11.4g", kl->t[j],
                kl->value[FM_KL_RATIO][j], kl->se[FM_KL_RATIO][j], kl->value[FM_KL_EVOLUTION][j],
                kl->se[FM_KL_EVOLUTION][j], kl->value[FM_KL_INTEGRAND][j], kl->value[FM_KL_EPS2_T][j],
                kl->value[FM_KL_GAP2_T][j]);
@@ -203,12 +197,11 @@ static gboolean
 kl_draw(const FmKl *kl, const char *dir, GError **error)
 {
     g_autofree char *file = g_build_filename(dir, "kl.svg", NULL);
-    g_autofree double *t = g_new(double, kl->T), *root = g_new(double, kl->T);
+    g_autofree double *root = g_new(double, kl->T);
+    const double *t = kl->t;
 
-    for (size_t j = 0; j < kl->T; j++) {
-        t[j] = kl_time(kl, j);
+    for (size_t j = 0; j < kl->T; j++)
         root[j] = sqrt(kl->value[FM_KL_EPS2_T][j] * kl->value[FM_KL_GAP2_T][j]);
-    }
     const FmCurve top[] = {
         {"log p/q", t, kl->value[FM_KL_RATIO], kl->se[FM_KL_RATIO], kl->T},
         {"evolution identity", t, kl->value[FM_KL_EVOLUTION], kl->se[FM_KL_EVOLUTION], kl->T},

@@ -5,7 +5,6 @@
 #include "cli/cli.h"
 #include "flow/kl.h"
 
-double kl_time(const FmKl *kl, size_t j); /* of the grid's point j */
 /* A number as a metric; a standard error that is 0 or NAN is left out; what NULL: no detail. */
 void kl_add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const char *unit, const char *what);
 /* The member `name`: a side as it was given, its net, data set and path. */

@@ -54,7 +54,7 @@ time_of_part(const FmKl *kl, double part)
         return NAN;
     for (size_t j = 1; j < kl->T; j++)
         if (v[j] <= level)
-            return kl_time(kl, j - 1) + kl->h * (v[j - 1] - level) / (v[j - 1] - v[j]);
+            return kl->t[j - 1] + (kl->t[j] - kl->t[j - 1]) * (v[j - 1] - level) / (v[j - 1] - v[j]);
     return NAN;
 }
 
@@ -103,7 +103,7 @@ way_words(const Way *p)
     GString *s = g_string_new(NULL);
 
     g_string_append_printf(s, "KL(q_t||q_T), T = %.6g, is %.5g +- %.2g nats at t = %g, half of that at t = %.3g and 1 %% at t = %.3g",
-                           kl_time(kl, end), kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0], kl->t0,
+                           kl->t[end], kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0], kl->t[0],
                            time_of_part(kl, 0.5), time_of_part(kl, 0.01));
     if (p->data)
         g_string_append_printf(s, "; KL(q_t||data) ends at %.5g +- %.2g", p->data->value[FM_KL_RATIO][end],
@@ -150,7 +150,7 @@ way_json(Cli *cli, const Side *side, const Way *p, GArray *metrics, const char *
     out_array(b, "rows");
     for (size_t j = 0; j < p->end->T; j++) {
         json_builder_begin_object(b);
-        out_real(b, "t", kl_time(p->end, j));
+        out_real(b, "t", p->end->t[j]);
         row_numbers(b, p->end, "kl_to_end", j);
         if (p->data)
             row_numbers(b, p->data, "kl_to_data", j);
@@ -175,7 +175,7 @@ way_print(const Way *p, GArray *metrics, const char *words)
     printf("%8s %24s %24s %22s", "t", "KL(q_t||q_T)", "by evolution", "entropy of q_t");
     printf(p->data ? " %24s\n" : "\n", "KL(q_t||data)");
     for (size_t j = 0; j < kl->T; j += step) {
-        printf("%8.4f %13.5g +- %7.1e %13.5g +- %7.1e %11.5g +- %7.1e", kl_time(kl, j), kl->value[FM_KL_RATIO][j],
+        printf("%8.4f %13.5g +- %7.1e %13.5g +- %7.1e %11.5g +- %7.1e", kl->t[j], kl->value[FM_KL_RATIO][j],
                kl->se[FM_KL_RATIO][j], kl->value[FM_KL_EVOLUTION][j], kl->se[FM_KL_EVOLUTION][j],
                kl->value[FM_KL_ENTROPY][j], kl->se[FM_KL_ENTROPY][j]);
         if (p->data)
@@ -191,12 +191,10 @@ way_draw(const Way *p, const char *dir, GError **error)
 {
     const FmKl *kl = p->end;
     g_autofree char *file = g_build_filename(dir, "kl.svg", NULL);
-    g_autofree double *t = g_new(double, kl->T);
+    const double *t = kl->t;
     FmCurve top[3], low[2];
     size_t n_top = 0, n_low = 0;
 
-    for (size_t j = 0; j < kl->T; j++)
-        t[j] = kl_time(kl, j);
     top[n_top++] = (FmCurve){"KL(q_t || q_T)", t, kl->value[FM_KL_RATIO], kl->se[FM_KL_RATIO], kl->T};
     low[n_low++] = (FmCurve){"to the end", t, kl->value[FM_KL_INTEGRAND], kl->se[FM_KL_INTEGRAND], kl->T};
     if (p->data) {

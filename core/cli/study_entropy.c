@@ -57,7 +57,7 @@ one_case(Study *s, const EntropyCase *e, const char *path, double *t, double *cu
         study_row(s);
         study_text(s, "dataset", e->dataset);
         study_text(s, "path", path);
-        study_number(s, "t", kl->t0 + kl->h * (double)last);
+        study_number(s, "t", kl->t[last]);
         study_number(s, "log_density", a);
         study_number(s, "se_a", sa);
         study_number(s, "div", b);
@@ -73,7 +73,7 @@ one_case(Study *s, const EntropyCase *e, const char *path, double *t, double *cu
         if (isfinite(exact))
             compare(s, "density - exact", e->dataset, path, a, sa, exact, 0.0, 0.0);
         for (size_t j = 0; j < ENTROPY_TIMES; j++) {
-            t[j] = kl->t0 + kl->h * (double)j;
+            t[j] = kl->t[j];
             curve[j] = kl->value[FM_KL_ENTROPY][j];
         }
         study_progress(s, "%s, path %s: %.4f +- %.4f", e->dataset, path, a, sa);

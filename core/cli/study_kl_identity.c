@@ -47,7 +47,7 @@ linear_pairs(Study *s, GError **error)
             return FALSE;
         g_autofree double *c = g_new(double, kl->T);
         double gap = 0;
-        fm__cumulate(kl->T, kl->h, kl->exact_integrand, c);
+        fm__cumulate(&kl->grid, kl->exact_integrand, c);
         for (size_t j = 0; j < kl->T; j++)
             gap = MAX(gap, fabs(kl->exact[j] - c[j]));
         study_row(s);
@@ -136,12 +136,11 @@ report_case(Study *s, const Case *c, const FmKl *kl)
 static gboolean
 draw_case(Study *s, const Case *c, const FmKl *kl, const char *file, GError **error)
 {
-    g_autofree double *t = g_new(double, kl->T), *z = g_new(double, kl->T);
+    g_autofree double *z = g_new0(double, kl->T);
+    const double *t = kl->t;
 
-    for (size_t j = 0; j < kl->T; j++) {
-        t[j] = kl->t0 + kl->h * (double)j;
-        z[j] = j == 0 ? 0 : kl->value[FM_KL_DIFFERENCE][j] / MAX(kl->se[FM_KL_DIFFERENCE][j], 1e-12);
-    }
+    for (size_t j = 1; j < kl->T; j++)
+        z[j] = kl->value[FM_KL_DIFFERENCE][j] / MAX(kl->se[FM_KL_DIFFERENCE][j], 1e-12);
     const FmCurve routes[] = {{"log p/q", t, kl->value[FM_KL_RATIO], kl->se[FM_KL_RATIO], kl->T},
                               {"evolution identity", t, kl->value[FM_KL_EVOLUTION], kl->se[FM_KL_EVOLUTION], kl->T}};
     const FmCurve rate = {"E<v - w, score gap>", t, kl->value[FM_KL_INTEGRAND], kl->se[FM_KL_INTEGRAND], kl->T};

@@ -178,7 +178,7 @@ one_path(PathRun *p, Study *s, const char *name, GError **error)
     study_number(s, "nfe_1e-3", nfe[0]);
     study_number(s, "nfe_1e-5", nfe[1]);
     study_number(s, "nfe_1e-7", nfe[2]);
-    study_number(s, "until", kl->t0 + kl->h * (double)(kl->T - 1));
+    study_number(s, "until", kl->t[kl->T - 1]);
     study_number(s, "eps2", kl->eps2.value);
     study_number(s, "gap2", kl->gap2.value);
     study_number(s, "kl", kl->kl.value);
@@ -186,7 +186,7 @@ one_path(PathRun *p, Study *s, const char *name, GError **error)
     study_number(s, "bound", kl->bound.value);
     if (kl->infinite)
         study_say(s, "path %s: gap2, kl and bound are of the times until %g; at t = 1 the bound is %s", name,
-                  kl->t0 + kl->h * (double)(kl->T - 1), kl->bound_at_1);
+                  kl->t[kl->T - 1], kl->bound_at_1);
     return TRUE;
 }
 

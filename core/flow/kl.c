@@ -135,6 +135,38 @@ fm__kl_pair_clear(FmKlPair *pair)
 
 /* ---- the result ---- */
 
+/* Where there are edges at t = 1, what happens near one takes a time of the order of 1 - t. With s = log of
+ * (1 - t0) / (1 - t), most points are then equidistant in s and the others in t, for what happens before: t is that of
+ * u = FLAT (t - t0) / (t1 - t0) + (1 - FLAT) s / s1. */
+#define FLAT 0.3
+static void
+kl_graded(FmKl *kl, double t0, double t1)
+{
+    const double a = FLAT * (1.0 - t0) / (t1 - t0), b = (1.0 - FLAT) / log((1.0 - t0) / (1.0 - t1));
+    double s = 0.0;
+
+    for (size_t j = 0; j < kl->T; j++) {
+        for (int i = 0; i < 50; i++) /* Newton's method from the left of a concave function: it never passes the root */
+            s -= (-a * expm1(-s) + b * s - kl->grid.h * (double)j) / (a * exp(-s) + b);
+        kl->t[j] = t0 - (1.0 - t0) * expm1(-s);
+        kl->pace[j] = (1.0 - t0) * exp(-s) / (a * exp(-s) + b);
+    }
+}
+
+static void
+kl_times(FmKl *kl, double t0, double t1, gboolean graded)
+{
+    kl->t = g_new(double, kl->T);
+    kl->pace = graded ? g_new(double, kl->T) : NULL;
+    kl->grid = (FmGrid){.T = kl->T, .every = 1, .h = (graded ? 1.0 : t1 - t0) / (double)(kl->T - 1),
+                        .pace = kl->pace};
+    for (size_t j = 0; j < kl->T; j++)
+        kl->t[j] = t0 + kl->grid.h * (double)j;
+    if (graded)
+        kl_graded(kl, t0, t1);
+    kl->t[kl->T - 1] = t1;
+}
+
 FmKl *
 fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
 {
@@ -142,12 +174,11 @@ fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
 
     kl->T = o->times;
     kl->D = pair->p->D;
-    kl->t0 = pair->t0;
     kl->infinite = pair->infinite;
     kl->kl_at_1 = pair->kl_at_1;
     kl->bound_at_1 = pair->bound_at_1;
     kl->still = pair->still;
-    kl->h = (pair->t1 - pair->t0) / (double)(kl->T - 1);
+    kl_times(kl, pair->t0, pair->t1, pair->infinite && pair->t1 < 1.0);
     kl->alignment = kl->z_max = kl->quadrature = kl->residual_max = kl->residual_coarse = kl->ess = NAN;
     kl->reverse = kl->jensen_shannon = kl->tv = (FmNumber){NAN, NAN};
     return kl;
@@ -165,6 +196,8 @@ fm_kl_free(FmKl *kl)
         g_free(kl->se[c]);
     }
     fm_free(kl->x);
+    g_free(kl->t);
+    g_free(kl->pace);
     g_free(kl->exact);
     g_free(kl->exact_integrand);
     g_free(kl);
@@ -377,9 +410,9 @@ kl_tile(void *ctx, int w, size_t i)
 
     o->nfe = 0;
     for (size_t k = 0; ok && k < j->kl->T; k++) {
-        const double t = j->kl->t0 + (double)k * j->kl->h;
+        const double t = j->kl->t[k];
 
-        ok = (k == 0 || kl_advance(j, o, w, n, t - j->kl->h, t)) && kl_eval_p(j, o, w, n, t) &&
+        ok = (k == 0 || kl_advance(j, o, w, n, j->kl->t[k - 1], t)) && kl_eval_p(j, o, w, n, t) &&
              kl_eval_q(j, o, w, n, t);
         if (ok)
             kl_record(j, o, k, row0, n);

@@ -8,6 +8,7 @@
 #define FMCORE_CORE_FLOW_KL_H
 
 #include "flow/mean.h"
+#include "flow/quadrature.h"
 
 #include <fmcore/flow.h>
 
@@ -62,7 +63,9 @@ extern const char *const fm_verdict_names[]; /* "holds", "violated", "not resolv
 
 typedef struct FmKl {
     size_t n, failed, T, D; /* trajectories used, and left out because a solve failed */
-    double t0, h; /* time j is t0 + j h */
+    double *t; /* (T) times, equidistant but towards an end where densities have edges */
+    double *pace; /* (T) of the grid; NULL: 1 */
+    FmGrid grid;
     FmKlStill still; /* of the options */
     gboolean infinite; /* at t = 1 one side has no smooth density: KL or S are infinite there, and */
     const char *kl_at_1, *bound_at_1; /* sentences that say which; static; NULL where all is finite */

@@ -88,18 +88,18 @@ closed_integrate(FmKl *kl, Closed *c)
 
     fm_gauss_legendre(POINTS, x, w);
     for (size_t j = 0; j < kl->T; j++) {
-        const double t = kl->t0 + (double)j * kl->h;
+        const double t = kl->t[j], h = j + 1 < kl->T ? kl->t[j + 1] - t : 0.0;
 
         if (!closed_at(c, t, &at))
             return FALSE;
         kl->exact[j] = at.kl;
         kl->exact_integrand[j] = at.product;
         for (int k = 0; k < POINTS && j + 1 < kl->T; k++) {
-            if (!closed_at(c, t + x[k] * kl->h, &at))
+            if (!closed_at(c, t + x[k] * h, &at))
                 return FALSE;
-            sharp += w[k] * kl->h * sqrt(at.eps2 * at.gap2);
-            eps2 += w[k] * kl->h * at.eps2;
-            gap2 += w[k] * kl->h * at.gap2;
+            sharp += w[k] * h * sqrt(at.eps2 * at.gap2);
+            eps2 += w[k] * h * at.eps2;
+            gap2 += w[k] * h * at.gap2;
         }
     }
     kl->exact_eps2 = eps2;

@@ -99,7 +99,7 @@ stat_ratio(Stat *s)
 static void
 stat_cumulate(Stat *s, FmKlField field)
 {
-    fm__cumulate_all(s->T, s->kl->h, s->n, s->kl->field[field], s->n, s->cumulated);
+    fm__cumulate_all(&s->kl->grid, s->n, s->kl->field[field], s->cumulated);
 }
 
 static void
@@ -120,7 +120,7 @@ stat_evolution(Stat *s)
             s->v[i] = s->ratio[j * s->n + i] - b[i];
         stat_set(s, FM_KL_DIFFERENCE, j, s->v);
     }
-    fm__integral(s->T, kl->h, kl->value[FM_KL_INTEGRAND], &halved);
+    fm__integral(&kl->grid, kl->value[FM_KL_INTEGRAND], &halved);
     kl->quadrature = halved;
     for (size_t j = 1; j < s->T; j++) { /* rounding and quadrature are no random error */
         const double se = kl->se[FM_KL_DIFFERENCE][j], error = hypot(1e-12, halved);
@@ -136,17 +136,18 @@ stat_residual(Stat *s)
 {
     FmKl *kl = s->kl;
     static const double level[4] = {0.5, 0.9, 0.99, 1.0};
+    const FmGrid other = fm__grid_coarse(&kl->grid);
     double worst = 0, coarse = 0;
 
     for (size_t i = 0; i < s->T * s->n; i++)
         s->evolution[i] = kl->field[FM_KL_PRODUCT][i] - kl->field[FM_KL_MARTINGALE][i];
     /* the coarse one first: it shares the space */
-    fm__cumulate_all(s->T / 2 + 1, 2.0 * kl->h, s->n, s->evolution, 2 * s->n, s->cumulated);
+    fm__cumulate_all(&other, s->n, s->evolution, s->cumulated);
     for (size_t i = 0; i < s->n; i++)
         coarse = MAX(coarse, fabs(log_ratio(kl, (s->T - 1) * s->n + i) - log_ratio(kl, i) -
-                                  s->cumulated[s->T / 2 * s->n + i]));
+                                  s->cumulated[(other.T - 1) * s->n + i]));
     kl->residual_coarse = coarse;
-    fm__cumulate_all(s->T, kl->h, s->n, s->evolution, s->n, s->cumulated);
+    fm__cumulate_all(&kl->grid, s->n, s->evolution, s->cumulated);
     for (size_t j = 0; j < s->T; j++)
         for (size_t i = 0; i < s->n; i++) {
             const size_t at = j * s->n + i;
@@ -200,7 +201,7 @@ stat_bound(Stat *s)
 
     for (size_t j = 0; j < s->T; j++)
         root[j] = sqrt(E[j] * S[j]);
-    fm__integral_weights(s->T, kl->h, weight);
+    fm__integral_weights(&kl->grid, weight);
     for (size_t i = 0; i < s->n; i++) {
         sharp[i] = s->ratio[i];
         e[i] = g[i] = 0.0;
@@ -221,7 +222,7 @@ stat_bound(Stat *s)
     for (size_t i = 0; i < s->n; i++)
         bound[i] = s->ratio[i] + 0.5 * ((eps > 0 ? gap / eps * e[i] : 0.0) + (gap > 0 ? eps / gap * g[i] : 0.0));
     kl->sharp = fm__mean(sharp, s->n);
-    kl->sharp.value = kl->value[FM_KL_RATIO][0] + fm__integral(s->T, kl->h, root, NULL);
+    kl->sharp.value = kl->value[FM_KL_RATIO][0] + fm__integral(&kl->grid, root, NULL);
     kl->bound = fm__mean(bound, s->n);
     kl->bound.value = kl->value[FM_KL_RATIO][0] + eps * gap;
     if (kl->exact == NULL)
@@ -321,7 +322,7 @@ char *
 fm_kl_words(const FmKl *kl)
 {
     GString *s = g_string_new(NULL);
-    const double end = kl->t0 + kl->h * (double)(kl->T - 1);
+    const double end = kl->t[kl->T - 1];
 
     if (end == 1.0)
         g_string_append_printf(s, "KL(p1||q1) = %.5g", kl->kl.value);

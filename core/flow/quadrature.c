@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { NODES = 6 };
+enum { NODES = 8 };
 
 /* Newton's method on the Legendre polynomial, from Chebyshev's guess (Press et al., Numerical
  * Recipes, sec. 4.6.1). */
@@ -56,21 +56,34 @@ interval_weights(size_t m, double weight[NODES][NODES])
         }
 }
 
-void
-fm__cumulate_all(size_t T, double h, size_t n, const double *y, size_t stride, double *out)
+static double
+grid_pace(const FmGrid *g, size_t j)
 {
-    const size_t m = MIN(T, (size_t)NODES);
+    return g->pace != NULL ? g->pace[j * g->every] : 1.0;
+}
+
+FmGrid
+fm__grid_coarse(const FmGrid *g)
+{
+    return (FmGrid){.T = g->T / 2 + 1, .every = 2 * g->every, .h = 2.0 * g->h, .pace = g->pace};
+}
+
+void
+fm__cumulate_all(const FmGrid *g, size_t n, const double *y, double *out)
+{
+    const size_t m = MIN(g->T, (size_t)NODES);
     double weight[NODES][NODES];
 
     interval_weights(m, weight);
     memset(out, 0, n * sizeof *out);
-    for (size_t j = 0; j + 1 < T; j++) {
-        const size_t middle = m / 2 - 1, first = MIN(j > middle ? j - middle : 0, T - m);
+    for (size_t j = 0; j + 1 < g->T; j++) {
+        const size_t middle = m / 2 - 1, first = MIN(j > middle ? j - middle : 0, g->T - m);
         double *next = out + (j + 1) * n;
 
         memcpy(next, out + j * n, n * sizeof *out);
         for (size_t k = 0; k < m; k++) {
-            const double w = h * weight[j - first][k], *at = y + (first + k) * stride;
+            const double w = g->h * weight[j - first][k] * grid_pace(g, first + k);
+            const double *at = y + (first + k) * g->every * n;
 
             for (size_t i = 0; i < n; i++)
                 next[i] += w * at[i];
@@ -79,39 +92,41 @@ fm__cumulate_all(size_t T, double h, size_t n, const double *y, size_t stride, d
 }
 
 void
-fm__cumulate(size_t T, double h, const double *y, double *out)
+fm__cumulate(const FmGrid *g, const double *y, double *out)
 {
-    fm__cumulate_all(T, h, 1, y, 1, out);
+    fm__cumulate_all(g, 1, y, out);
 }
 
 void
-fm__integral_weights(size_t T, double h, double *weight)
+fm__integral_weights(const FmGrid *g, double *weight)
 {
-    const size_t m = MIN(T, (size_t)NODES);
+    const size_t m = MIN(g->T, (size_t)NODES);
     double part[NODES][NODES];
 
     interval_weights(m, part);
-    memset(weight, 0, T * sizeof *weight);
-    for (size_t j = 0; j + 1 < T; j++) {
-        const size_t middle = m / 2 - 1, first = MIN(j > middle ? j - middle : 0, T - m);
+    memset(weight, 0, g->T * sizeof *weight);
+    for (size_t j = 0; j + 1 < g->T; j++) {
+        const size_t middle = m / 2 - 1, first = MIN(j > middle ? j - middle : 0, g->T - m);
 
         for (size_t k = 0; k < m; k++)
-            weight[first + k] += h * part[j - first][k];
+            weight[first + k] += g->h * part[j - first][k] * grid_pace(g, first + k);
     }
 }
 
 double
-fm__integral(size_t T, double h, const double *y, double *halved)
+fm__integral(const FmGrid *g, const double *y, double *halved)
 {
-    g_autofree double *c = g_new(double, T);
+    g_autofree double *c = g_new(double, g->T);
 
-    fm__cumulate(T, h, y, c);
-    const double whole = c[T - 1];
+    fm__cumulate(g, y, c);
+    const double whole = c[g->T - 1];
     if (halved != NULL)
         *halved = NAN;
-    if (halved != NULL && T % 2 == 1 && T >= 5) {
-        fm__cumulate_all(T / 2 + 1, 2.0 * h, 1, y, 2, c);
-        *halved = fabs(whole - c[T / 2]);
+    if (halved != NULL && g->T % 2 == 1 && g->T >= 5) {
+        const FmGrid coarse = fm__grid_coarse(g);
+
+        fm__cumulate(&coarse, y, c);
+        *halved = fabs(whole - c[coarse.T - 1]);
     }
     return whole;
 }
