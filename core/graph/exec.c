@@ -101,7 +101,7 @@ fm_exec_profile_read(const FmExec *exec, FmProfile *profile)
 
 /* Lanes for a batch of n rows, 0: a batch of any size: a function of plan and batch alone. Processors are seldom
  * equally fast, since others use them too: of four lanes on two of them the slower one's second is waited for. Eight
- * cost a small net more than that (5 % at width 64, of smaller tiles and more sums). */
+ * of smaller tiles cost a net of width 64 more than that: 5 %. */
 static size_t
 lanes_of(const FmPlan *plan, size_t n)
 {
