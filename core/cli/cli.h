@@ -133,6 +133,8 @@ gboolean cli_likelihood(const char *text, guint64 seed, FmLikelihood *how, GErro
 gboolean evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples,
                   size_t n_samples, GArray *metrics, GError **error);
 
+/* -log q (n) by a formula as the metric "nll", which is infinite where a point has density 0. */
+void evaluate_formula(size_t n, const double *log_q, double start, GArray *metrics);
 /* -log q (n) of points x as the metric "nll", with the solver's and the probes' part of its error;
  * `start`: cli_seconds() before log_q was found. */
 gboolean evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels,

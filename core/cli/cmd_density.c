@@ -80,18 +80,34 @@ check_second(const Cli *cli, const char *option, const char *file, const char *o
     return !file || cli_check_out(cli, file, error);
 }
 
-/* The score comes with the exact log-density; another estimate takes its own way. */
+/* By the formula; where the density is 0 it has no score. */
+static gboolean
+formula_density(Points *p, double *log_q, double *score, GError **error)
+{
+    if ((score && !fm_flow_score(p->flow, p->n, p->x->data, NULL, NULL, score, NULL, error)) ||
+        !fm_flow_grid_density(p->flow, p->n, p->x->data, NULL, log_q, error))
+        return FALSE;
+    for (size_t i = 0; score && i < p->n * p->D; i++)
+        if (log_q[i / p->D] == -INFINITY)
+            score[i] = NAN;
+    return TRUE;
+}
+
+/* The score comes with the exact log-density; another estimate takes its own way. how NULL: by the formula. */
 static gboolean
 density(Points *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s,
         GError **error)
 {
+    if (!how)
+        return formula_density(p, log_q, score, error);
     if (score && !fm_flow_score(p->flow, p->n, p->x->data, p->labels, log_q, score, s, error))
         return FALSE;
     return (score && how->trace == FM_TRACE_EXACT) ||
            fm_flow_log_density(p->flow, p->n, p->x->data, p->labels, how, log_q, NULL, s, error);
 }
 
-/* Mean and standard error on stdout, values in --out. */
+/* Mean and standard error on stdout, values in --out. An exact field's density is its formula's, unless a solver
+ * or a way to the likelihood is asked for: between the squares of a checkerboard no solver comes back to noise. */
 int
 cmd_density(Cli *cli, GError **error)
 {
@@ -111,17 +127,21 @@ cmd_density(Cli *cli, GError **error)
         how = fm__default_likelihood(p.flow);
         how.key.seed = cli_given(cli, "seed") ? seed : how.key.seed;
     }
+    const gboolean formula =
+        !cli->config->likelihood && !cli_given(cli, "solver") && !p.labels && fm_flow_has_formula(p.flow);
     log_q = fm_array_new(FM_F64, 1, &p.n, error);
     score = cli->score ? fm_array_new(FM_F64, 2, (const size_t[]){p.n, p.D}, error) : NULL;
     if (!log_q || (cli->score && !score) ||
-        !density(&p, &how, log_q->data, score ? score->data : NULL, &summary, error) ||
+        !density(&p, formula ? NULL : &how, log_q->data, score ? score->data : NULL, &summary, error) ||
         !fm_array_save(log_q, out, error) ||
         (score && !cli_save_points(cli->score, &p.run->data, FM_F64, p.n, p.D, score->data, error)))
         return -1;
-    if (!evaluate_nll(p.run, p.flow, p.n, p.x->data, p.labels, &how, log_q->data, &summary, start,
+    if (formula)
+        evaluate_formula(p.n, log_q->data, start, metrics);
+    else if (!evaluate_nll(p.run, p.flow, p.n, p.x->data, p.labels, &how, log_q->data, &summary, start,
                       metrics, error))
         return -1;
-    return finish(cli, (const char *const[]){out, cli->score, NULL}, p.n, &summary, metrics);
+    return finish(cli, (const char *const[]){out, cli->score, NULL}, p.n, formula ? NULL : &summary, metrics);
 }
 
 int

@@ -203,6 +203,24 @@ evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const F
     return TRUE;
 }
 
+void
+evaluate_formula(size_t n, const double *log_q, double start, GArray *metrics)
+{
+    g_autofree double *v = g_new(double, n + 1);
+    size_t outside = 0;
+    FmEstimate e;
+
+    for (size_t i = 0; i < n; i++) {
+        v[i] = -log_q[i];
+        outside += log_q[i] == -INFINITY;
+    }
+    e = mean_of(v, n, "nats");
+    if (outside > 0)
+        g_snprintf(e.why, sizeof e.why, "infinite, %zu of %zu points have density 0", outside, n);
+    fm_estimate_text(&e, "method", "formula");
+    metrics_add(metrics, "nll", &e, cli_seconds() - start);
+}
+
 /* KL(P||Q) on the points whose log q is given, where log p is known. */
 static gboolean
 measure_kl(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, const int *labels,

@@ -106,16 +106,28 @@ fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double
     return ok;
 }
 
+/* Edges are closed within 1e-12 of a unit at t = 1: outside of them a log-density is below -1e17. */
+#define DENSITY_ZERO -1e15
+
+gboolean
+fm_flow_has_formula(const FmFlow *flow)
+{
+    return flow->run->data.rows == 0 && fm__exact_is_closed(flow); /* rows as points have no density at t = 1 */
+}
+
 gboolean
 fm_flow_grid_density(FmFlow *flow, size_t n, const double *x, const FmLikelihood *how, double *log_q,
                      GError **error)
 {
-    /* rows as points have no density at t = 1, and a map's steps another one than the field's */
-    if (flow->run->data.rows > 0 || (how != NULL && how->trace == FM_TRACE_MAP) || !fm__exact_is_closed(flow))
+    /* a map's steps have another density than the field's */
+    if ((how != NULL && how->trace == FM_TRACE_MAP) || !fm_flow_has_formula(flow))
         return fm_flow_log_density(flow, n, x, NULL, how, log_q, NULL, NULL, error);
     double *score = fm__need("density", n, flow->run->data.D, sizeof(double), error);
     const gboolean ok = score != NULL && fm_flow_score(flow, n, x, NULL, log_q, score, NULL, error);
 
+    for (size_t i = 0; ok && i < n; i++)
+        if (log_q[i] < DENSITY_ZERO)
+            log_q[i] = -INFINITY;
     fm_free(score);
     return ok;
 }

@@ -91,9 +91,11 @@ gboolean fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *label
                        double *score, FmSolveSummary *summary, GError **error);
 
 /* log q_1 at the points of a grid (n, D), labels none: as fm_flow_log_density(), but by its formula in double where the
- * net has one (exact fields of known distributions). Outside of a sharp distribution no solver comes back to noise. */
+ * net has one (exact fields of known distributions). Outside of a sharp distribution, where it is -INFINITY, no solver comes back to noise. */
 gboolean fm_flow_grid_density(FmFlow *flow, size_t n, const double *x, const FmLikelihood *how, double *log_q,
                               GError **error);
+/* TRUE where there is such a formula. */
+gboolean fm_flow_has_formula(const FmFlow *flow);
 
 /* What the solver leaves out: difference (n) estimates true minus log_q (n), which came from
  * fm_flow_log_density() with the same arguments. The points are solved again with half the step

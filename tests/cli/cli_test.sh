@@ -53,6 +53,12 @@ cmp "$dir/a/model.safetensors" "$dir/d/model.safetensors" || fail "a resumed run
 expect 0 "50 samples" "$fm" sample "$dir/a" --samples 50 --log-density --trajectory 3 --out "$dir/s.npy"
 [ -s "$dir/s.log_density.npy" ] && [ -s "$dir/s.trajectory.npy" ] || fail "files beside samples"
 expect 0 "50 rows" "$fm" density "$dir/a" "$dir/s.npy" --out "$dir/l.npy"
+# An exact field's density is its formula's: 1/32 on the squares of the checkerboard, 0 between them.
+expect 0 "excess-loss" "$fm" run --dataset checkerboard --net oracle --samples 20 --eval-samples 20 --quiet --out "$dir/board"
+printf '%s\n' "0.3,0.3" "-1,-1" > "$dir/on.csv"
+printf '%s\n' "0.3,0.3" "-1,1" "9,9" > "$dir/between.csv"
+expect 0 "3.4657 +- 0 nats" "$fm" density "$dir/board" "$dir/on.csv" --out "$dir/on.npy"
+expect 0 "infinite, 2 of 3 points have density 0" "$fm" density "$dir/board" "$dir/between.csv" --out "$dir/between.npy"
 expect 0 "50 rows" "$fm" velocity "$dir/a" "$dir/s.npy" --time 0.5 --out "$dir/v.npy" --div "$dir/dv.npy"
 expect 0 "50 rows" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
 expect 0 "latent-test" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy" --force
