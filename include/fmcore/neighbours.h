@@ -23,7 +23,8 @@ FmSearch fm_neighbours_choice(size_t n, size_t D);
 
 /* An index over rows row[0 .. n - 1] (NULL: 0 .. n - 1) of x (.., D), finite. x and row are borrowed and
  * outlive it. 1 <= n < 2^32, D >= 1. Memory: tree 8 to 9 D n bytes and as much while it is built; scan
- * 2 D n bytes where the processor multiplies tiles of bfloat16, 3 D n where it has AVX2 and D >= 96, else O(n). Errors: FM_ERROR_MEMORY.
+ * 2 D n bytes where the processor multiplies tiles of bfloat16, 3 D n where it has AVX2 and D >= 96, else
+ * O(n). Errors: FM_ERROR_MEMORY.
  * like: NULL, or an index of equal D that will be searched together with this one: the search is then
  * its, and work is shared (borrowed for the call). The caller owns the result. */
 FmNeighbours *fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search,

@@ -319,6 +319,7 @@ START_TEST(infinite_quantities_are_named)
     ck_assert_ptr_nonnull(strstr(words, "more --times"));
     setup_clear(&p);
     setup_clear(&q);
+    setup_clear(&other);
 }
 END_TEST
 
