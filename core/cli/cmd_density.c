@@ -80,26 +80,13 @@ check_second(const Cli *cli, const char *option, const char *file, const char *o
     return !file || cli_check_out(cli, file, error);
 }
 
-/* By the formula; where the density is 0 it has no score. */
-static gboolean
-formula_density(Points *p, double *log_q, double *score, GError **error)
-{
-    if ((score && !fm_flow_score(p->flow, p->n, p->x->data, NULL, NULL, score, NULL, error)) ||
-        !fm_flow_grid_density(p->flow, p->n, p->x->data, NULL, log_q, error))
-        return FALSE;
-    for (size_t i = 0; score && i < p->n * p->D; i++)
-        if (log_q[i / p->D] == -INFINITY)
-            score[i] = NAN;
-    return TRUE;
-}
-
 /* The score comes with the exact log-density; another estimate takes its own way. how NULL: by the formula. */
 static gboolean
 density(Points *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s,
         GError **error)
 {
     if (!how)
-        return formula_density(p, log_q, score, error);
+        return fm_flow_formula_density(p->flow, p->n, p->x->data, log_q, score, error);
     if (score && !fm_flow_score(p->flow, p->n, p->x->data, p->labels, log_q, score, s, error))
         return FALSE;
     return (score && how->trace == FM_TRACE_EXACT) ||

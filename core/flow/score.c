@@ -116,18 +116,30 @@ fm_flow_has_formula(const FmFlow *flow)
 }
 
 gboolean
+fm_flow_formula_density(FmFlow *flow, size_t n, const double *x, double *log_q, double *score, GError **error)
+{
+    const size_t D = flow->run->data.D;
+    double *own = score != NULL ? score : fm__need("density", n, D, sizeof(double), error);
+    const gboolean ok = own != NULL && fm_flow_score(flow, n, x, NULL, log_q, own, NULL, error);
+
+    for (size_t i = 0; ok && i < n; i++) {
+        if (log_q[i] >= DENSITY_ZERO)
+            continue;
+        log_q[i] = -INFINITY;
+        for (size_t d = 0; d < D; d++)
+            own[i * D + d] = NAN;
+    }
+    if (own != score)
+        fm_free(own);
+    return ok;
+}
+
+gboolean
 fm_flow_grid_density(FmFlow *flow, size_t n, const double *x, const FmLikelihood *how, double *log_q,
                      GError **error)
 {
     /* a map's steps have another density than the field's */
     if ((how != NULL && how->trace == FM_TRACE_MAP) || !fm_flow_has_formula(flow))
         return fm_flow_log_density(flow, n, x, NULL, how, log_q, NULL, NULL, error);
-    double *score = fm__need("density", n, flow->run->data.D, sizeof(double), error);
-    const gboolean ok = score != NULL && fm_flow_score(flow, n, x, NULL, log_q, score, NULL, error);
-
-    for (size_t i = 0; ok && i < n; i++)
-        if (log_q[i] < DENSITY_ZERO)
-            log_q[i] = -INFINITY;
-    fm_free(score);
-    return ok;
+    return fm_flow_formula_density(flow, n, x, log_q, NULL, error);
 }

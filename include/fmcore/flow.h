@@ -90,12 +90,17 @@ gboolean fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int 
 gboolean fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double *log_q,
                        double *score, FmSolveSummary *summary, GError **error);
 
-/* log q_1 at the points of a grid (n, D), labels none: as fm_flow_log_density(), but by its formula in double where the
- * net has one (exact fields of known distributions). Outside of a sharp distribution, where it is -INFINITY, no solver comes back to noise. */
+/* TRUE where log q_1 has a formula: exact fields of known distributions (`--net oracle` without an error). */
+gboolean fm_flow_has_formula(const FmFlow *flow);
+
+/* log q_1 (n) at x (n, D) by that formula, in double: -INFINITY where the density is 0. score (n, D), its gradient, when not
+ * NULL: NAN there. Only where fm_flow_has_formula(). */
+gboolean fm_flow_formula_density(FmFlow *flow, size_t n, const double *x, double *log_q, double *score, GError **error);
+
+/* log q_1 at the points of a grid (n, D), labels none: by the formula where there is one, else as fm_flow_log_density().
+ * Outside of a sharp distribution no solver comes back to noise. */
 gboolean fm_flow_grid_density(FmFlow *flow, size_t n, const double *x, const FmLikelihood *how, double *log_q,
                               GError **error);
-/* TRUE where there is such a formula. */
-gboolean fm_flow_has_formula(const FmFlow *flow);
 
 /* What the solver leaves out: difference (n) estimates true minus log_q (n), which came from
  * fm_flow_log_density() with the same arguments. The points are solved again with half the step

@@ -178,6 +178,14 @@ START_TEST(grids_take_the_formula)
         else
             ck_assert_double_eq(exp(grid[i]), 0.0);
     ck_assert(isfinite(want[0]));
+    if (cases[_i].formula) {
+        double again[3], score[6];
+
+        ck_assert(fm_flow_formula_density(s.flow, 3, x, again, score, &error));
+        ck_assert(memcmp(again, grid, sizeof grid) == 0);
+        for (int i = 0; i < 6; i++)
+            ck_assert(isfinite(score[i]) == isfinite(grid[i / 2]));
+    }
     setup_clear(&s);
 }
 END_TEST
