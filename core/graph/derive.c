@@ -77,13 +77,10 @@ unary_jvp(FmNode *y, FmNode *const *d)
     return product(d[0], unary_derivative(y));
 }
 
-/* AFFINE and NEG. */
 static FmNode *
 scaled(FmNode *y, FmNode *d)
 {
-    return y->op == FM_OP_NEG
-               ? fm_neg(d)
-               : fm_affine(d, ((const FmAttrAffine *)(const void *)y->attrs.bytes)->scale, 0.0);
+    return fm_affine(d, ((const FmAttrAffine *)(const void *)y->attrs.bytes)->scale, 0.0);
 }
 
 static void
@@ -530,7 +527,6 @@ static const struct {
     VjpRule vjp; /* NULL: all derivatives are zero */
     JvpRule jvp;
 } rules[FM_N_OPS] = {
-    [FM_OP_NEG] = {affine_vjp, affine_jvp},
     [FM_OP_ABS] = {unary_vjp, unary_jvp},
     [FM_OP_EXP] = {unary_vjp, unary_jvp},
     [FM_OP_LOG] = {unary_vjp, unary_jvp},

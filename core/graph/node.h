@@ -12,7 +12,6 @@
     X(PARAM, "param", -1) \
     X(CONSTANT, "constant", -1) \
     X(RANDOM, "random", -1) \
-    X(NEG, "neg", FM_ELT_NEG) \
     X(ABS, "abs", FM_ELT_ABS) \
     X(SIGN, "sign", FM_ELT_SIGN) \
     X(EXP, "exp", FM_ELT_EXP) \

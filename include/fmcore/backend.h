@@ -55,7 +55,7 @@ typedef struct FmKernel {
 } FmKernel;
 
 /* Operations that a backend must offer for FM_F32 and FM_F64. Primitives; attributes in ().
- *   element-wise unary: neg abs sign exp log log1p sqrt rsqrt recip sin cos tanh sigmoid erf
+ *   element-wise unary: abs sign exp log log1p sqrt rsqrt recip sin cos tanh sigmoid erf
  *                       affine (FmAttrAffine) pow (FmAttrPow)
  *   element-wise binary: add sub mul div maximum greater equal; ternary: select
  *   shape: permute (FmAttrPermute) broadcast slice (FmAttrSlice) pad (FmAttrSlice)
@@ -81,7 +81,7 @@ typedef struct FmAttrRandom { gint32 kind; guint32 stream; } FmAttrRandom;
  * Registers 0 .. n_in-1 are the inputs (broadcast to the output's shape), instruction i writes
  * register n_in + i, and the last writes the output. All registers have the output's shape. */
 typedef enum FmEltOp {
-    FM_ELT_NEG, FM_ELT_ABS, FM_ELT_SIGN, FM_ELT_EXP, FM_ELT_LOG, FM_ELT_LOG1P, FM_ELT_SQRT,
+    FM_ELT_ABS, FM_ELT_SIGN, FM_ELT_EXP, FM_ELT_LOG, FM_ELT_LOG1P, FM_ELT_SQRT,
     FM_ELT_RSQRT, FM_ELT_RECIP, FM_ELT_SIN, FM_ELT_COS, FM_ELT_TANH, FM_ELT_SIGMOID, FM_ELT_ERF,
     FM_ELT_AFFINE, FM_ELT_POW, FM_ELT_ADD, FM_ELT_SUB, FM_ELT_MUL, FM_ELT_DIV, FM_ELT_MAXIMUM,
     FM_ELT_GREATER, FM_ELT_EQUAL, FM_ELT_SELECT,
