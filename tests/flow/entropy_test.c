@@ -64,12 +64,7 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("entropy");
-    TCase *tc = tcase_create("knn");
-
-    tcase_set_timeout(tc, 120);
-    tcase_add_loop_test(tc, covers_its_mean, 0, 3);
-    tcase_add_test(tc, equal_rows_are_refused);
-    suite_add_tcase(s, tc);
-    return run_suite(s, CK_FORK);
+    return run_tests("entropy", 120,
+                     {covers_its_mean, 3},
+                     {equal_rows_are_refused});
 }

@@ -203,17 +203,12 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("excess");
-    TCase *c = tcase_create("excess");
-
-    tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, eps2_is_what_was_set, 0, G_N_ELEMENTS(cases));
-    tcase_add_loop_test(c, finite_data_have_an_excess, 0, G_N_ELEMENTS(finite_cases));
-    tcase_add_test(c, the_conditional_variance_is_that_of_normal_data);
-    tcase_add_test(c, standard_errors_cover);
-    tcase_add_test(c, threads_do_not_matter);
-    tcase_add_test(c, the_training_log_carries_eps2);
-    tcase_add_test(c, what_has_no_excess_is_refused_in_a_sentence);
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("excess", 120,
+                     {eps2_is_what_was_set, G_N_ELEMENTS(cases)},
+                     {finite_data_have_an_excess, G_N_ELEMENTS(finite_cases)},
+                     {the_conditional_variance_is_that_of_normal_data},
+                     {standard_errors_cover},
+                     {threads_do_not_matter},
+                     {the_training_log_carries_eps2},
+                     {what_has_no_excess_is_refused_in_a_sentence});
 }

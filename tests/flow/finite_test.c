@@ -243,14 +243,9 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("finite");
-    TCase *c = tcase_create("finite");
-
-    tcase_set_timeout(c, 120);
-    tcase_add_test(c, quantised_rows_have_the_field_of_their_boxes);
-    tcase_add_test(c, draws_are_dequantised_training_rows);
-    tcase_add_test(c, images_have_an_excess);
-    tcase_add_test(c, mirrored_images_are_refused_in_a_sentence);
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("finite", 120,
+                     {quantised_rows_have_the_field_of_their_boxes},
+                     {draws_are_dequantised_training_rows},
+                     {images_have_an_excess},
+                     {mirrored_images_are_refused_in_a_sentence});
 }

@@ -350,23 +350,18 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("kl");
-    TCase *c = tcase_create("kl");
-
-    tcase_set_timeout(c, 240);
-    tcase_add_test(c, cumulative_integrals_have_order_eight);
-    tcase_add_test(c, gauss_legendre_is_exact_for_polynomials);
-    tcase_add_loop_test(c, the_bound_of_linear_fields_has_its_exact_figures, 0, G_N_ELEMENTS(bound_figures));
-    tcase_add_loop_test(c, the_identity_holds_in_closed_form, 0, 6);
-    tcase_add_test(c, units_of_the_two_sides_may_differ);
-    tcase_add_loop_test(c, every_trajectory_certifies_the_calculation, 0, G_N_ELEMENTS(pairs));
-    tcase_add_test(c, relatives_agree_with_closed_forms);
-    tcase_add_test(c, standard_errors_cover);
-    tcase_add_test(c, the_way_of_a_normal_flow_has_its_closed_form);
-    tcase_add_test(c, the_way_of_a_learned_flow_ends_at_its_own_density);
-    tcase_add_loop_test(c, an_infinite_way_is_refused_in_a_sentence, 0, G_N_ELEMENTS(no_way));
-    tcase_add_test(c, infinite_quantities_are_named);
-    tcase_add_test(c, what_cannot_be_compared_is_refused_in_a_sentence);
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("kl", 240,
+                     {cumulative_integrals_have_order_eight},
+                     {gauss_legendre_is_exact_for_polynomials},
+                     {the_bound_of_linear_fields_has_its_exact_figures, G_N_ELEMENTS(bound_figures)},
+                     {the_identity_holds_in_closed_form, 6},
+                     {units_of_the_two_sides_may_differ},
+                     {every_trajectory_certifies_the_calculation, G_N_ELEMENTS(pairs)},
+                     {relatives_agree_with_closed_forms},
+                     {standard_errors_cover},
+                     {the_way_of_a_normal_flow_has_its_closed_form},
+                     {the_way_of_a_learned_flow_ends_at_its_own_density},
+                     {an_infinite_way_is_refused_in_a_sentence, G_N_ELEMENTS(no_way)},
+                     {infinite_quantities_are_named},
+                     {what_cannot_be_compared_is_refused_in_a_sentence});
 }

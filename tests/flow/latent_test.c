@@ -160,14 +160,9 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("latent");
-    TCase *c = tcase_create("latent");
-
-    tcase_set_timeout(c, 120);
-    tcase_add_test(c, distribution_functions_are_right);
-    tcase_add_loop_test(c, p_values_are_uniform_for_normal_rows, 0, G_N_ELEMENTS(dims));
-    tcase_add_test(c, p_values_are_uniform_for_an_exact_flow);
-    tcase_add_test(c, errors_are_noticed);
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("latent", 120,
+                     {distribution_functions_are_right},
+                     {p_values_are_uniform_for_normal_rows, G_N_ELEMENTS(dims)},
+                     {p_values_are_uniform_for_an_exact_flow},
+                     {errors_are_noticed});
 }

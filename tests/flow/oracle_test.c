@@ -476,23 +476,18 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("oracle");
-    TCase *c = tcase_create("oracle");
-
-    tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, its_flow_has_the_density_of_the_data, 0, G_N_ELEMENTS(exact_cases));
-    tcase_add_loop_test(c, its_log_density_has_the_score_of_the_data, 0, 2);
-    tcase_add_loop_test(c, its_divergence_is_that_of_its_velocity, 0, G_N_ELEMENTS(divergence_cases));
-    tcase_add_loop_test(c, finite_data_are_exact, 0, 6);
-    tcase_add_test(c, it_follows_the_runs_units);
-    tcase_add_test(c, boxes_are_exact_far_out);
-    tcase_add_test(c, spirals_are_exact);
-    tcase_add_loop_test(c, derivatives_far_out_are_those_of_the_values, 0, 3);
-    tcase_add_loop_test(c, linear_fields_are_closed, 0, G_N_ELEMENTS(linear_cases));
-    tcase_add_test(c, expressions_equal_names);
-    tcase_add_loop_test(c, errors_have_the_size_that_was_set, 0, G_N_ELEMENTS(error_cases));
-    tcase_add_test(c, scale_and_rotation_act_on_the_velocity);
-    tcase_add_loop_test(c, what_it_cannot_do_is_refused_in_a_sentence, 0, G_N_ELEMENTS(refused));
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("oracle", 120,
+                     {its_flow_has_the_density_of_the_data, G_N_ELEMENTS(exact_cases)},
+                     {its_log_density_has_the_score_of_the_data, 2},
+                     {its_divergence_is_that_of_its_velocity, G_N_ELEMENTS(divergence_cases)},
+                     {finite_data_are_exact, 6},
+                     {it_follows_the_runs_units},
+                     {boxes_are_exact_far_out},
+                     {spirals_are_exact},
+                     {derivatives_far_out_are_those_of_the_values, 3},
+                     {linear_fields_are_closed, G_N_ELEMENTS(linear_cases)},
+                     {expressions_equal_names},
+                     {errors_have_the_size_that_was_set, G_N_ELEMENTS(error_cases)},
+                     {scale_and_rotation_act_on_the_velocity},
+                     {what_it_cannot_do_is_refused_in_a_sentence, G_N_ELEMENTS(refused)});
 }

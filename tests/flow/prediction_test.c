@@ -104,13 +104,8 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("prediction");
-    TCase *tcase = tcase_create("all");
-
     fm_registry_load_all();
-    tcase_add_loop_test(tcase, conversion_is_exact_for_each_pair, 0, (int)fm_registry_count(FM_KIND_PATH));
-    tcase_add_loop_test(tcase, each_prediction_learns_the_same_distribution, 0, 4);
-    tcase_set_timeout(tcase, 60);
-    suite_add_tcase(suite, tcase);
-    return run_suite(suite, CK_FORK);
+    return run_tests("prediction", 60,
+                     {conversion_is_exact_for_each_pair, (int)fm_registry_count(FM_KIND_PATH)},
+                     {each_prediction_learns_the_same_distribution, 4});
 }

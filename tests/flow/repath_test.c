@@ -124,14 +124,9 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("repath");
-    TCase *c = tcase_create("repath");
-
-    tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, the_field_is_that_of_the_other_path, 0, PATHS * PATHS);
-    tcase_add_loop_test(c, samples_agree, 0, PATHS * PATHS);
-    tcase_add_test(c, there_and_back);
-    tcase_add_loop_test(c, what_cannot_change_is_refused, 0, 2);
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("repath", 120,
+                     {the_field_is_that_of_the_other_path, PATHS * PATHS},
+                     {samples_agree, PATHS * PATHS},
+                     {there_and_back},
+                     {what_cannot_change_is_refused, 2});
 }

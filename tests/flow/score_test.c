@@ -193,15 +193,10 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("score");
-    TCase *c = tcase_create("score");
-
-    tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, scores_are_gradients_of_log_densities, 0, G_N_ELEMENTS(nets));
-    tcase_add_test(c, many_dimensions_take_several_passes);
-    tcase_add_test(c, single_precision_is_measured_in_double);
-    tcase_add_test(c, dropping_the_divergence_is_noticed);
-    tcase_add_loop_test(c, grids_take_the_formula, 0, 4);
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("score", 120,
+                     {scores_are_gradients_of_log_densities, G_N_ELEMENTS(nets)},
+                     {many_dimensions_take_several_passes},
+                     {single_precision_is_measured_in_double},
+                     {dropping_the_divergence_is_noticed},
+                     {grids_take_the_formula, 4});
 }

@@ -125,11 +125,7 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("step");
-    TCase *c = tcase_create("step");
-
-    tcase_add_test(c, written_step_is_the_step);
-    tcase_add_test(c, as_many_steps_as_asked);
-    suite_add_tcase(suite, c);
-    return run_suite(suite, CK_FORK);
+    return run_tests("step", 0,
+                     {written_step_is_the_step},
+                     {as_many_steps_as_asked});
 }

@@ -324,12 +324,7 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("composite");
-    TCase *tc = tcase_create("composites");
-
-    suite_add_tcase(suite, tc);
-    tcase_set_timeout(tc, 120);
-    tcase_add_loop_test(tc, kernels_agree_with_expansions, 0, G_N_ELEMENTS(subjects));
-    tcase_add_loop_test(tc, derivatives_agree_with_differences, 0, G_N_ELEMENTS(subjects));
-    return run_suite(suite, CK_FORK);
+    return run_tests("composite", 120,
+                     {kernels_agree_with_expansions, G_N_ELEMENTS(subjects)},
+                     {derivatives_agree_with_differences, G_N_ELEMENTS(subjects)});
 }

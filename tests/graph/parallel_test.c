@@ -142,15 +142,10 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("parallel");
-    TCase *c = tcase_create("loops");
-
-    tcase_set_timeout(c, 120);
-    tcase_add_test(c, every_item_runs_once);
-    tcase_add_test(c, loops_inside_items);
-    tcase_add_test(c, callers_in_several_threads);
-    tcase_add_test(c, after_fork);
-    tcase_add_test(c, a_profile_counts_what_ran);
-    suite_add_tcase(suite, c);
-    return run_suite(suite, CK_FORK);
+    return run_tests("parallel", 120,
+                     {every_item_runs_once},
+                     {loops_inside_items},
+                     {callers_in_several_threads},
+                     {after_fork},
+                     {a_profile_counts_what_ran});
 }

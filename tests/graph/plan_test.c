@@ -234,19 +234,14 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("plan");
-    TCase *t = tcase_create("plan");
-
-    tcase_set_timeout(t, 120);
-    tcase_add_test(t, fusion_and_backends_agree);
-    tcase_add_test(t, threads_change_no_byte);
-    tcase_add_test(t, inputs_without_batch_axis_reach_the_end);
-    tcase_add_test(t, lanes_and_batch_hint);
-    tcase_add_test(t, rows_that_need_a_sum_over_rows_are_refused);
-    tcase_add_test(t, shapes_that_do_not_fit_are_said_once);
-    tcase_add_test(t, philox_gives_the_published_words);
-    tcase_add_test(t, normals_have_the_moments_of_a_normal);
-    tcase_add_test(t, permutations_meet_every_index_once);
-    suite_add_tcase(suite, t);
-    return run_suite(suite, CK_FORK);
+    return run_tests("plan", 120,
+                     {fusion_and_backends_agree},
+                     {threads_change_no_byte},
+                     {inputs_without_batch_axis_reach_the_end},
+                     {lanes_and_batch_hint},
+                     {rows_that_need_a_sum_over_rows_are_refused},
+                     {shapes_that_do_not_fit_are_said_once},
+                     {philox_gives_the_published_words},
+                     {normals_have_the_moments_of_a_normal},
+                     {permutations_meet_every_index_once});
 }

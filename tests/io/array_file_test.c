@@ -341,20 +341,16 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("array files");
-    TCase *tcase = tcase_create("all");
-
-    tcase_add_loop_test(tcase, round_trip_and_truncation, 0, FM_N_DTYPES);
-    tcase_add_test(tcase, mutations_do_not_crash);
-    tcase_add_test(tcase, csv_reads_tables);
-    tcase_add_test(tcase, csv_says_what_is_wrong);
-    tcase_add_test(tcase, csv_of_many_lines);
-    tcase_add_test(tcase, npz_as_numpy_writes_it);
-    tcase_add_test(tcase, npz_that_is_damaged);
-    tcase_add_test(tcase, npz_round_trip);
-    tcase_add_loop_test(tcase, gzip_bombs, 0, 2);
-    tcase_add_test(tcase, gzip_cut_short);
-    tcase_add_loop_test(tcase, full_disk_keeps_the_old_file, 0, 3);
-    suite_add_tcase(suite, tcase);
-    return run_suite(suite, CK_FORK);
+    return run_tests("array files", 0,
+                     {round_trip_and_truncation, FM_N_DTYPES},
+                     {mutations_do_not_crash},
+                     {csv_reads_tables},
+                     {csv_says_what_is_wrong},
+                     {csv_of_many_lines},
+                     {npz_as_numpy_writes_it},
+                     {npz_that_is_damaged},
+                     {npz_round_trip},
+                     {gzip_bombs, 2},
+                     {gzip_cut_short},
+                     {full_disk_keeps_the_old_file, 3});
 }

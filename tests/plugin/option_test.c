@@ -150,14 +150,10 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("option");
-    TCase *c = tcase_create("option");
-
-    tcase_add_test(c, defaults_are_written);
-    tcase_add_test(c, values_are_split_at_the_outer_commas);
-    tcase_add_test(c, formats_read_back_to_the_same_bits);
-    tcase_add_loop_test(c, wrong_values_are_refused_in_a_sentence, 0, G_N_ELEMENTS(wrong));
-    tcase_add_test(c, specifications_are_split);
-    suite_add_tcase(suite, c);
-    return run_suite(suite, CK_FORK);
+    return run_tests("option", 0,
+                     {defaults_are_written},
+                     {values_are_split_at_the_outer_commas},
+                     {formats_read_back_to_the_same_bits},
+                     {wrong_values_are_refused_in_a_sentence, G_N_ELEMENTS(wrong)},
+                     {specifications_are_split});
 }

@@ -103,14 +103,9 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("random");
-    TCase *c = tcase_create("random");
-
-    tcase_add_test(c, rows_are_those_of_the_generator);
-    tcase_add_test(c, normals_and_circles_are_libm_s);
-    tcase_add_test(c, normals_are_normal);
-    tcase_add_test(c, mixture_draws_row_by_row);
-    suite_add_tcase(s, c);
-    const int failed = run_suite(s, CK_FORK);
-    return failed > 0;
+    return run_tests("random", 0,
+                     {rows_are_those_of_the_generator},
+                     {normals_and_circles_are_libm_s},
+                     {normals_are_normal},
+                     {mixture_draws_row_by_row});
 }

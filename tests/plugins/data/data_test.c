@@ -389,27 +389,19 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("data");
-    TCase *t = tcase_create("conformance");
-
     fm_registry_load_all();
-    tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, path_coefficients_have_the_derivatives_they_state, 0,
-                        (int)fm_registry_count(FM_KIND_PATH));
-    tcase_add_loop_test(t, path_goes_from_noise_to_data, 0, (int)fm_registry_count(FM_KIND_PATH));
-    tcase_add_loop_test(t, rows_do_not_depend_on_how_they_are_asked_for, 0,
-                        (int)fm_registry_count(FM_KIND_DATASET));
-    tcase_add_loop_test(t, density_agrees_with_entropy_and_score, 0,
-                        (int)fm_registry_count(FM_KIND_DATASET));
-    tcase_add_test(t, entropies_are_the_published_ones);
-    tcase_add_loop_test(t, densities_along_curves_are_exact, 0, G_N_ELEMENTS(curves));
-    tcase_add_loop_test(t, curves_without_noise_have_no_density, 0, 4);
-    tcase_add_test(t, mixture_takes_weights_and_widths_of_components);
-    tcase_add_loop_test(t, mixture_refuses_lists_of_another_length, 0, 2);
-    tcase_add_test(t, mnist_holds_what_its_authors_counted);
-    tcase_add_test(t, missing_files_are_said);
-    tcase_add_test(t, assignment_is_the_best_of_all);
-    tcase_add_test(t, ot_coupling_shortens_the_pairs);
-    suite_add_tcase(suite, t);
-    return run_suite(suite, CK_FORK);
+    return run_tests("data", 120,
+                     {path_coefficients_have_the_derivatives_they_state, (int)fm_registry_count(FM_KIND_PATH)},
+                     {path_goes_from_noise_to_data, (int)fm_registry_count(FM_KIND_PATH)},
+                     {rows_do_not_depend_on_how_they_are_asked_for, (int)fm_registry_count(FM_KIND_DATASET)},
+                     {density_agrees_with_entropy_and_score, (int)fm_registry_count(FM_KIND_DATASET)},
+                     {entropies_are_the_published_ones},
+                     {densities_along_curves_are_exact, G_N_ELEMENTS(curves)},
+                     {curves_without_noise_have_no_density, 4},
+                     {mixture_takes_weights_and_widths_of_components},
+                     {mixture_refuses_lists_of_another_length, 2},
+                     {mnist_holds_what_its_authors_counted},
+                     {missing_files_are_said},
+                     {assignment_is_the_best_of_all},
+                     {ot_coupling_shortens_the_pairs});
 }

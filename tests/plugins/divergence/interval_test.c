@@ -127,15 +127,10 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("intervals");
-    TCase *t = tcase_create("intervals");
-
     fm_registry_load_all();
-    tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, intervals_cover_the_own_mean, 0, 28);
-    tcase_add_loop_test(t, interval_is_that_of_the_law, 0, 24);
-    tcase_add_test(t, interval_needs_a_law);
-    tcase_add_test(t, scale_of_known_weights);
-    suite_add_tcase(suite, t);
-    return run_suite(suite, CK_FORK);
+    return run_tests("intervals", 120,
+                     {intervals_cover_the_own_mean, 28},
+                     {interval_is_that_of_the_law, 24},
+                     {interval_needs_a_law},
+                     {scale_of_known_weights});
 }

@@ -360,21 +360,16 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("ffi");
-    TCase *c = tcase_create("ffi");
-
-    tcase_set_timeout(c, 60);
-    tcase_add_loop_test(c, every_way_of_calling_gives_the_field, 0, G_N_ELEMENTS(fields));
-    tcase_add_loop_test(c, samples_follow_the_closed_form, 0, G_N_ELEMENTS(fields));
-    tcase_add_loop_test(c, products_make_divergence_and_density_exact, 0, 2);
-    tcase_add_test(c, what_is_missing_is_refused);
-    tcase_add_test(c, gradients_pass_through_the_vjp);
-    tcase_add_loop_test(c, rows_do_not_depend_on_their_batch, 0, G_N_ELEMENTS(draws));
-    tcase_add_test(c, values_are_the_functions);
-    tcase_add_loop_test(c, a_net_learns_foreign_data, 0, G_N_ELEMENTS(draws));
-    tcase_add_loop_test(c, what_cannot_be_called_is_refused, 0, G_N_ELEMENTS(refused));
-    tcase_add_test(c, a_failing_field_ends_a_solve);
-    tcase_add_test(c, libm_is_a_field);
-    suite_add_tcase(suite, c);
-    return run_suite(suite, CK_FORK);
+    return run_tests("ffi", 60,
+                     {every_way_of_calling_gives_the_field, G_N_ELEMENTS(fields)},
+                     {samples_follow_the_closed_form, G_N_ELEMENTS(fields)},
+                     {products_make_divergence_and_density_exact, 2},
+                     {what_is_missing_is_refused},
+                     {gradients_pass_through_the_vjp},
+                     {rows_do_not_depend_on_their_batch, G_N_ELEMENTS(draws)},
+                     {values_are_the_functions},
+                     {a_net_learns_foreign_data, G_N_ELEMENTS(draws)},
+                     {what_cannot_be_called_is_refused, G_N_ELEMENTS(refused)},
+                     {a_failing_field_ends_a_solve},
+                     {libm_is_a_field});
 }

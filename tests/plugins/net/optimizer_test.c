@@ -62,11 +62,6 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("optimizers");
-    TCase *tc = tcase_create("optimizers");
-
-    tcase_add_loop_test(tc, optimizer_follows_torch, 0, G_N_ELEMENTS(optimizer_cases));
-    suite_add_tcase(s, tc);
-    const int failed = run_suite(s, CK_FORK);
-    return failed == 0 ? 0 : 1;
+    return run_tests("optimizers", 0,
+                     {optimizer_follows_torch, G_N_ELEMENTS(optimizer_cases)});
 }

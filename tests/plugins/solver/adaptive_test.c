@@ -574,19 +574,14 @@ END_TEST
 int
 main(void)
 {
-    Suite *suite = suite_create("adaptive solvers");
-    TCase *t = tcase_create("adaptive");
-
-    tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, agrees_with_torchdiffeq, 0, (int)G_N_ELEMENTS(torchdiffeq_case));
-    tcase_add_loop_test(t, rows_do_not_depend_on_each_other, 0, 6);
-    tcase_add_loop_test(t, error_follows_the_tolerance, 0, 4);
-    tcase_add_loop_test(t, a_row_that_blows_up_is_a_status, 0, 5);
-    tcase_add_test(t, a_field_that_ends);
-    tcase_add_test(t, limits_are_kept);
-    tcase_add_test(t, error_width_leaves_columns_out);
-    tcase_add_loop_test(t, a_step_per_sample_needs_fewer_rows, 0, 3);
-    tcase_add_loop_test(t, stages_that_do_not_count_are_evaluated_in_part, 0, 5);
-    suite_add_tcase(suite, t);
-    return run_suite(suite, CK_FORK);
+    return run_tests("adaptive solvers", 60,
+                     {agrees_with_torchdiffeq, (int)G_N_ELEMENTS(torchdiffeq_case)},
+                     {rows_do_not_depend_on_each_other, 6},
+                     {error_follows_the_tolerance, 4},
+                     {a_row_that_blows_up_is_a_status, 5},
+                     {a_field_that_ends},
+                     {limits_are_kept},
+                     {error_width_leaves_columns_out},
+                     {a_step_per_sample_needs_fewer_rows, 3},
+                     {stages_that_do_not_count_are_evaluated_in_part, 5});
 }
