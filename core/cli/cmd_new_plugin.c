@@ -164,7 +164,7 @@ write_file(const char *dir, const char *name, const char *text, GError **error)
 
     if (g_file_set_contents(file, text, -1, &why))
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot write '%s': %s", file, why->message);
+    g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot write '%s': %s", file, fm_error_reason(why));
     return FALSE;
 }
 

@@ -445,7 +445,7 @@ fm_run_load(const char *dir, GError **error)
 
     if (!g_file_get_contents(ini, &text, NULL, &inner)) {
         g_set_error(error, FM_ERROR, FM_ERROR_FILE,
-                    "'%s' is not a run directory: %s", dir, inner->message);
+                    "'%s' is not a run directory: '%s': %s", dir, ini, fm_error_reason(inner));
         return NULL;
     }
     if (!fm_config_parse(config, text, ini, error))

@@ -77,7 +77,7 @@ npz_load(const char *file, const char *name, GError **error)
     g_autoptr(GMappedFile) map = g_mapped_file_new(file, FALSE, &why);
 
     if (!map) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be read: %s", file, why->message);
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be read: %s", file, fm_error_reason(why));
         return NULL;
     }
     return fm__npz_read(file, (const guint8 *)g_mapped_file_get_contents(map),

@@ -41,7 +41,7 @@ fm_report_write(const char *run_dir, GError **error)
 
     if (!dir || !g_file_get_contents(json, &text, NULL, &cause)) {
         g_set_error(error, FM_ERROR, FM_ERROR_FILE, "no report of '%s': %s", run_dir,
-                    cause->message);
+                    fm_error_reason(cause));
         return FALSE;
     }
     while ((name = g_dir_read_name(dir)))

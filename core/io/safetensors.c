@@ -352,7 +352,7 @@ fm__tensors_open(const char *file, GError **error)
 
     t->map = g_mapped_file_new(file, FALSE, &why);
     if (!t->map) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be read: %s", file, why->message);
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be read: %s", file, fm_error_reason(why));
         return NULL;
     }
     return parse(t, g_mapped_file_get_contents(t->map), g_mapped_file_get_length(t->map), error)

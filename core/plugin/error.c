@@ -71,3 +71,11 @@ fm_error_suggest(const char *given, const char *const *names)
     }
     return best;
 }
+
+const char *
+fm_error_reason(const GError *error)
+{
+    const char *last = strrchr(error->message, ':');
+
+    return last && last[1] == ' ' && last[2] != '\0' ? last + 2 : error->message;
+}

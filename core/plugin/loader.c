@@ -43,6 +43,34 @@ check_owner(const char *file, GError **error)
     return check_writers(file, dir, error) && check_writers(file, file, error);
 }
 
+/* A shared object that is shorter than its segments kills whoever touches a page that is missing. What is no shared
+ * object of this machine is left to dlopen, which says so. */
+static gboolean
+check_whole(const char *file, GError **error)
+{
+    g_autoptr(GMappedFile) map = g_mapped_file_new(file, FALSE, NULL);
+    const gsize size = map ? g_mapped_file_get_length(map) : 0;
+    ElfW(Ehdr) head;
+    ElfW(Phdr) part;
+
+    if (size < sizeof head)
+        return TRUE;
+    memcpy(&head, g_mapped_file_get_contents(map), sizeof head);
+    if (memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_phentsize != sizeof part ||
+        head.e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32))
+        return TRUE;
+    for (gsize i = 0; i < head.e_phnum; i++) {
+        const gsize at = i * sizeof part;
+
+        if (head.e_phoff > size || at + sizeof part > size - head.e_phoff)
+            return refuse(error, file, "is cut short");
+        memcpy(&part, g_mapped_file_get_contents(map) + head.e_phoff + at, sizeof part);
+        if (part.p_type == PT_LOAD && (part.p_offset > size || part.p_filesz > size - part.p_offset))
+            return refuse(error, file, "is cut short");
+    }
+    return TRUE;
+}
+
 /* "fm_plugin_<kind>_<name>" with '_' for everything but letters and digits. */
 static char *
 symbol_name(FmKind kind, const char *name)
@@ -212,7 +240,7 @@ fm__load(const char *file, FmKind kind, const char *name, GError **error)
     void *ops;
     FmEntry *entry;
 
-    if (!check_owner(file, error) || !ltdl_start(error))
+    if (!check_owner(file, error) || !check_whole(file, error) || !ltdl_start(error))
         return NULL;
     declared = find_symbol(file, symbol, error);
     if (!declared || !check_desc(file, kind, name, declared, error))
@@ -281,7 +309,7 @@ check_library(const char *library, const char *who, GError **error)
 
     if (!strchr(library, '/'))
         return TRUE; /* found in the system's directories */
-    if (check_owner(library, &why))
+    if (check_owner(library, &why) && check_whole(library, &why))
         return TRUE;
     /* "plugin 'FILE' ..." is said of a library here */
     g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library %s", who, why->message + strlen("plugin "));

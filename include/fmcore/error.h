@@ -45,5 +45,9 @@ int fm_error_exit_status(int code);
  * third of its length). `names` is NULL-terminated; the result is borrowed from it. */
 const char *fm_error_suggest(const char *given, const char *const *names);
 
+/* What the system said: the end of a message of GLib's that names the file once more ("Failed to open file ...: open()
+ * failed: No such file or directory"). Borrowed from `error`. */
+const char *fm_error_reason(const GError *error);
+
 G_END_DECLS
 #endif

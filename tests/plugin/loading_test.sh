@@ -46,6 +46,7 @@ libs=$(dirname "$("$fm" inspect path/ot | sed -n 's/^  file  *\(.*\), ABI.*/\1/p
 cp "$libs/ot.so" "$dir/bad/path/renamed.so"
 cp "$libs/ot.so" "$dir/bad/net/ot.so"
 cp "$libs/ot.so" "$dir/bad/path/anybody.so"
+head -c 3000 "$libs/ot.so" >"$dir/bad/path/cut.so"
 cp "$libs/ot.so" "$dir/open/path/sticky.so"
 chmod 0757 "$dir/bad/path/anybody.so"
 chmod 1777 "$dir/open/path"
@@ -58,12 +59,13 @@ reason path/text.so "cannot be loaded"
 reason net/empty.so "cannot be loaded"
 reason path/renamed.so "does not export 'fm_plugin_path_renamed'"
 reason net/ot.so "does not export 'fm_plugin_net_ot'"
+reason path/cut.so "is cut short"
 reason path/anybody.so "may be written by anybody"
 reason path/sticky.so "may be written by anybody"
-[ "$(sed -n '/^failed$/,$p' "$dir/out" | grep -c '\.so$')" = 6 ] || fail "list counts other files as failed"
+[ "$(sed -n '/^failed$/,$p' "$dir/out" | grep -c '\.so$')" = 7 ] || fail "list counts other files as failed"
 grep -q "^    dopri5 " "$dir/out" || fail "good plugins are not listed beside bad ones"
 "$fm" list --json --plugin-path "$dir/bad" >"$dir/out" || fail "list --json"
-[ "$(grep -c '"reason" : ' "$dir/out")" = 5 ] || fail "list --json has $(grep -c '"reason" : ' "$dir/out") reasons"
+[ "$(grep -c '"reason" : ' "$dir/out")" = 6 ] || fail "list --json has $(grep -c '"reason" : ' "$dir/out") reasons"
 # A run that names one says the same.
 got=0
 "$fm" train --plugin-path "$dir/bad" --path text --quiet --out "$dir/x" >"$dir/out" 2>&1 || got=$?
