@@ -322,10 +322,37 @@ line(cairo_t *cr, const Axes *a, const FmCurve *c, int flags, gboolean bars)
     cairo_stroke(cr);
 }
 
-/* Curves with bars or bands, their names in the corner. */
+/* Points, and ends of their bars, where n names in this corner would stand. */
+static size_t
+crowd(const Axes *a, const FmCurve *series, size_t n, int flags, gboolean left, gboolean low)
+{
+    const double w = a->w / 3, h = 20 + 18 * (double)n;
+    const double x = left ? a->left : a->left + a->w - w, y = low ? a->top + a->h - h : a->top;
+    size_t met = 0;
+
+    for (size_t k = 0; k < n; k++)
+        for (size_t i = 0; i < series[k].n; i++) {
+            const Bar b = bar_at(&series[k], i, flags);
+            const double at[3] = {py(a, b.y), py(a, b.lo), py(a, b.hi)};
+
+            for (int j = 0; j < 3 && px(a, b.x) >= x && px(a, b.x) <= x + w; j++)
+                met += at[j] >= y && at[j] <= y + h;
+        }
+    return met;
+}
+
+/* Curves with bars or bands, their names in the emptiest corner. */
 static void
 draw_series(cairo_t *cr, const Axes *a, const FmCurve *series, size_t n, int flags, gboolean bands)
 {
+    size_t corner = 0, met[4]; /* right, left, and the same below */
+
+    for (size_t k = 0; k < 4; k++) {
+        met[k] = crowd(a, series, n, flags, k & 1, k & 2);
+        corner = met[k] < met[corner] ? k : corner;
+    }
+    const double x = corner & 1 ? a->left + 10 : a->left + a->w - 10;
+    const double y = corner & 2 ? a->top + a->h - 18 * (double)n : a->top + 20;
     for (size_t k = 0; k < n; k++) {
         const double *c = series_color[k % 6];
 
@@ -334,7 +361,7 @@ draw_series(cairo_t *cr, const Axes *a, const FmCurve *series, size_t n, int fla
             band(cr, a, &series[k], flags);
         cairo_set_source_rgb(cr, c[0], c[1], c[2]);
         line(cr, a, &series[k], flags, !bands);
-        text(cr, a->left + a->w - 10, a->top + 20 + 18 * (double)k, 1, series[k].name);
+        text(cr, x, y + 18 * (double)k, corner & 1 ? 0 : 1, series[k].name);
     }
 }
 
