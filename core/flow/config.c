@@ -299,7 +299,7 @@ static char *
 config_format_field(const FmConfig *config, const ConfigField *f)
 {
     const char *at = (const char *)config + f->offset;
-    char number[G_ASCII_DTOSTR_BUF_SIZE];
+    const FmOption real = {.type = FM_OPTION_REAL, .offset = f->offset}; /* the shortest text that reads back */
 
     switch (f->type) {
     case CONFIG_INT64:
@@ -313,8 +313,7 @@ config_format_field(const FmConfig *config, const ConfigField *f)
     case CONFIG_REAL:
         return *(const double *)(const void *)at < 0
                    ? NULL
-                   : g_strdup(g_ascii_dtostr(number, sizeof number,
-                                             *(const double *)(const void *)at));
+                   : fm_option_format(&real, config);
     case CONFIG_STRING:
         return g_strdup(*(char *const *)(const void *)at);
     case CONFIG_ENUM:
@@ -362,8 +361,10 @@ config_set_number(void *at, const ConfigField *f, const char *text, const char *
 
     if (end == text || *end != 0 || !(value >= f->min && value <= f->max) ||
         (whole && value != floor(value))) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s is '%s', expected %s from %.15g to %.15g",
-                    what, text, whole ? "a whole number" : "a number", f->min, f->max);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    whole ? "%s is '%s', expected a whole number from %.0f to %.0f"
+                          : "%s is '%s', expected a number from %.15g to %.15g",
+                    what, text, f->min, f->max);
         return FALSE;
     }
     if (f->type == CONFIG_REAL)

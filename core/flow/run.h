@@ -118,6 +118,7 @@ typedef gboolean (*FmProgressFn)(const FmProgress *progress, void *ctx);
 
 typedef struct FmTrainResult {
     guint64 steps, batch_size, skipped_steps;
+    guint64 loss_rows; /* behind loss_last: rows of the steps since the line of the log before */
     double seconds, ms_per_step, loss_first, loss_last;
     gboolean interrupted;
     GArray *loss_curve; /* double pairs (step, loss); owned by the caller: g_array_unref */

@@ -338,6 +338,7 @@ train_log(TrainLoop *l, const FmProgress *p, GError **error)
                         l->t->run->dir, g_strerror(errno));
     }
     g_string_free(line, TRUE);
+    l->result->loss_rows = l->counted * (guint64)l->t->B;
     l->sum = 0;
     l->counted = 0;
     return ok;
@@ -396,8 +397,10 @@ train_loop(TrainLoop *l, GError **error)
         if (!trainer_step(l->t, &loss, &norm, &lr, error) ||
             !train_after(l, loss, norm, lr, &go, error))
             return FALSE;
-    if (l->counted > 0)
+    if (l->counted > 0) {
         l->result->loss_last = l->sum / (double)l->counted;
+        l->result->loss_rows = l->counted * (guint64)l->t->B;
+    }
     l->result->seconds = (double)(g_get_monotonic_time() - l->begun) * 1e-6;
     if (!train_save(l->t, error))
         return FALSE;

@@ -4,6 +4,7 @@
 #include "flow/schedule.h"
 
 #include <math.h>
+#include <string.h>
 
 START_TEST(config_round_trip)
 {
@@ -17,12 +18,14 @@ START_TEST(config_round_trip)
     g_ptr_array_add(a->divergences, g_strdup("mmd"));
     a->steps = 2385;
     a->lr = 0.1 + 0.2;
+    a->ema_decay = 0.004;
     a->schedule = FM_SCHEDULE_LINEAR;
     a->dtype = FM_F64;
     a->seed = 41;
     a->conditional = 1;
     a->likelihood = g_strdup("hutchinson:probe=gaussian,probes=3");
     g_autofree char *first = fm_config_format(a);
+    ck_assert_ptr_nonnull(strstr(first, "\nema_decay=0.004\n")); /* the shortest text */
     ck_assert_msg(fm_config_parse(b, first, "test", &error), "%s", error ? error->message : "");
     g_autofree char *second = fm_config_format(b);
     ck_assert_str_eq(first, second);
@@ -68,12 +71,8 @@ END_TEST
 int
 main(void)
 {
-    Suite *s = suite_create("config");
-    TCase *c = tcase_create("config");
-
-    tcase_add_test(c, config_round_trip);
-    tcase_add_loop_test(c, config_refuses, 0, (int)G_N_ELEMENTS(config_wrong));
-    tcase_add_test(c, schedule_values);
-    suite_add_tcase(s, c);
-    return run_suite(s, CK_FORK);
+    return run_tests("config", 0,
+                     {config_round_trip},
+                     {config_refuses, (int)G_N_ELEMENTS(config_wrong)},
+                     {schedule_values});
 }
