@@ -306,28 +306,42 @@ is_wanted(const Case *c, const GPtrArray *names)
     return wanted;
 }
 
+static gboolean
+has_cases(const char *name)
+{
+    for (size_t k = 0; k < G_N_ELEMENTS(cases); k++)
+        if (is_of(&cases[k], name))
+            return TRUE;
+    return FALSE;
+}
+
+/* The names of the cases, each once: cases of one name stand together. Owned. */
+static char *
+case_names(void)
+{
+    GString *names = g_string_new(NULL);
+
+    for (size_t k = 0; k < G_N_ELEMENTS(cases); k++) {
+        g_autofree char *name = g_strndup(cases[k].spec, strcspn(cases[k].spec, ":"));
+
+        if (k == 0 || !is_of(&cases[k - 1], name))
+            g_string_append_printf(names, "%s%s", k == 0 ? "" : ", ", name);
+    }
+    return g_string_free(names, FALSE);
+}
+
 /* The cases have options of their own: only names can be asked for. */
 static gboolean
 check_names(const GPtrArray *names, GError **error)
 {
-    g_autoptr(GString) known = g_string_new(NULL);
-
     for (guint i = 0; i < names->len; i++) {
-        gboolean found = FALSE;
+        g_autofree char *known = NULL;
 
-        for (size_t k = 0; k < G_N_ELEMENTS(cases) && !found; k++)
-            found = is_of(&cases[k], names->pdata[i]);
-        if (found)
+        if (has_cases(names->pdata[i]))
             continue;
-        for (size_t k = 0; k < G_N_ELEMENTS(cases); k++) {
-            const int length = (int)strcspn(cases[k].spec, ":");
-
-            if (k == 0 || (int)strcspn(cases[k - 1].spec, ":") != length ||
-                strncmp(cases[k].spec, cases[k - 1].spec, (size_t)length) != 0)
-                g_string_append_printf(known, "%s%.*s", k == 0 ? "" : ", ", length, cases[k].spec);
-        }
+        known = case_names();
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "bench calibration: --divergence '%s' has no rows; allowed, without options: %s",
-                    (const char *)names->pdata[i], known->str);
+                    (const char *)names->pdata[i], known);
         return FALSE;
     }
     return TRUE;

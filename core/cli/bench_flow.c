@@ -282,7 +282,7 @@ fill_pools(FmRun *run, guint64 round, size_t n, double *x0, double *x1, int *y, 
 
 /* With --out: the first batch and its pairs as files, so that another program can compare. */
 static gboolean
-write_pairs(const Cli *cli, const FmPool *pool, const FmPairs *pairs, GError **error)
+write_pairs(Cli *cli, const FmPool *pool, const FmPairs *pairs, GError **error)
 {
     g_autofree char *dir = cli_run_dir(cli, error);
     g_autofree double *index = g_new(double, pairs->B);
@@ -303,7 +303,7 @@ write_pairs(const Cli *cli, const FmPool *pool, const FmPairs *pairs, GError **e
 }
 
 static gboolean
-coupling_rounds(const Cli *cli, FmRun *run, BenchRow *row, GError **error)
+coupling_rounds(Cli *cli, FmRun *run, BenchRow *row, GError **error)
 {
     FmPlugin *coupling = run->plugin[FM_KIND_COUPLING];
     const size_t B = (size_t)run->config->batch_size, n = fm_coupling_pool_size(coupling, B);

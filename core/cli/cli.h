@@ -20,6 +20,7 @@ typedef struct Cli {
     gint64 repeat, seeds;
     GPtrArray *axes[FM_N_KINDS]; /* of `compare`: char *, owned; NULL: not given */
     GPtrArray *given; /* names of the options that were given */
+    char *made_dir; /* the directory that cli_run_dir() made; taken away when the command fails and left it empty */
 } Cli;
 
 typedef struct CliCommand {
@@ -29,6 +30,7 @@ typedef struct CliCommand {
     unsigned groups; /* options it takes: CLI_... below */
     int min_args, max_args;
     int (*run)(Cli *cli, GError **error); /* exit status; negative: *error is set */
+    void (*help)(GString *out); /* appends what --help says below the options; NULL: nothing */
 } CliCommand;
 
 enum { /* groups of options */
@@ -38,7 +40,7 @@ enum { /* groups of options */
        CLI_SAMPLE = 8, /* --solver, --samples, --init, ... */
        CLI_EVAL = 16, /* --divergence, --likelihood, ... */
        CLI_OUT = 32, /* --out, --force */
-       CLI_POINTS = 64, /* --solver, --labels at given points */
+       CLI_POINTS = 64, /* --labels at given points */
        CLI_BENCH = 128, /* --repeat */
        CLI_IMPORT = 256, /* --data-shape */
        CLI_DRAW = 512, /* --init, --log-density, --trajectory, --labels */
@@ -52,8 +54,9 @@ enum { /* groups of options */
        CLI_COMPUTE = CLI_SEED | CLI_THREADS,
        CLI_KERNELS = 65536, /* --backend */
        CLI_KL = 1 << 19, /* --dim, --times, --until */
-       CLI_AXES = 1 << 19, /* kinds of plugins may be repeated */
+       CLI_AXES = 1 << 21, /* kinds of plugins may be repeated */
        CLI_SEEDS = 1 << 20, /* --seeds */
+       CLI_SOLVE = 1 << 22, /* --solver at given points */
        CLI_DATA = 131072 /* --dataset of another than the run's own */
 };
 
@@ -83,8 +86,11 @@ gboolean progress_step(const FmProgress *p, void *progress); /* a FmProgressFn *
 void progress_free(Progress *progress);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Progress, progress_free)
 
-void cli_interrupt_install(void); /* SIGINT, SIGTERM: finish the step, write, exit 130 / 143 */
-int cli_interrupted(void); /* the signal's number, or 0 */
+void cli_interrupt_install(void); /* SIGINT, SIGTERM: exit 130 / 143, at once unless deferred */
+/* TRUE: until as many FALSE the first of them is only noted, for a training that ends after its step and
+ * writes; the second one kills. */
+void cli_interrupt_defer(gboolean defer);
+int cli_interrupted(void); /* the number of the signal that was noted, or 0 */
 
 void out_int(JsonBuilder *b, const char *name, gint64 value);
 void out_real(JsonBuilder *b, const char *name, double value); /* null when not finite */
@@ -177,7 +183,7 @@ int *cli_labels_in_turn(size_t n, size_t classes);
 gboolean cli_parse_labels(const char *text, size_t n, size_t classes, int **labels, GError **error);
 
 /* Create the run's directory: --out (refused when not empty without --force) or runs/NNNN. */
-char *cli_run_dir(const Cli *cli, GError **error);
+char *cli_run_dir(Cli *cli, GError **error);
 
 /* ---- sides.c: a run directory, or a closed-form field by its net's specification ---- */
 
@@ -200,6 +206,7 @@ gboolean side_run(Side *side, FmRun *run, int threads, const char *solver, GErro
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Side, side_clear)
 
 int cmd_kl(Cli *cli, GError **error);
+void cmd_kl_help(GString *out);
 int cmd_run(Cli *cli, GError **error);
 int cmd_train(Cli *cli, GError **error);
 int cmd_compare(Cli *cli, GError **error);
@@ -211,8 +218,10 @@ int cmd_velocity(Cli *cli, GError **error);
 int cmd_measure(Cli *cli, GError **error);
 int cmd_import(Cli *cli, GError **error);
 int cmd_study(Cli *cli, GError **error);
+void cmd_study_help(GString *out);
 int cmd_selftest(Cli *cli, GError **error);
 int cmd_bench(Cli *cli, GError **error);
+void cmd_bench_help(GString *out);
 int cmd_report(Cli *cli, GError **error);
 int cmd_list(Cli *cli, GError **error);
 int cmd_inspect(Cli *cli, GError **error);

@@ -212,6 +212,16 @@ bench_one(Bench *b, const Benchmark *which, JsonBuilder *json, GError **error)
     return TRUE;
 }
 
+void
+cmd_bench_help(GString *out)
+{
+    g_string_append(out, "\nNAME (default: all but calibration)\n");
+    for (size_t i = 0; i < G_N_ELEMENTS(benchmarks); i++)
+        g_string_append_printf(out, "    %-26s %s\n", benchmarks[i].name, benchmarks[i].summary);
+    g_string_append_printf(out, "    %-26s %s\n", "calibration",
+                           "bias and coverage of each --divergence over --repeat (200) seeds");
+}
+
 int
 cmd_bench(Cli *cli, GError **error)
 {

@@ -289,6 +289,7 @@ compare_runs(Cli *cli, GError **error)
     if (!rows_check(rows, error) || !(dir = cli_run_dir(cli, error)))
         return -1;
     json_builder_begin_array(list);
+    cli_interrupt_defer(TRUE); /* the table of what was done is written all the same */
     if (!run_all(cli, rows, dir, list, error))
         return -1;
     json_builder_end_array(list);

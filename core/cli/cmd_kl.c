@@ -240,6 +240,15 @@ kl_compare(Cli *cli, const Side side[2], const FmKlOptions *options, const char 
     return kl && kl_finish(cli, side, kl, cli_seconds() - start, dir, error);
 }
 
+void
+cmd_kl_help(GString *out)
+{
+    g_string_append(out, "\nP, Q\n"
+                         "    a run directory, or a field in closed form, such as\n"
+                         "    oracle:dataset=8gaussians,path=ot   or   oracle:field=linear,a=0.3*sin(2*pi*t)+0.2\n"
+                         "    ('inspect oracle' has its options)\n");
+}
+
 int
 cmd_kl(Cli *cli, GError **error)
 {

@@ -127,16 +127,12 @@ picture_box(const double *data, size_t n, const double *samples, size_t m, doubl
     }
 }
 
-/* The density on a grid over the box, for the third panel, and its integral as a metric. */
+/* The density on a grid over the box, for the third panel. */
 static gboolean
-grid_density(FmFlow *flow, const double box[4], size_t side, double **density, GArray *metrics,
-             GError **error)
+grid_density(FmFlow *flow, const double box[4], size_t side, double **density, GError **error)
 {
     g_autofree double *points = g_new(double, 2 * side *side);
     const double dx = (box[2] - box[0]) / (double)side, dy = (box[3] - box[1]) / (double)side;
-    const double start = cli_seconds();
-    FmEstimate e = {.se = NAN, .n = side * side, .unit = ""};
-    size_t failed = 0;
 
     for (size_t i = 0; i < side * side; i++) {
         points[2 * i] = box[0] + dx * ((double)(i % side) + 0.5);
@@ -148,14 +144,8 @@ grid_density(FmFlow *flow, const double box[4], size_t side, double **density, G
     for (size_t i = 0; i < side * side; i++) {
         const double q = exp((*density)[i]);
 
-        failed += !isfinite(q);
         (*density)[i] = isfinite(q) ? q : 0;
-        e.value += (*density)[i] * dx * dy;
     }
-    fm_estimate_text(&e, "over", "the box of samples.png");
-    if (failed > 0)
-        fm_estimate_number(&e, "failed", (double)failed);
-    metrics_add(metrics, "density-mass", &e, cli_seconds() - start);
     return TRUE;
 }
 
@@ -172,7 +162,7 @@ draw_plane(FmRun *run, FmFlow *flow, Outcome *o, size_t n, const char *file, GEr
         return FALSE;
     picture_box(data, m, o->samples, n, box);
     if (run->net_info.classes == 0 && strcmp(run->config->likelihood, "none") != 0 &&
-        !grid_density(flow, box, side, &density, o->metrics, error))
+        !grid_density(flow, box, side, &density, error))
         return FALSE;
     return fm_plot_scatter2(file, data, m, o->samples, n, density, side, side, box, error);
 }
@@ -354,9 +344,11 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
     run->profile = cli->profile;
     if (!excess_floor(run, error))
         return FALSE;
-    if (!fm_run_train(run, progress_step, progress, &o->train, error))
+    cli_interrupt_defer(TRUE);
+    o->trained = fm_run_train(run, progress_step, progress, &o->train, error);
+    cli_interrupt_defer(FALSE);
+    if (!o->trained)
         return FALSE;
-    o->trained = TRUE;
     for (size_t i = 0; i < G_N_ELEMENTS(written); i++)
         g_ptr_array_add(o->files, (char *)written[i]);
     return draw_loss(run, o, error);
@@ -372,12 +364,12 @@ outcome_init(Outcome *o)
 static void
 add_loss(const FmRun *run, Outcome *o)
 {
-    FmEstimate e = {.value = o->train.loss_last, .se = NAN, .n = o->train.batch_size, .unit = ""};
+    FmEstimate e = {.value = o->train.loss_last, .se = NAN, .n = o->train.loss_rows, .unit = ""};
 
     if (o->train.ms_per_step <= 0)
         return; /* nothing was left to train */
 
-    fm_estimate_text(&e, "of", "mean over the last steps");
+    fm_estimate_text(&e, "what", "mean over the last steps");
     if (run->floor.length > 0) {
         /* as the loss: of one of a point's D values */
         fm_estimate_number(&e, "conditional_variance", run->floor.value / (double)run->data.D);

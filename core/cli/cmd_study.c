@@ -309,6 +309,15 @@ study_unknown(const char *name, GError **error)
     return FALSE;
 }
 
+void
+cmd_study_help(GString *out)
+{
+    g_string_append(out, "\nNAME\n");
+    for (size_t i = 0; i < G_N_ELEMENTS(studies); i++)
+        g_string_append_printf(out, "    %-26s %s\n", studies[i].name, studies[i].summary);
+    g_string_append(out, "\nAll take --seed, --threads and --out; what else a study takes, it says when it is given another.\n");
+}
+
 int
 cmd_study(Cli *cli, GError **error)
 {

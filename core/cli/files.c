@@ -200,8 +200,10 @@ dir_is_empty(const char *dir)
 }
 
 static gboolean
-make_dir(const char *dir, GError **error)
+make_dir(Cli *cli, const char *dir, GError **error)
 {
+    if (cli && !g_file_test(dir, G_FILE_TEST_EXISTS))
+        cli->made_dir = g_strdup(dir);
     if (g_mkdir_with_parents(dir, 0755) == 0)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create directory '%s': %s", dir,
@@ -210,7 +212,7 @@ make_dir(const char *dir, GError **error)
 }
 
 char *
-cli_run_dir(const Cli *cli, GError **error)
+cli_run_dir(Cli *cli, GError **error)
 {
     if (cli->out) {
         if (g_file_test(cli->out, G_FILE_TEST_EXISTS) && !g_file_test(cli->out, G_FILE_TEST_IS_DIR)) {
@@ -223,16 +225,18 @@ cli_run_dir(const Cli *cli, GError **error)
                         "directory '%s' is not empty; --force writes into it all the same", cli->out);
             return NULL;
         }
-        return make_dir(cli->out, error) ? g_strdup(cli->out) : NULL;
+        return make_dir(cli, cli->out, error) ? g_strdup(cli->out) : NULL;
     }
-    if (!make_dir("runs", error))
+    if (!make_dir(NULL, "runs", error))
         return NULL;
     for (int i = 1; i < 1000000; i++) {
         char name[32];
 
         g_snprintf(name, sizeof name, "runs/%04d", i);
-        if (g_mkdir(name, 0755) == 0)
+        if (g_mkdir(name, 0755) == 0) {
+            cli->made_dir = g_strdup(name);
             return g_strdup(name);
+        }
         if (errno != EEXIST) {
             g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create directory '%s': %s", name,
                         g_strerror(errno));

@@ -19,7 +19,7 @@ latent_metric(const FmFlow *flow, size_t n, const double *z, GArray *metrics)
     FmEstimate e = {.value = l.combined, .se = NAN, .n = l.n, .unit = "p-value"};
     if (isnan(l.combined))
         g_strlcpy(e.why, "fewer than two rows were encoded", sizeof e.why);
-    fm_estimate_text(&e, "of", "z against N(0, I)");
+    fm_estimate_text(&e, "what", "z against N(0, I)");
     fm_estimate_number(&e, "scale", l.scale);
     fm_estimate_number(&e, "mean", l.mean);
     fm_estimate_number(&e, "radius_distance", l.radius);

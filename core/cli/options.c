@@ -25,7 +25,7 @@ typedef struct Opt {
 #define KIND(K) offsetof(FmConfig, spec[FM_KIND_##K])
 
 static const Opt opts[] = {
-    {"dataset", "NAME[:...]", "data to learn", CLI_MODEL | CLI_DATA, OPT_SPEC, KIND(DATASET)},
+    {"dataset", "NAME[:...]", "data to learn; of `eval`: other data to evaluate on", CLI_MODEL | CLI_DATA, OPT_SPEC, KIND(DATASET)},
     {"source", "NAME[:...]", "distribution at t = 0 (default: N(0, I))", CLI_MODEL, OPT_SPEC, offsetof(FmConfig, source)},
     {"coupling", "NAME[:...]", "pairing of noise and data", CLI_MODEL, OPT_SPEC, KIND(COUPLING)},
     {"path", "NAME[:...]", "probability path; of `sample`: go along this one, not the trained one", CLI_MODEL | CLI_DRAW, OPT_SPEC, KIND(PATH)},
@@ -52,7 +52,7 @@ static const Opt opts[] = {
     {"stop-after", "N", "stop at this step, keeping the schedule's horizon", CLI_TRAIN, OPT_CONFIG},
     {"time-sampling", "NAME", "uniform, stratified or logit-normal", CLI_TRAIN, OPT_CONFIG},
     {"resume", "RUN", "go on from a run's checkpoint", CLI_RESUME, OPT_TEXT, CLI(resume)},
-    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_POINTS | CLI_EVAL | CLI_IMPORT | CLI_KL, OPT_SPEC, KIND(SOLVER)},
+    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_SOLVE | CLI_EVAL | CLI_IMPORT | CLI_KL, OPT_SPEC, KIND(SOLVER)},
     {"samples", "N", "samples to draw", CLI_SAMPLE | CLI_KL, OPT_CONFIG},
     {"dim", "D", "dimension of fields that name no data (default 2)", CLI_KL, OPT_INT, CLI(dim), 1, 1e5},
     {"times", "N", "points of the time grid, odd (default 101; 81 of one flow)", CLI_KL, OPT_INT, CLI(times), 7, 10001},
@@ -114,7 +114,7 @@ cli_free(Cli *cli)
 {
     char **texts[] = {&cli->out, &cli->resume, &cli->config_file, &cli->init, &cli->labels,
                       &cli->div, &cli->split, &cli->data_shape, &cli->score, &cli->plugin_path,
-                      &cli->preset};
+                      &cli->preset, &cli->made_dir};
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(*texts[i]);
@@ -268,6 +268,20 @@ typedef struct Given {
 } Given;
 
 static gboolean
+add_plugin_path(const char *path, GError **error)
+{
+    g_auto(GStrv) dirs = g_strsplit(path, ":", -1);
+
+    for (char **dir = dirs; *dir; dir++)
+        if (!g_file_test(*dir, G_FILE_TEST_IS_DIR)) {
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --plugin-path holds '%s', expected directories", *dir);
+            return FALSE;
+        }
+    fm_registry_add_path(path);
+    return TRUE;
+}
+
+static gboolean
 split_line(Cli *cli, int argc, char **argv, GArray *given, GError **error)
 {
     for (int i = 0; i < argc; i++) {
@@ -298,8 +312,8 @@ split_line(Cli *cli, int argc, char **argv, GArray *given, GError **error)
             }
             g.text = argv[++i];
         }
-        if (strcmp(g.opt->name, "plugin-path") == 0)
-            fm_registry_add_path(g.text);
+        if (strcmp(g.opt->name, "plugin-path") == 0 && !add_plugin_path(g.text, error))
+            return FALSE;
         g_array_append_val(given, g);
     }
     return TRUE;
@@ -323,7 +337,7 @@ read_config(Cli *cli, GArray *given, GError **error)
             continue;
         if (!g_file_get_contents(g->text, &text, NULL, &why)) {
             g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot read '%s': %s", g->text,
-                        why->message);
+                        fm_error_reason(why));
             return FALSE;
         }
         if (!fm_config_parse(cli->config, text, g->text, error))
@@ -350,9 +364,9 @@ cli_parse(Cli *cli, int argc, char **argv, GError **error)
     if (cli->help)
         return TRUE;
     if ((int)cli->args->len < n_min || (int)cli->args->len > n_max) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s' was given %u arguments, expected: %s",
-                    cli->command->name, cli->args->len,
-                    n_max == 0 ? "none" : cli->command->arguments);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s' was given %u argument%s, expected %s",
+                    cli->command->name, cli->args->len, cli->args->len == 1 ? "" : "s",
+                    n_max == 0 ? "none, but options such as --seed" : cli->command->arguments);
         return FALSE;
     }
     return TRUE;
@@ -377,11 +391,13 @@ cli_help(const CliCommand *command)
     GString *s = g_string_new(NULL);
 
     if (command) {
-        g_string_append_printf(s, "fmcore %s %s\n    %s\n\nOptions\n", command->name,
-                               command->arguments, command->summary);
+        g_string_append_printf(s, "fmcore %s%s%s\n    %s\n\nOptions\n", command->name,
+                               *command->arguments ? " " : "", command->arguments, command->summary);
         help_options(s, command->groups | CLI_COMMON, 0);
         if (command->groups & CLI_TRAIN)
             cli_preset_help(s);
+        if (command->help)
+            command->help(s);
         return g_string_free(s, FALSE);
     }
     g_string_append(s,
@@ -395,7 +411,9 @@ cli_help(const CliCommand *command)
         g_string_append_printf(s, "    %-26s %s\n", left, c->summary);
     }
     g_string_append(s, "\nOptions of every command\n");
-    help_options(s, CLI_COMMON | CLI_COMPUTE, 0);
+    help_options(s, CLI_COMMON, 0);
+    g_string_append(s, "\nOptions of every command that computes\n");
+    help_options(s, CLI_COMPUTE, 0);
     g_string_append(s, "\nCOMMAND --help lists its options; 'list' and 'inspect NAME' the plugins.\n");
     return g_string_free(s, FALSE);
 }

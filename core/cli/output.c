@@ -15,12 +15,20 @@ cli_seconds(void)
 
 /* ---- interrupts ---- */
 
-static volatile sig_atomic_t caught_signal;
+static volatile sig_atomic_t caught_signal, deferred;
 
 static void
 on_signal(int number)
 {
+    if (!deferred)
+        _exit(128 + number);
     caught_signal = number;
+}
+
+void
+cli_interrupt_defer(gboolean defer)
+{
+    deferred += defer ? 1 : -1;
 }
 
 void
@@ -300,14 +308,16 @@ metrics_print(GArray *metrics)
             g_string_append_printf(line, "  %-12s %.5g", m->name, m->e.value);
         if (isfinite(m->e.se))
             g_string_append_printf(line, " +- %.2g", m->e.se);
-        g_string_append_printf(line, " %s  (n = %zu", m->e.unit ? m->e.unit : "", m->e.n);
+        g_string_append_printf(line, " %s  (n = %zu", m->e.unit && !isnan(m->e.value) ? m->e.unit : "", m->e.n);
         for (size_t k = 0; k < m->e.n_details && k < 3; k++) {
             const FmDetail *d = &m->e.detail[k];
 
-            if (d->text[0])
-                g_string_append_printf(line, ", %s %s", d->name, d->text);
-            else
+            if (!d->text[0])
                 g_string_append_printf(line, ", %s %.4g", d->name, d->number);
+            else if (strcmp(d->name, "what") == 0) /* the figure in words */
+                g_string_append_printf(line, ", %s", d->text);
+            else
+                g_string_append_printf(line, ", %s %s", d->name, d->text);
         }
         puts(g_string_append(line, ")")->str);
         g_string_free(line, TRUE);

@@ -51,6 +51,13 @@ share_units(FmRun *run, const FmRun *other)
     memcpy(run->scale, other->scale, run->data.D * sizeof(double));
 }
 
+/* A name without options may be a run that is not there. */
+static gboolean
+is_net(const char *text)
+{
+    return strchr(text, ':') || (!strchr(text, '/') && fm_registry_find(FM_KIND_NET, text, NULL));
+}
+
 static gboolean
 missing(const char *text, GError **error)
 {
@@ -96,7 +103,7 @@ sides_open(Side side[], char *const text[], int n, gint64 dim, int threads, cons
     for (int k = 0; k < n; k++) {
         if (side[k].run)
             continue;
-        if (strchr(text[k], '/') && !strchr(text[k], ':'))
+        if (!is_net(text[k]))
             return missing(text[k], error);
         if (!side_field(&side[k], text[k], n > 1 && is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads,
                         solver, error))

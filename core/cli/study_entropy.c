@@ -87,7 +87,10 @@ study_entropy(Study *s, GError **error)
 {
     double t[ENTROPY_CASES][ENTROPY_TIMES], h[ENTROPY_CASES][ENTROPY_TIMES];
     FmCurve curves[ENTROPY_CASES];
+    static const char *const taken[] = {NULL};
 
+    if (!study_takes(s, taken, error))
+        return FALSE;
     for (size_t i = 0; i < ENTROPY_CASES; i++) {
         for (size_t k = ENTROPY_PATHS; k-- > 0;) /* the curve of the first path stays */
             if (!one_case(s, &entropy_cases[i], entropy_paths[k], t[i], h[i], error))

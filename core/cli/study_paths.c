@@ -215,8 +215,9 @@ draw(Study *s, const PathRun *p, GError **error)
 gboolean
 study_paths(Study *s, GError **error)
 {
+    static const char *const taken[] = {"dataset", "scale", NULL};
     PathRun p[PATHS_N] = {0};
-    gboolean ok = TRUE;
+    gboolean ok = study_takes(s, taken, error);
 
     G_STATIC_ASSERT(PATHS_N == 4);
     for (size_t i = 0; ok && i < PATHS_N; i++)

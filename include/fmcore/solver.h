@@ -46,7 +46,7 @@ extern const char *const fm_control_names[]; /* "pi", "i", NULL */
 extern const char *const fm_stepping_names[]; /* "sample", "batch", NULL */
 
 #define FM_FIXED_OPTIONS(default_step) \
-    FM_OPT_POSITIVE(FmFixedOptions, step, default_step, 1.0, "step size in t"), FM_OPT_END
+    FM_OPT_REAL(FmFixedOptions, step, default_step, 1e-6, 1.0, "step size in t"), FM_OPT_END
 
 #define FM_ADAPTIVE_OPTIONS \
     FM_OPT_POSITIVE(FmAdaptiveOptions, rtol, 1e-5, 1.0, "relative tolerance per step"), \

@@ -76,6 +76,10 @@ expect 0 "bound 0.004948" "$fm" kl oracle:field=linear oracle:field=linear,beta=
 [ -s "$dir/kl/kl.svg" ] && [ -s "$dir/kl/result.json" ] || fail "kl wrote no files"
 expect 0 '"verdict" : "' "$fm" kl oracle:dataset=gaussian "$dir/a" --samples 20 --times 11 --out "$dir/kl2" --json
 expect 0 "four bounds of linear fields" "$fm" study kl-bound-linear --out "$dir/st0"
+expect 2 "does not apply to 'velocity'" "$fm" velocity "$dir/a" "$dir/s.npy" --time 0.5 --solver euler --out "$dir/v2.npy"
+expect 2 "does not apply to 'compare'" "$fm" compare --dataset moons --path ot --path vp --times 9
+expect 0 "kl-bound-linear" "$fm" study --help
+expect 0 "train-step" "$fm" bench --help
 expect 2 "does not apply to 'study kl-bound'" "$fm" study kl-bound --net mlp --out "$dir/st"
 expect 0 '"kl_to_data_se" :' "$fm" kl oracle:dataset=8gaussians --samples 20 --times 11 --out "$dir/way" --json
 expect 0 "half of that at t" "$fm" kl "$dir/a" --samples 20 --times 11 --out "$dir/way2"
@@ -152,7 +156,7 @@ expect 2 "--samples" "$fm" run --samples 0
 expect 2 "--threads" "$fm" run --threads 0
 expect 2 "--steps" "$fm" run --steps 0
 expect 2 "not empty" "$fm" run --dataset moons --steps 1 --out "$dir/a"
-expect 2 "arguments" "$fm" density "$dir/a"
+expect 2 "was given 1 argument" "$fm" density "$dir/a"
 expect 2 "--time" "$fm" velocity "$dir/a" "$dir/s.npy"
 expect 1 "cannot" "$fm" run --dataset moons --steps 1 --out /proc/nowhere
 printf 'not an array' >"$dir/bad.npy"

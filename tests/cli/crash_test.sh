@@ -84,6 +84,16 @@ interrupted() {
 interrupted INT 130
 interrupted TERM 143
 
+# Where nothing is to be written, the first signal ends the program.
+"$fm" sample "$dir/stop" --solver euler:step=1e-6 --samples 10000 --out "$dir/never.npy" >"$dir/out" 2>"$dir/err" &
+pid=$!
+sleep 2
+kill -TERM "$pid"
+got=0
+wait "$pid" || got=$?
+[ "$got" = 143 ] || fail "SIGTERM while sampling ended with $got, expected 143: $(cat "$dir/err")"
+! ls "$dir" | grep -q never || fail "an interrupted sampling left a file"
+
 # A limit on the size of files stands for a full disk: the checkpoint (100 kB here) no longer fits.
 "$fm" train --dataset moons --steps 40 --stop-after 20 --quiet --out "$dir/full" >/dev/null
 cp "$dir/full/checkpoint.safetensors" "$dir/before"

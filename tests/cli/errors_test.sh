@@ -97,6 +97,8 @@ expect 2 "from 1 to" run --dataset moons --steps 0
 expect 2 "a whole number" run --dataset moons --steps 1.5
 expect 2 "from 1 to 10000000" run --dataset moons --batch-size 1e9
 expect 2 "a number from" run --dataset moons --lr nan
+expect 2 "1e-06 <= value" run --dataset moons --solver euler:step=1e-300
+expect 2 "'run' was given 1 argument, expected none" run moons --steps 1
 expect 2 "one of constant, cosine, linear" run --schedule sine
 expect 2 "did you mean 'width'" run --dataset moons --net mlp:widht=3
 expect 2 "expected a whole number" run --dataset moons --net mlp:width=0
@@ -126,6 +128,13 @@ expect 2 "only --force" train --resume run --lr 0.5
 expect 2 "cannot change" train --resume run --seed 3
 expect 2 "does not go with --resume" train --resume run --out new
 expect 2 "train, valid, test or all" eval run --split tset
+expect 1 "'absent' is neither a run" kl run absent --out new
+expect 2 "an odd number of times" kl run run --times 10 --out new
+expect 1 "'absent/config.ini': No such file or directory" sample absent
+expect 2 "expected directories" list --plugin-path absent
+expect 2 "from 0 to 9007199254740992" run --dataset moons --seed -1
+expect 2 "does not apply to 'study paths'" study paths --steps 3 --out new
+expect 2 "does not apply to 'study entropy'" study entropy --dataset moons --out new
 # the same error as JSON
 got=0
 "$fm" run --dataset moonz --json >.out 2>.err || got=$?
