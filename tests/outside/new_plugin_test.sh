@@ -38,7 +38,7 @@ for name in Upper a_b ../x a/b "" -x "$(printf 'a%.0s' 1 2 3 4 5 6 7 8)$(printf 
 done
 expect 2 "is not empty" "$fm" new-plugin path path-of-mine
 expect 0 "path-of-mine.c" "$fm" new-plugin path path-of-mine --force
-expect 2 "expected: KIND NAME" "$fm" new-plugin path
+expect 2 "expected KIND NAME" "$fm" new-plugin path
 : >file
 expect 1 "cannot create folder 'file/x'" "$fm" new-plugin path x --out file/x
 [ "$failures" = 0 ] || exit 1
