@@ -5,7 +5,9 @@
  *     Ordinary Differential Equations II, sec. IV.2, and their code DOPRI5).
  * i:  factor = min(10, max(0.9 err^-1/order, 0.2, or 1 when err < 1)), torchdiffeq's
  *     `_optimal_step_size`.
- * First step: torchdiffeq's `_select_initial_step`, i.e. Hairer, Norsett & Wanner I, sec. II.4. */
+ * First step: torchdiffeq's `_select_initial_step`, i.e. Hairer, Norsett & Wanner I, sec. II.4, where the step's
+ * highest term is 0.01 of the tolerance. pi takes 0.1: on trained fields at 1e-3 to 1e-5 it needs 2 to 13 % fewer
+ * evaluations, on mixtures as many, at the same errors; 1 is too bold at 1e-3 (three times the error). */
 #include "flow/stepper.h"
 
 #include <math.h>
@@ -56,7 +58,8 @@ gboolean
 fm__stepper_first(FmStepper *s)
 {
     const FmAdaptiveOptions *o = s->adaptive;
-    const double exponent = 1.0 / s->tab->order, span = fabs(s->p->t1 - s->p->t0), one = 1.0;
+    const double exponent = 1.0 / s->tab->order, highest = o->control == 1 ? 0.01 : 0.1;
+    const double span = fabs(s->p->t1 - s->p->t0), one = 1.0;
     const void *k = s->k[0];
     double *norm = (double *)s->pick; /* (n) scratch */
 
@@ -82,7 +85,7 @@ fm__stepper_first(FmStepper *s)
         FmStepRow *r = &s->rows[i];
         const double d1 = r->err_prev, d2 = norm[i] / r->h;
         const double h1 =
-            d1 <= 1e-15 && d2 <= 1e-15 ? MAX(1e-6, r->h * 1e-3) : pow(0.01 / MAX(d1, d2), exponent);
+            d1 <= 1e-15 && d2 <= 1e-15 ? MAX(1e-6, r->h * 1e-3) : pow(highest / MAX(d1, d2), exponent);
 
         r->h = isfinite(h1) && h1 > 0.0 ? MIN(100.0 * r->h, h1) : r->h;
         r->h = CLAMP(r->h, MIN(o->step_min, span), span);
