@@ -29,7 +29,7 @@ static gboolean
 entropy_of(size_t n, size_t columns, const double *x, size_t k, int threads, double *d2, double *value,
            size_t *equal, GError **error)
 {
-    g_autoptr(FmNeighbours) rows = fm_neighbours_new(n, columns, x, NULL, FM_SEARCH_AUTO, NULL, threads, error);
+    g_autoptr(FmNeighbours) rows = fm_neighbours_new(n, columns, x, NULL, FM_SEARCH_AUTO, k, NULL, threads, error);
     const double D = (double)columns;
     double mean = 0;
 

@@ -5,21 +5,12 @@
 
 #include <math.h>
 
-FmSearch
-fm_neighbours_choice(size_t n, size_t D)
-{
-    return D <= 8 ? FM_SEARCH_TREE : FM_SEARCH_SCAN;
-}
-
 void
 fm_neighbours_free(FmNeighbours *s)
 {
     if (s == NULL)
         return;
-    fm_free(s->leaf);
-    fm_free(s->box);
-    fm_free(s->id);
-    fm_free(s->at);
+    nb_tree_clear(s);
     nb_frame_free(s->frame);
     nb_bytes_free(s->bytes);
     fm_free(s->length);
@@ -37,32 +28,60 @@ fm__neighbours_scan_new(size_t n, size_t D, const double *x, size_t directions, 
     s->n = n;
     s->D = D;
     s->x = x;
-    if (!nb_scan_build(s, NULL, directions, threads))
+    if (!nb_scan_begin(s, NULL, directions) || !nb_scan_build(s, threads))
         g_clear_pointer(&s, fm_neighbours_free);
     return s;
 }
 
+/* Both are begun; the one that pays stays. */
+static gboolean
+build_quicker(FmNeighbours *s, size_t k, int threads)
+{
+    if (!nb_scan_begin(s, NULL, NB_MEASURED) || !nb_tree_build(s, threads))
+        return FALSE;
+    s->tree = nb_tree_pays(s, k);
+    if (s->tree) {
+        g_clear_pointer(&s->frame, nb_frame_free);
+        return TRUE;
+    }
+    nb_tree_clear(s);
+    return nb_scan_build(s, threads);
+}
+
+static gboolean
+build(FmNeighbours *s, FmSearch search, const FmNeighbours *like, int threads)
+{
+    s->tree = search == FM_SEARCH_TREE;
+    return s->tree ? nb_tree_build(s, threads)
+                   : nb_scan_begin(s, like, NB_MEASURED) && nb_scan_build(s, threads);
+}
+
 FmNeighbours *
-fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search,
+fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search, size_t k,
                   const FmNeighbours *like, int threads, GError **error)
 {
     FmNeighbours *s;
 
     g_return_val_if_fail(n >= 1 && n < G_MAXUINT32 && D >= 1 && threads >= 1, NULL);
-    g_return_val_if_fail(!like || like->D == D, NULL);
+    g_return_val_if_fail(k >= 1 && k <= FM_NEIGHBOURS_MAX && (!like || like->D == D), NULL);
     s = g_new0(FmNeighbours, 1);
     s->n = n;
     s->D = D;
     s->x = x;
     s->row = row;
-    if (search == FM_SEARCH_AUTO)
-        search = fm_neighbours_choice(n, D);
-    s->tree = like ? like->tree : search == FM_SEARCH_TREE;
-    if (s->tree ? nb_tree_build(s, threads) : nb_scan_build(s, like, NB_MEASURED, threads))
+    if (like)
+        search = fm_neighbours_method(like);
+    if (search == FM_SEARCH_AUTO ? build_quicker(s, k, threads) : build(s, search, like, threads))
         return s;
     fm_neighbours_free(s);
     g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "neighbours: no memory for %zu x %zu values", n, D);
     return NULL;
+}
+
+FmSearch
+fm_neighbours_method(const FmNeighbours *index)
+{
+    return index->tree ? FM_SEARCH_TREE : FM_SEARCH_SCAN;
 }
 
 gboolean

@@ -199,14 +199,29 @@ count_candidates(const Sample *s, size_t l, size_t d, const double *length2)
     return count / (double)MIN(n, (size_t)FRAME_QUERIES);
 }
 
-/* How many of l directions cost least for n rows; 0: all columns as they are do. */
+static double
+candidate_cost(size_t D)
+{
+    return COST_COLUMN * (double)D + COST_CANDIDATE;
+}
+
+/* Of a query among n rows with all columns as they are. */
+static double
+columns_cost(size_t n, size_t D)
+{
+    return (double)n * ((double)D + COST_PAIR) + 4.0 * FRAME_K * candidate_cost(D);
+}
+
+/* How many of l directions cost least for n rows, and their *best cost; 0: all columns as they are do. */
 static size_t
-choose_number(Sample *s, size_t n, size_t l)
+choose_number(Sample *s, size_t n, size_t l, double *best)
 {
     const size_t D = s->D, queries = MIN(s->test, (size_t)FRAME_QUERIES);
-    const double *x = s->x + s->fit * D, each = COST_COLUMN * (double)D + COST_CANDIDATE;
-    double length2[FRAME_TEST], best = (double)n * ((double)D + COST_PAIR) + 4.0 * FRAME_K * each;
+    const double *x = s->x + s->fit * D, each = candidate_cost(D);
+    double length2[FRAME_TEST];
     size_t chosen = 0;
+
+    *best = columns_cost(n, D);
 
     fm_linalg_gemm_f64(TRUE, queries, s->test, D, 1.0, x, x, 0.0, s->square);
     for (size_t j = 0; j < s->test; j++)
@@ -219,8 +234,8 @@ choose_number(Sample *s, size_t n, size_t l)
         const double cost = (double)n * ((double)d + 1.0 + COST_PAIR) + 2.0 * count_candidates(s, l, d, length2) * each +
                             COST_PROJECT * (double)D * (double)d;
 
-        if (cost < best) {
-            best = cost;
+        if (cost < *best) {
+            *best = cost;
             chosen = d;
         }
     }
@@ -278,7 +293,7 @@ choose_directions(const FmNeighbours *n, NbFrame *f, size_t directions)
             scaled_row(n, f, i * n->n / (s.fit + s.test), s.x + (tested ? s.fit + test++ : fit++) * s.D);
         }
         l = find_directions(&s);
-        ok = keep_directions(f, &s, any ? (l > 0 ? choose_number(&s, n->n, l) : 0) : MIN(l, directions));
+        ok = keep_directions(f, &s, any ? (l > 0 ? choose_number(&s, n->n, l, &f->cost) : 0) : MIN(l, directions));
     }
     fm_free(s.x);
     fm_free(s.p);
@@ -296,6 +311,7 @@ copy_frame(NbFrame *f, const NbFrame *like, size_t D)
     memcpy(f->centre, like->centre, D * sizeof *f->centre);
     f->scale = like->scale;
     f->blur = like->blur;
+    f->cost = like->cost;
     f->directions = like->directions;
     if (like->directions == 0)
         return TRUE;
@@ -323,6 +339,12 @@ nb_frame_new(const FmNeighbours *s, const NbFrame *like, size_t directions)
     if (!ok)
         g_clear_pointer(&f, nb_frame_free);
     return f;
+}
+
+double
+nb_frame_cost(const FmNeighbours *s)
+{
+    return s->frame->directions > 0 && s->frame->cost > 0.0 ? s->frame->cost : columns_cost(s->n, s->D);
 }
 
 gboolean

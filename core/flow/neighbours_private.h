@@ -25,6 +25,7 @@ struct FmNeighbours {
     guint32 *at;  /* (n): 16 times leaf plus place of a row */
     /* Scan. Lengths are those of rows in the frame. */
     NbFrame *frame;         /* owned */
+    gboolean select_bytes;  /* products are to be of bytes */
     gboolean far;           /* a row is too long for floats */
     float *length, *square; /* (n) |y| and |y|^2, up and down by their rounding */
     float *lost;            /* (n) |y - y'|, rounded up, y' a row of `pack` or of bytes; NULL: neither */
@@ -58,9 +59,22 @@ nb_insert(size_t k, double *b, double v)
 /* ---- neighbours_tree.c ---- */
 
 gboolean nb_tree_build(FmNeighbours *s, int threads);
+void nb_tree_clear(FmNeighbours *s);
 void nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
+/* What the search for the rows of one leaf among all computes: nodes whose children are compared, leaves that are
+ * looked into, and the queries, one by one, that need a leaf's 16 distances. */
+typedef struct NbCount {
+    size_t nodes, leaves, queries;
+} NbCount;
+NbCount nb_tree_count(const FmNeighbours *s, size_t leaf, size_t k);
 size_t nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last);
 double nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i);
+
+/* ---- neighbours_choice.c ---- */
+
+/* TRUE where k neighbours of the rows of s are found in less time by its tree, which is built, than by a scan in
+ * its frame, which is set. */
+gboolean nb_tree_pays(const FmNeighbours *s, size_t k);
 
 /* ---- neighbours_frame.c: rows less a centre, times a power of two that brings them near 1 ---- */
 
@@ -70,12 +84,15 @@ struct NbFrame {
     size_t directions; /* of a subspace, d; 0: none */
     double *basis;     /* (d, D) */
     double blur;       /* |x| times this: how far (p, r) is from where the inequality holds */
+    double cost;       /* of a query with these directions, in products of a column in bytes; 0: none were looked for */
 };
 
 #define NB_MEASURED G_MAXSIZE /* directions: as many as cost least */
 
 /* Of the rows of s, with so many directions or fewer, or a copy of another's. NULL: no memory. */
 NbFrame *nb_frame_new(const FmNeighbours *s, const NbFrame *like, size_t directions);
+/* What a query of s takes by products of bytes, in products of a column. */
+double nb_frame_cost(const FmNeighbours *s);
 gboolean nb_frame_equal(size_t D, const NbFrame *a, const NbFrame *b);
 void nb_frame_free(NbFrame *f); /* NULL allowed */
 
@@ -89,8 +106,12 @@ void nb_bytes_free(NbBytes *b); /* NULL allowed */
 
 /* ---- neighbours_scan.c ---- */
 
-/* like: NULL, or an index whose frame is to be used. directions: as in nb_frame_new(). */
-gboolean nb_scan_build(FmNeighbours *s, const FmNeighbours *like, size_t directions, int threads);
+/* The frame of an index, before it is built. like: NULL, or an index whose frame is to be used. directions: as in
+ * nb_frame_new(). */
+gboolean nb_scan_begin(FmNeighbours *s, const FmNeighbours *like, size_t directions);
+/* What a query will take, in products of a column in bytes; 0: it will not use bytes. */
+double nb_scan_bytes_cost(const FmNeighbours *s);
+gboolean nb_scan_build(FmNeighbours *s, int threads);
 gboolean nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
 /* As the scan decides: eight partial sums. */
 double nb_distance(size_t D, const double *a, const double *b);

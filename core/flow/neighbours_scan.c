@@ -149,26 +149,41 @@ build_block(void *ctx, int worker, size_t block)
 }
 
 gboolean
-nb_scan_build(FmNeighbours *s, const FmNeighbours *like, size_t directions, int threads)
+nb_scan_begin(FmNeighbours *s, const FmNeighbours *like, size_t directions)
 {
-    const size_t blocks = (s->n + NB_LEAF - 1) / NB_LEAF;
-    const size_t room = (s->n + SCAN_LOOK - 1) / SCAN_LOOK * SCAN_LOOK; /* groups of bytes are whole */
     const gboolean usable = nb_bytes_usable(s->D);
 
     s->frame = nb_frame_new(s, like ? like->frame : NULL, usable ? directions : 0);
+    if (!s->frame)
+        return FALSE;
+    s->select_bytes = like ? like->select_bytes
+                           : usable && !(nb_bf16_usable() && s->frame->directions == 0) &&
+                                 (directions != NB_MEASURED || s->frame->directions > 0 || s->D >= SCAN_BYTES);
+    return TRUE;
+}
+
+double
+nb_scan_bytes_cost(const FmNeighbours *s)
+{
+    return s->select_bytes ? nb_frame_cost(s) : 0.0;
+}
+
+gboolean
+nb_scan_build(FmNeighbours *s, int threads)
+{
+    const size_t blocks = (s->n + NB_LEAF - 1) / NB_LEAF;
+    const size_t room = (s->n + SCAN_LOOK - 1) / SCAN_LOOK * SCAN_LOOK; /* groups of bytes are whole */
+
     s->length = fm_alloc(room * sizeof *s->length);
     s->square = fm_alloc(room * sizeof *s->square);
-    if (!s->frame || !s->length || !s->square)
+    if (!s->length || !s->square)
         return FALSE;
-    const gboolean tiles = nb_bf16_usable() && s->frame->directions == 0;
-    const gboolean pays = like ? like->bytes != NULL
-                               : directions != NB_MEASURED || s->frame->directions > 0 || s->D >= SCAN_BYTES;
-    if (usable && pays && !tiles) {
+    if (s->select_bytes) {
         if (!nb_bytes_build(s, threads))
             return FALSE;
     } else {
         s->columns = (s->D + SCAN_K - 1) / SCAN_K;
-        if (tiles) {
+        if (nb_bf16_usable() && s->frame->directions == 0) {
             s->lost = fm_alloc(s->n * sizeof *s->lost);
             s->pack = fm_alloc(blocks * s->columns * SCAN_TILE * sizeof *s->pack);
             if (!s->lost || !s->pack)

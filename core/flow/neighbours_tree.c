@@ -209,6 +209,15 @@ nb_tree_build(FmNeighbours *s, int threads)
     return ok;
 }
 
+void
+nb_tree_clear(FmNeighbours *s)
+{
+    g_clear_pointer(&s->leaf, fm_free);
+    g_clear_pointer(&s->box, fm_free);
+    g_clear_pointer(&s->id, fm_free);
+    g_clear_pointer(&s->at, fm_free);
+}
+
 /* ---- searching ---- */
 
 /* The points of one leaf of the queries and what they found. */
@@ -218,6 +227,7 @@ typedef struct TreeGroup {
     size_t k;
     double *best;           /* (16, list) ascending */
     double worst[NB_LEAF];  /* best[k - 1] of each; -INFINITY: no query */
+    NbCount count;
 } TreeGroup;
 
 typedef void (*TreeVisit)(size_t D, const double *leaf, const double *box, gboolean self, TreeGroup *g);
@@ -308,6 +318,8 @@ group_search(const FmNeighbours *s, const double *box, size_t self, TreeVisit vi
             const double *l = s->box + near.node * 2 * D, *r = s->box + far.node * 2 * D;
             double dn = box_distance(D, box, l), df = box_distance(D, box, r);
 
+            g->count.nodes++;
+
             if (df < dn || (df == dn && centre_distance(D, box, r) < centre_distance(D, box, l))) {
                 const TreeNode other = near;
                 const double d2 = dn;
@@ -327,6 +339,7 @@ group_search(const FmNeighbours *s, const double *box, size_t self, TreeVisit vi
         }
         if (t.leaves > 1)
             continue;
+        g->count.leaves++;
         visit(D, s->leaf + t.first * D * NB_LEAF, s->box + t.node * 2 * D, t.first == self, g);
         worst = -INFINITY;
         for (size_t l = 0; l < NB_LEAF; l++)
@@ -354,24 +367,35 @@ leaf_node(const FmNeighbours *s, size_t leaf)
     return t.node;
 }
 
+/* The neighbours of all rows of a leaf. best: room for 16 lists. */
+static TreeGroup
+search_leaf(const TreeSearch *job, size_t leaf, double *best)
+{
+    const FmNeighbours *s = job->s, *q = job->q;
+    const guint32 *id = q->id + leaf * NB_LEAF;
+    TreeGroup g = {.x = q->leaf + leaf * s->D * NB_LEAF, .list = MAX(job->k, (size_t)TREE_LIST), .k = job->k,
+                   .best = best};
+
+    for (size_t i = 0; i < NB_LEAF * g.list; i++)
+        best[i] = INFINITY;
+    for (size_t l = 0; l < NB_LEAF; l++)
+        g.worst[l] = id[l] == G_MAXUINT32 ? -INFINITY : INFINITY;
+    group_search(s, q->box + leaf_node(q, leaf) * 2 * s->D, s == q ? leaf : G_MAXSIZE, job->visit, &g);
+    return g;
+}
+
 static void
 search_chunk(void *ctx, int worker, size_t chunk)
 {
     const TreeSearch *job = ctx;
-    const FmNeighbours *s = job->s, *q = job->q;
-    const size_t D = s->D, end = MIN((chunk + 1) * TREE_CHUNK, q->leaves);
+    const FmNeighbours *q = job->q;
+    const size_t end = MIN((chunk + 1) * TREE_CHUNK, q->leaves);
     double best[NB_LEAF * FM_NEIGHBOURS_MAX];
 
     for (size_t leaf = chunk * TREE_CHUNK; leaf < end; leaf++) {
         const guint32 *id = q->id + leaf * NB_LEAF;
-        TreeGroup g = {.x = q->leaf + leaf * D * NB_LEAF, .list = MAX(job->k, (size_t)TREE_LIST), .k = job->k,
-                       .best = best};
+        const TreeGroup g = search_leaf(job, leaf, best);
 
-        for (size_t i = 0; i < NB_LEAF * g.list; i++)
-            best[i] = INFINITY;
-        for (size_t l = 0; l < NB_LEAF; l++)
-            g.worst[l] = id[l] == G_MAXUINT32 ? -INFINITY : INFINITY;
-        group_search(s, q->box + leaf_node(q, leaf) * 2 * D, s == q ? leaf : G_MAXSIZE, job->visit, &g);
         for (size_t l = 0; l < NB_LEAF && id[l] != G_MAXUINT32; l++)
             memcpy(job->d2 + id[l] * job->k, best + l * g.list, job->k * sizeof *best);
     }
@@ -383,6 +407,15 @@ nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threa
     TreeSearch job = {.s = s, .q = q, .k = k, .d2 = d2, .visit = tree_visit()};
 
     fm_parallel(threads, (q->leaves + TREE_CHUNK - 1) / TREE_CHUNK, search_chunk, &job);
+}
+
+NbCount
+nb_tree_count(const FmNeighbours *s, size_t leaf, size_t k)
+{
+    const TreeSearch job = {.s = s, .q = s, .k = k, .visit = tree_visit()};
+    double best[NB_LEAF * FM_NEIGHBOURS_MAX];
+
+    return search_leaf(&job, leaf, best).count;
 }
 
 /* ---- ties: rare, one point at a time ---- */

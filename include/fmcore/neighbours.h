@@ -18,17 +18,18 @@ typedef enum FmSearch { FM_SEARCH_AUTO, FM_SEARCH_TREE, FM_SEARCH_SCAN } FmSearc
 
 #define FM_NEIGHBOURS_MAX 128 /* neighbours of one search */
 
-/* The search that is quicker for n rows of D values, by measured cost: tree or scan. */
-FmSearch fm_neighbours_choice(size_t n, size_t D);
-
 /* An index over rows row[0 .. n - 1] (NULL: 0 .. n - 1) of x (.., D), finite. x and row are borrowed and
  * outlive it. 1 <= n < 2^32, D >= 1. Memory: tree 8 to 9 D n bytes and as much while it is built; scan
  * 2 D n bytes where the processor multiplies tiles of bfloat16, 3 D n where it has AVX2 and D >= 96, else
  * O(n). Errors: FM_ERROR_MEMORY.
+ * search: AUTO takes the one that is quicker for k neighbours of each row, by what the tree computes for some
+ * of them and by measured costs; it is the same in every run (core/flow/neighbours_choice.c). 1 <= k <=
+ * FM_NEIGHBOURS_MAX; nothing else looks at it.
  * like: NULL, or an index of equal D that will be searched together with this one: the search is then
  * its, and work is shared (borrowed for the call). The caller owns the result. */
-FmNeighbours *fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search,
+FmNeighbours *fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search, size_t k,
                                 const FmNeighbours *like, int threads, GError **error);
+FmSearch fm_neighbours_method(const FmNeighbours *index); /* FM_SEARCH_TREE or FM_SEARCH_SCAN */
 void fm_neighbours_free(FmNeighbours *index); /* NULL allowed */
 
 /* Squared distances d2 (rows of `queries`, k), ascending, from each row of `queries` to its k nearest rows

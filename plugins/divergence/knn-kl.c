@@ -181,13 +181,18 @@ knn_chunk(void *ctx, int worker, size_t chunk)
 
 /* ---- all points of P against P and Q ---- */
 
-/* n rows of P, by their index, and m of Q (row NULL: all). */
+/* n rows of P and m of Q. */
 typedef struct KnnRows {
-    const FmNeighbours *p;
-    const FmSamples *q;
+    const FmNeighbours *p, *q;
     size_t n, m;
-    const guint32 *q_row;
 } KnnRows;
+
+static FmNeighbours *
+knn_index(size_t n, const FmSamples *s, const guint32 *row, const KnnJob *job, FmSearch search,
+          const FmNeighbours *like, int threads, GError **error)
+{
+    return fm_neighbours_new(n, s->D, s->x, row, search, job->width, like, threads, error);
+}
 
 /* The estimate from rows of P and Q; NaN or infinite when a point has no distinct neighbour. job: buffers
  * for as many rows. */
@@ -195,11 +200,10 @@ static gboolean
 knn_estimate_rows(KnnJob *job, const KnnRows *r, int threads, double *value, size_t *n_tied, GError **error)
 {
     const FmNeighbours *p = r->p;
-    g_autoptr(FmNeighbours) q =
-        fm_neighbours_new(r->m, r->q->D, r->q->x, r->q_row, FM_SEARCH_AUTO, p, threads, error);
+    const FmNeighbours *q = r->q;
     double sum = 0.0;
 
-    if (!q || !fm_neighbours_search(p, p, job->width, threads, job->near[0], error) ||
+    if (!fm_neighbours_search(p, p, job->width, threads, job->near[0], error) ||
         !fm_neighbours_search(q, p, job->width, threads, job->near[1], error))
         return FALSE;
     job->p = p;
@@ -215,8 +219,8 @@ knn_estimate_rows(KnnJob *job, const KnnRows *r, int threads, double *value, siz
     return TRUE;
 }
 
-/* Standard error from disjoint blocks of a `share` of both samples, rows dealt by a keyed permutation. whole: the
- * index of P. */
+/* Standard error from disjoint blocks of a `share` of both samples, rows dealt by a keyed permutation. whole: an
+ * index of one of them. */
 static gboolean
 knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighbours *whole, FmKey key,
              int threads, double *se, GError **error)
@@ -238,11 +242,11 @@ knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighb
             rows[i] = (guint32)fm_permute_index(key, p->n, b * n + i);
         for (size_t i = 0; i < m; i++)
             rows[n + i] = (guint32)fm_permute_index(other, q->n, b * m + i);
-        g_autoptr(FmNeighbours) block =
-            fm_neighbours_new(n, p->D, p->x, rows, FM_SEARCH_AUTO, whole, threads, error);
-        const KnnRows r = {.p = block, .q = q, .n = n, .m = m, .q_row = rows + n};
+        g_autoptr(FmNeighbours) bp = knn_index(n, p, rows, job, FM_SEARCH_AUTO, whole, threads, error);
+        g_autoptr(FmNeighbours) bq = bp ? knn_index(m, q, rows + n, job, FM_SEARCH_AUTO, bp, threads, error) : NULL;
+        const KnnRows r = {.p = bp, .q = bq, .n = n, .m = m};
 
-        ok = block && knn_estimate_rows(job, &r, threads, &value[b], &tied, error);
+        ok = bq && knn_estimate_rows(job, &r, threads, &value[b], &tied, error);
     }
     fm_free(rows);
     if (ok) {
@@ -257,20 +261,23 @@ static gboolean
 knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
         FmEstimate *out, GError **error)
 {
-    const FmSearch search =
-        knn->search ? (FmSearch)knn->search : fm_neighbours_choice(MAX(p->n, q->n), p->D);
-    g_autoptr(FmNeighbours) index = fm_neighbours_new(p->n, p->D, p->x, NULL, search, NULL, threads, error);
-    const KnnRows all = {.p = index, .q = q, .n = p->n, .m = q->n};
+    const FmSamples *set[] = {p, q};
+    const int most = q->n > p->n; /* the larger chooses the search */
+    g_autoptr(FmNeighbours) first =
+        knn_index(set[most]->n, set[most], NULL, job, (FmSearch)knn->search, NULL, threads, error);
+    g_autoptr(FmNeighbours) second =
+        first ? knn_index(set[!most]->n, set[!most], NULL, job, FM_SEARCH_AUTO, first, threads, error) : NULL;
+    const KnnRows all = {.p = most ? second : first, .q = most ? first : second, .n = p->n, .m = q->n};
     size_t tied;
 
-    if (!index || !knn_estimate_rows(job, &all, threads, &out->value, &tied, error))
+    if (!second || !knn_estimate_rows(job, &all, threads, &out->value, &tied, error))
         return FALSE;
     out->unit = "nats";
     out->n = p->n;
     fm_estimate_number(out, "k", (double)knn->k);
     if (knn->variant != KNN_RATIO)
         fm_estimate_text(out, "variant", knn_variants[knn->variant]);
-    fm_estimate_text(out, "search", search == FM_SEARCH_TREE ? "k-d tree" : "scan");
+    fm_estimate_text(out, "search", fm_neighbours_method(first) == FM_SEARCH_TREE ? "k-d tree" : "scan");
     if (tied > 0)
         fm_estimate_number(out, "points with ties", (double)tied);
     if (!isfinite(out->value)) {
@@ -285,7 +292,7 @@ knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, F
         fm_estimate_text(out, "error bar", "none: a tenth of the sample has too few rows");
         return TRUE;
     }
-    return knn_block_se(job, p, q, index, key, threads, &out->se, error);
+    return knn_block_se(job, p, q, first, key, threads, &out->se, error);
 }
 
 static gboolean

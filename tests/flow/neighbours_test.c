@@ -117,7 +117,7 @@ open_index(size_t method, size_t n, size_t D, const double *x)
 {
     if (methods[method].directions != NB_MEASURED && methods[method].search == FM_SEARCH_SCAN)
         return fm__neighbours_scan_new(n, D, x, methods[method].directions, 2);
-    return fm_neighbours_new(n, D, x, NULL, methods[method].search, NULL, 2, NULL);
+    return fm_neighbours_new(n, D, x, NULL, methods[method].search, 1, NULL, 2, NULL);
 }
 
 static void
@@ -133,7 +133,7 @@ check_rows(int kind, size_t n, size_t D)
     define(n, y, m, x, D, FALSE, MOST, across);
     for (size_t t = 0; t < G_N_ELEMENTS(methods); t++) {
         g_autoptr(FmNeighbours) index = open_index(t, n, D, y);
-        g_autoptr(FmNeighbours) queries = index ? fm_neighbours_new(m, D, x, NULL, FM_SEARCH_AUTO, index, 2, NULL) : NULL;
+        g_autoptr(FmNeighbours) queries = index ? fm_neighbours_new(m, D, x, NULL, FM_SEARCH_AUTO, 1, index, 2, NULL) : NULL;
         g_autofree char *what = g_strdup_printf("kind %d, %zu rows of %zu, %s", kind, n, D, methods[t].name);
 
         ck_assert(index && queries);
@@ -184,7 +184,7 @@ START_TEST(directions_are_used_where_they_pay)
 {
     const size_t n = 2000, D = 160;
     double *x = draw(_i ? SMOOTH : NORMAL, 1, n, D);
-    g_autoptr(FmNeighbours) index = fm_neighbours_new(n, D, x, NULL, FM_SEARCH_SCAN, NULL, 2, NULL);
+    g_autoptr(FmNeighbours) index = fm_neighbours_new(n, D, x, NULL, FM_SEARCH_SCAN, 1, NULL, 2, NULL);
 
     ck_assert(index != NULL);
     if (_i && fm_cpu_level() >= FM_CPU_AVX2)
