@@ -71,23 +71,6 @@ quantise_any(size_t n, const double *v, int most, gint16 *to, float *step, doubl
 FM_CPU_VARIANTS(quantise, (size_t n, const double *v, int most, gint16 *to, float *step, double *lost_square),
                 (n, v, most, to, step, lost_square))
 
-/* to = (x - centre) scale, and its squared length. */
-FM_INLINE void
-centre_row_any(size_t n, const double *x, const double *centre, double scale, double *to, double *square)
-{
-    double sum = 0.0;
-
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++) {
-        to[i] = (x[i] - centre[i]) * scale;
-        sum += to[i] * to[i];
-    }
-    *square = sum;
-}
-
-FM_CPU_VARIANTS(centre_row, (size_t n, const double *x, const double *centre, double scale, double *to, double *square),
-                (n, x, centre, scale, to, square))
-
 FM_INLINE void
 dot_any(size_t n, const gint16 *a, const gint16 *b, gint32 *sum)
 {
@@ -100,12 +83,6 @@ dot_any(size_t n, const gint16 *a, const gint16 *b, gint32 *sum)
 }
 
 FM_CPU_VARIANTS(dot, (size_t n, const gint16 *a, const gint16 *b, gint32 *sum), (n, a, b, sum))
-
-static float
-lost_length(double square)
-{
-    return (float)(sqrt(square) * (1.0 + 1e-6));
-}
 
 /* The place of columns 4 c .. 4 c + 3 of row i. */
 static inline gint8 *
@@ -144,7 +121,7 @@ build_codes(const FmNeighbours *s, size_t i, size_t columns, const double *z, gi
     int sum = 0;
 
     quantise(columns, z, BYTES_MOST, whole, &b->step[i], &lost_square);
-    s->lost[i] = lost_length(lost_square);
+    s->lost[i] = nb_length_up(lost_square);
     b->step[i] *= 2.0f;
     for (size_t c = 0; c < b->columns; c += 4) {
         gint8 *to = code_at(b, i, c / 4);
@@ -172,11 +149,11 @@ build_group(void *ctx, int worker, size_t group)
     for (size_t i = begin; i < end; i++) {
         double *row = v + (i - begin) * D;
 
-        centre_row(D, nb_row(s, i), f->centre, f->scale, row, &square[i - begin]);
+        square[i - begin] = nb_frame_row(f, D, nb_row(s, i), row);
         s->square[i] = (float)square[i - begin];
-        s->length[i] = lost_length(square[i - begin]);
+        s->length[i] = nb_length_up(square[i - begin]);
         quantise(D, row, job->fine_most, b->fine + i * b->fine_columns, &b->fine_step[i], &lost_square);
-        b->fine_lost[i] = lost_length(lost_square);
+        b->fine_lost[i] = nb_length_up(lost_square);
     }
     if (d > 0)
         fm_linalg_gemm_f64(TRUE, end - begin, d, D, 1.0, v, f->basis, 0.0, p);
@@ -461,25 +438,6 @@ begin_query(const BytesScan *job, Query *query, guint8 *a)
     }
 }
 
-/* The largest |y|^2, |y| and e_y of a group. */
-typedef struct Largest {
-    float square, length, lost;
-} Largest;
-
-static Largest
-largest(const FmNeighbours *s, size_t at)
-{
-    const size_t end = MIN(at + BYTES_GROUP, s->n);
-    Largest m = {0};
-
-    for (size_t i = at; i < end; i++) {
-        m.square = MAX(m.square, s->square[i]);
-        m.length = MAX(m.length, s->length[i]);
-        m.lost = MAX(m.lost, s->lost[i]);
-    }
-    return m;
-}
-
 /* Candidates of one query in a group, from products. */
 static void
 take_group(const BytesScan *job, Query *q, const BytesRows *y, size_t at, const Largest *m, const gint32 *product)
@@ -509,7 +467,7 @@ nb_bytes_scan(const FmNeighbours *s, const FmNeighbours *q, size_t k, NbBytesWor
     for (size_t at = 0; at < s->n; at += BYTES_GROUP) {
         const BytesRows y = {.code = b->code + at * b->columns, .square = s->square + at, .step = b->step + at,
                              .shift = b->shift + at};
-        const Largest m = largest(s, at);
+        const Largest m = largest(s, at, MIN((size_t)BYTES_GROUP, s->n - at), s->lost + at);
 
         for (size_t i = 0; i < n; i += BYTES_QUERIES) {
             multiply(b->columns, w->a + i * b->columns, y.code, w->product);

@@ -54,11 +54,29 @@ dot_any(size_t n, const double *a, const double *b, double *sum)
 
 FM_CPU_VARIANTS(dot, (size_t n, const double *a, const double *b, double *sum), (n, a, b, sum))
 
-static void
-scaled_row(const FmNeighbours *s, const NbFrame *f, size_t i, double *to)
+FM_INLINE void
+centre_row_any(size_t n, const double *x, const double *centre, double scale, double *to, double *square)
 {
-    for (size_t d = 0; d < s->D; d++)
-        to[d] = (nb_row(s, i)[d] - f->centre[d]) * f->scale;
+    double sum = 0.0;
+
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (x[i] - centre[i]) * scale;
+        sum += to[i] * to[i];
+    }
+    *square = sum;
+}
+
+FM_CPU_VARIANTS(centre_row, (size_t n, const double *x, const double *centre, double scale, double *to, double *square),
+                (n, x, centre, scale, to, square))
+
+double
+nb_frame_row(const NbFrame *f, size_t D, const double *x, double *to)
+{
+    double square;
+
+    centre_row(D, x, f->centre, f->scale, to, &square);
+    return square;
 }
 
 /* Means of columns, near which products cancel least, and 1 / a power of two near the longest row: of some
@@ -290,7 +308,7 @@ choose_directions(const FmNeighbours *n, NbFrame *f, size_t directions)
         for (size_t i = 0, fit = 0, test = 0; i < s.fit + s.test; i++) { /* every third is tested */
             const gboolean tested = test < s.test && (i % 3 == 2 || fit == s.fit);
 
-            scaled_row(n, f, i * n->n / (s.fit + s.test), s.x + (tested ? s.fit + test++ : fit++) * s.D);
+            nb_frame_row(f, s.D, nb_row(n, i * n->n / (s.fit + s.test)), s.x + (tested ? s.fit + test++ : fit++) * s.D);
         }
         l = find_directions(&s);
         ok = keep_directions(f, &s, any ? (l > 0 ? choose_number(&s, n->n, l, &f->cost) : 0) : MIN(l, directions));

@@ -4,6 +4,8 @@
 
 #include <fmcore/neighbours.h>
 
+#include <math.h>
+
 enum { NB_LEAF = 16 /* points of a leaf of the tree, and of a block of the scan */ };
 
 #define SCAN_FAR 1e30 /* squared length in the frame beyond which floats cannot tell rows apart */
@@ -41,6 +43,13 @@ static inline const double *
 nb_row(const FmNeighbours *s, size_t i)
 {
     return s->x + (s->row ? s->row[i] : i) * s->D;
+}
+
+/* A length from its square, in float and not less. */
+static inline float
+nb_length_up(double square)
+{
+    return (float)(sqrt(square) * (1.0 + 1e-6));
 }
 
 /* Insert v into ascending b (k), dropping the last. */
@@ -93,6 +102,8 @@ struct NbFrame {
 NbFrame *nb_frame_new(const FmNeighbours *s, const NbFrame *like, size_t directions);
 /* What a query of s takes by products of bytes, in products of a column. */
 double nb_frame_cost(const FmNeighbours *s);
+/* to (D) = (x - centre) scale; its squared length. */
+double nb_frame_row(const NbFrame *f, size_t D, const double *x, double *to);
 gboolean nb_frame_equal(size_t D, const NbFrame *a, const NbFrame *b);
 void nb_frame_free(NbFrame *f); /* NULL allowed */
 

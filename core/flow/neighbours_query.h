@@ -67,6 +67,25 @@ half_width(const Margin *m, float square, float length, float lost)
     return m->length * length + m->lost * lost + m->square * square + SCAN_TINY;
 }
 
+/* The largest |y|^2, |y| and e_y of some rows. */
+typedef struct Largest {
+    float square, length, lost;
+} Largest;
+
+/* Of rows at .. at + n - 1 of s; lost (n): their e_y. */
+static inline Largest
+largest(const FmNeighbours *s, size_t at, size_t n, const float *lost)
+{
+    Largest m = {0};
+
+    for (size_t i = 0; i < n; i++) {
+        m.square = MAX(m.square, s->square[at + i]);
+        m.length = MAX(m.length, s->length[at + i]);
+        m.lost = MAX(m.lost, lost[i]);
+    }
+    return m;
+}
+
 static inline void
 query_overflow(Query *q)
 {

@@ -52,18 +52,17 @@ nb_distance(size_t D, const double *a, const double *b)
 
 /* ---- rows in low precision ---- */
 
-/* Values 32 c .. 32 c + n - 1 of a row, less the centre and scaled, and rounded to bfloat16: to the nearest,
- * ties to even; what is not normal becomes 0, as the tiles take it. Adds to 8 partial sums of each. */
+/* Values 32 c .. 32 c + n - 1 of a row in the frame, rounded to bfloat16: to the nearest, ties to even; what is
+ * not normal becomes 0, as the tiles take it. Adds to 8 partial sums of what is lost. */
 FM_INLINE void
-round_columns_any(size_t n, const double *x, const double *centre, double scale, guint16 *to, double *square,
-                  double *lost_square)
+round_columns_any(size_t n, const double *x, guint16 *to, double *lost_square)
 {
     double v[SCAN_K] = {0}, lost[SCAN_K];
     guint32 bits[SCAN_K];
     float f[SCAN_K];
 
     for (size_t c = 0; c < n; c++)
-        v[c] = (x[c] - centre[c]) * scale;
+        v[c] = x[c];
     for (size_t c = 0; c < SCAN_K; c++)
         f[c] = (float)v[c];
     memcpy(bits, f, sizeof bits);
@@ -75,76 +74,77 @@ round_columns_any(size_t n, const double *x, const double *centre, double scale,
     for (size_t c = 0; c < SCAN_K; c++)
         lost[c] = v[c] - (double)f[c];
     for (size_t c = 0; c < SCAN_K; c += 8)
-        for (size_t l = 0; l < 8; l++) {
-            square[l] += v[c + l] * v[c + l];
+        for (size_t l = 0; l < 8; l++)
             lost_square[l] += lost[c + l] * lost[c + l];
-        }
 }
 
-FM_CPU_VARIANTS(round_columns,
-                (size_t n, const double *x, const double *centre, double scale, guint16 *to, double *square,
-                 double *lost_square),
-                (n, x, centre, scale, to, square, lost_square))
+FM_CPU_VARIANTS(round_columns, (size_t n, const double *x, guint16 *to, double *lost_square), (n, x, to, lost_square))
 
-/* Row x in bfloat16 as row r of a block, in the order of the second factor. */
-static Lengths
-pack_row(const FmNeighbours *s, const double *x, size_t r, guint16 *to)
+/* Row v of the frame in bfloat16 as row r of a block, in the order of the second factor. The squared length of what
+ * is lost. */
+static double
+pack_row(const FmNeighbours *s, const double *v, size_t r, guint16 *to)
 {
-    double square[8] = {0}, lost_square[8] = {0};
-    Lengths sum = {0};
+    double lost_square[8] = {0}, sum = 0.0;
 
     for (size_t d = 0; d < s->D; d += SCAN_K, to += SCAN_TILE) {
         guint16 h[SCAN_K];
 
-        round_columns(MIN((size_t)SCAN_K, s->D - d), x + d, s->frame->centre + d, s->frame->scale, h, square,
-                      lost_square);
+        round_columns(MIN((size_t)SCAN_K, s->D - d), v + d, h, lost_square);
         for (size_t p = 0; p < SCAN_K / 2; p++)
             memcpy(to + (p * NB_LEAF + r) * 2, h + 2 * p, 2 * sizeof *h);
     }
-    for (size_t l = 0; l < 8; l++) {
-        sum.square += square[l];
-        sum.lost_square += lost_square[l];
-    }
+    for (size_t l = 0; l < 8; l++)
+        sum += lost_square[l];
     return sum;
 }
 
-static Lengths
-float_row(const FmNeighbours *s, const double *x, float *to)
+FM_INLINE void
+round_row_any(size_t n, const double *v, float *to, double *lost_square)
 {
-    Lengths sum = {0};
+    double lost = 0.0;
 
-    for (size_t d = 0; d < s->D; d++) {
-        const double v = (x[d] - s->frame->centre[d]) * s->frame->scale;
-
-        to[d] = (float)v;
-        sum.square += v * v;
-        sum.lost_square += (v - (double)to[d]) * (v - (double)to[d]);
+#pragma omp simd reduction(+ : lost)
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (float)v[i];
+        lost += (v[i] - (double)to[i]) * (v[i] - (double)to[i]);
     }
-    return sum;
+    *lost_square = lost;
 }
+
+FM_CPU_VARIANTS(round_row, (size_t n, const double *v, float *to, double *lost_square), (n, v, to, lost_square))
+
+/* Row x in the frame v (D) and in float. */
+static Lengths
+float_row(const FmNeighbours *s, const double *x, double *v, float *to)
+{
+    Lengths l = {.square = nb_frame_row(s->frame, s->D, x, v)};
+
+    round_row(s->D, v, to, &l.lost_square);
+    return l;
+}
+
+typedef struct ScanBuild {
+    FmNeighbours *s;
+    double *v; /* (threads, D) */
+} ScanBuild;
 
 /* Blocks of 16 rows. */
 static void
 build_block(void *ctx, int worker, size_t block)
 {
-    FmNeighbours *s = ctx;
+    const ScanBuild *job = ctx;
+    FmNeighbours *s = job->s;
     const size_t begin = block * NB_LEAF, end = MIN(begin + NB_LEAF, s->n);
+    double *v = job->v + (size_t)worker * s->D;
 
     for (size_t i = begin; i < end; i++) {
-        const double *x = nb_row(s, i);
-        Lengths l = {0};
+        const double square = nb_frame_row(s->frame, s->D, nb_row(s, i), v);
 
-        if (s->pack) {
-            l = pack_row(s, x, i - begin, s->pack + block * s->columns * SCAN_TILE);
-            s->lost[i] = (float)(sqrt(l.lost_square) * (1.0 + 1e-6));
-        } else
-            for (size_t d = 0; d < s->D; d++) {
-                const double v = (x[d] - s->frame->centre[d]) * s->frame->scale;
-
-                l.square += v * v;
-            }
-        s->length[i] = (float)(sqrt(l.square) * (1.0 + 1e-6));
-        s->square[i] = (float)l.square;
+        s->length[i] = nb_length_up(square);
+        s->square[i] = (float)square;
+        if (s->pack)
+            s->lost[i] = nb_length_up(pack_row(s, v, i - begin, s->pack + block * s->columns * SCAN_TILE));
     }
 }
 
@@ -189,7 +189,12 @@ nb_scan_build(FmNeighbours *s, int threads)
             if (!s->lost || !s->pack)
                 return FALSE;
         }
-        fm_parallel(threads, blocks, build_block, s);
+        ScanBuild job = {.s = s, .v = fm_alloc((size_t)threads * s->D * sizeof *job.v)};
+
+        if (!job.v)
+            return FALSE;
+        fm_parallel(threads, blocks, build_block, &job);
+        fm_free(job.v);
     }
     for (size_t i = 0; i < s->n; i++)
         s->far |= !(s->square[i] < (float)SCAN_FAR);
@@ -228,6 +233,7 @@ typedef struct ScanJob {
     struct ScanWork {
         Query *query;     /* (SCAN_CHUNK) */
         guint16 *a;       /* (SCAN_CHUNK, columns 32) bfloat16 */
+        double *v;        /* (D) one row in the frame */
         float *x, *y;     /* (SCAN_CHUNK, D), (SCAN_WIDTH, D) floats */
         float *lost;      /* (SCAN_WIDTH): e_y of floats */
         float *product;   /* (SCAN_ROWS, SCAN_WIDTH) */
@@ -235,40 +241,35 @@ typedef struct ScanJob {
     } * work;             /* (threads) */
 } ScanJob;
 
-/* The largest |y|^2, |y| and e_y of each SCAN_LOOK rows of a block. */
-typedef struct Largest {
-    float square[SCAN_WIDTH / SCAN_LOOK], length[SCAN_WIDTH / SCAN_LOOK], lost[SCAN_WIDTH / SCAN_LOOK];
-} Largest;
+/* Of each SCAN_LOOK rows of a block. */
+typedef struct BlockLargest {
+    Largest look[SCAN_WIDTH / SCAN_LOOK];
+} BlockLargest;
 
-static Largest
-largest(const FmNeighbours *s, size_t at, size_t n, const float *lost)
+static BlockLargest
+block_largest(const FmNeighbours *s, size_t at, size_t n, const float *lost)
 {
-    Largest m = {0};
+    BlockLargest m = {0};
 
-    for (size_t j = 0; j < n; j++) {
-        const size_t l = j / SCAN_LOOK;
-
-        m.square[l] = MAX(m.square[l], s->square[at + j]);
-        m.length[l] = MAX(m.length[l], s->length[at + j]);
-        m.lost[l] = MAX(m.lost[l], lost[j]);
-    }
+    for (size_t j = 0; j < n; j += SCAN_LOOK)
+        m.look[j / SCAN_LOOK] = largest(s, at + j, MIN((size_t)SCAN_LOOK, n - j), lost + j);
     return m;
 }
 
 /* Candidates of a query among rows at .. at + n - 1 from their products with it. */
 static void
-take_products(const ScanJob *job, Query *q, size_t at, size_t n, const Largest *m, const float *product,
+take_products(const ScanJob *job, Query *q, size_t at, size_t n, const BlockLargest *m, const float *product,
               const float *lost)
 {
     const FmNeighbours *s = job->s;
     const float *square = s->square + at, *length = s->length + at;
 
     for (size_t j = 0; j < n; j += SCAN_LOOK) {
-        const size_t l = j / SCAN_LOOK;
+        const Largest *l = &m->look[j / SCAN_LOOK];
         guint64 mask;
 
         within(MIN((size_t)SCAN_LOOK, n - j), product + j, square + j,
-               q->limit + half_width(&q->margin, m->square[l], m->length[l], m->lost[l]), &mask);
+               q->limit + half_width(&q->margin, l->square, l->length, l->lost), &mask);
         for (; mask; mask &= mask - 1) {
             const size_t i = j + (size_t)__builtin_ctzll(mask);
             const float width = half_width(&q->margin, square[i], length[i], lost[i]),
@@ -314,7 +315,7 @@ products_bf16(const ScanJob *job, struct ScanWork *w, Query *const *query, size_
     nb_bf16_begin();
     for (size_t at = 0; at < s->n; at += SCAN_WIDTH) {
         const size_t width = MIN((size_t)SCAN_WIDTH, s->n - at), blocks = (width + NB_LEAF - 1) / NB_LEAF;
-        const Largest m = largest(s, at, width, s->lost + at);
+        const BlockLargest m = block_largest(s, at, width, s->lost + at);
 
         for (size_t i = 0; i < n; i += 32) {
             nb_bf16_product(s->columns, blocks, w->a + i / NB_LEAF * step, s->pack + at / NB_LEAF * step,
@@ -333,7 +334,7 @@ products_float(const ScanJob *job, struct ScanWork *w, Query *const *query, size
     const size_t D = s->D;
 
     for (size_t i = 0; i < n; i++) {
-        const Lengths l = float_row(s, nb_row(job->q, query[i]->row), w->x + i * D);
+        const Lengths l = float_row(s, nb_row(job->q, query[i]->row), w->v, w->x + i * D);
 
         query_begin(query[i], s, &l);
     }
@@ -341,11 +342,11 @@ products_float(const ScanJob *job, struct ScanWork *w, Query *const *query, size
         const size_t width = MIN((size_t)SCAN_WIDTH, s->n - at);
 
         for (size_t j = 0; j < width; j++) {
-            const Lengths l = float_row(s, nb_row(s, at + j), w->y + j * D);
+            const Lengths l = float_row(s, nb_row(s, at + j), w->v, w->y + j * D);
 
-            w->lost[j] = (float)(sqrt(l.lost_square) * (1.0 + 1e-6));
+            w->lost[j] = nb_length_up(l.lost_square);
         }
-        const Largest m = largest(s, at, width, w->lost);
+        const BlockLargest m = block_largest(s, at, width, w->lost);
 
         for (size_t i = 0; i < n; i += SCAN_ROWS) {
             const size_t rows = MIN((size_t)SCAN_ROWS, n - i);
@@ -432,11 +433,12 @@ work_init(ScanJob *job, int threads)
         w->query = fm_alloc(SCAN_CHUNK * sizeof *w->query);
         w->a = s->pack ? fm_alloc(SCAN_CHUNK * s->columns * SCAN_K * sizeof *w->a) : NULL;
         w->bytes = s->bytes ? nb_bytes_work_new(s) : NULL;
+        w->v = fm_alloc(s->D * sizeof *w->v);
         w->x = fm_alloc(SCAN_CHUNK * s->D * sizeof *w->x);
         w->y = fm_alloc(SCAN_WIDTH * s->D * sizeof *w->y);
         w->lost = fm_alloc(SCAN_WIDTH * sizeof *w->lost);
         w->product = fm_alloc(SCAN_ROWS * SCAN_WIDTH * sizeof *w->product);
-        ok = ok && w->query && !w->a == !s->pack && !w->bytes == !s->bytes && w->x && w->y && w->lost && w->product;
+        ok = ok && w->query && !w->a == !s->pack && !w->bytes == !s->bytes && w->v && w->x && w->y && w->lost && w->product;
     }
     return ok;
 }
@@ -450,6 +452,7 @@ work_clear(ScanJob *job, int threads)
         fm_free(w->query);
         fm_free(w->a);
         nb_bytes_work_free(w->bytes);
+        fm_free(w->v);
         fm_free(w->x);
         fm_free(w->y);
         fm_free(w->lost);
