@@ -230,8 +230,6 @@ typedef struct TreeGroup {
     NbCount count;
 } TreeGroup;
 
-typedef void (*TreeVisit)(size_t D, const double *leaf, const double *box, gboolean self, TreeGroup *g);
-
 #ifdef FM_CPU_LEVELS
 #include <immintrin.h>
 FM_BEGIN_AVX512
@@ -251,20 +249,8 @@ FM_END_LEVEL
 #include "flow/neighbours_visit.inc"
 #undef LEVEL
 
-static TreeVisit
-tree_visit(void)
-{
-    switch (fm_cpu_level()) {
-#ifdef FM_CPU_LEVELS
-    case FM_CPU_AVX512:
-        return visit_avx512;
-    case FM_CPU_AVX2:
-        return visit_avx2;
-#endif
-    default:
-        return visit_base;
-    }
-}
+FM_CPU_DISPATCH(visit, (size_t D, const double *leaf, const double *box, gboolean self, TreeGroup *g),
+                (D, leaf, box, self, g))
 
 /* Squared distance of two boxes, each (2, D). */
 static inline double
@@ -296,7 +282,7 @@ centre_distance(size_t D, const double *a, const double *b)
 
 /* Everything nearer than what the group has. box: of the group; self: its own leaf, or G_MAXSIZE. */
 static void
-group_search(const FmNeighbours *s, const double *box, size_t self, TreeVisit visit, TreeGroup *g)
+group_search(const FmNeighbours *s, const double *box, size_t self, TreeGroup *g)
 {
     const size_t D = s->D;
     struct {
@@ -351,7 +337,6 @@ typedef struct TreeSearch {
     const FmNeighbours *s, *q;
     size_t k;
     double *d2;
-    TreeVisit visit;
 } TreeSearch;
 
 enum { TREE_CHUNK = 8 /* leaves of queries of one work item */ };
@@ -380,7 +365,7 @@ search_leaf(const TreeSearch *job, size_t leaf, double *best)
         best[i] = INFINITY;
     for (size_t l = 0; l < NB_LEAF; l++)
         g.worst[l] = id[l] == G_MAXUINT32 ? -INFINITY : INFINITY;
-    group_search(s, q->box + leaf_node(q, leaf) * 2 * s->D, s == q ? leaf : G_MAXSIZE, job->visit, &g);
+    group_search(s, q->box + leaf_node(q, leaf) * 2 * s->D, s == q ? leaf : G_MAXSIZE, &g);
     return g;
 }
 
@@ -404,7 +389,7 @@ search_chunk(void *ctx, int worker, size_t chunk)
 void
 nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2)
 {
-    TreeSearch job = {.s = s, .q = q, .k = k, .d2 = d2, .visit = tree_visit()};
+    TreeSearch job = {.s = s, .q = q, .k = k, .d2 = d2};
 
     fm_parallel(threads, (q->leaves + TREE_CHUNK - 1) / TREE_CHUNK, search_chunk, &job);
 }
@@ -412,7 +397,7 @@ nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threa
 NbCount
 nb_tree_count(const FmNeighbours *s, size_t leaf, size_t k)
 {
-    const TreeSearch job = {.s = s, .q = s, .k = k, .visit = tree_visit()};
+    const TreeSearch job = {.s = s, .q = s, .k = k};
     double best[NB_LEAF * FM_NEIGHBOURS_MAX];
 
     return search_leaf(&job, leaf, best).count;

@@ -107,7 +107,7 @@ fm_rng_below(FmRng *rng, guint32 n)
 
 /* The words of n counters of the flat sequence of (row, block in row), from block `at` of row `row` on. */
 FM_INLINE void
-philox_plain_any(FmKey key, guint64 row, size_t blocks, size_t at, size_t n, guint32 *restrict w)
+philox_words_any(FmKey key, guint64 row, size_t blocks, size_t at, size_t n, guint32 *restrict w)
 {
     guint32 c0[BLOCK], c1[BLOCK], c2[BLOCK], c3[BLOCK];
     guint32 k0 = (guint32)key.seed, k1 = (guint32)(key.seed >> 32);
@@ -142,27 +142,17 @@ philox_plain_any(FmKey key, guint64 row, size_t blocks, size_t at, size_t n, gui
     }
 }
 
-FM_CPU_VARIANTS(philox_plain,
-                (FmKey key, guint64 row, size_t blocks, size_t at, size_t n, guint32 *restrict w),
-                (key, row, blocks, at, n, w))
-
 #ifdef FM_CPU_LEVELS
 FM_BEGIN_AVX2
 #include "tensor/philox_avx2.inc"
 FM_END_LEVEL
 #endif
 
-static void
-philox_words(FmKey key, guint64 row, size_t blocks, size_t at, size_t n, guint32 *restrict w)
-{
-#ifdef FM_CPU_LEVELS
-    if (fm_cpu_level() == FM_CPU_AVX2) {
-        philox_words_lanes(key, row, blocks, at, n, w);
-        return;
-    }
-#endif
-    philox_plain(key, row, blocks, at, n, w);
-}
+#define PHILOX_PARAMS (FmKey key, guint64 row, size_t blocks, size_t at, size_t n, guint32 *restrict w)
+#define PHILOX_ARGS (key, row, blocks, at, n, w)
+FM_CPU_AT_AVX512(philox_words, PHILOX_PARAMS, PHILOX_ARGS)
+FM_CPU_AT_BASE(philox_words, PHILOX_PARAMS, PHILOX_ARGS)
+FM_CPU_DISPATCH(philox_words, PHILOX_PARAMS, PHILOX_ARGS)
 
 /* log of u in (0, 1], relative error about 1e-7: exponent and an odd series of (m-1)/(m+1). */
 FM_INLINE float

@@ -38,15 +38,18 @@ const char *fm_cpu_level_name(FmCpuLevel level); /* "base", "avx2", "avx512" */
 #endif
 
 #define FM_INLINE static inline __attribute__((always_inline))
+#define FM_CPU_AT_BASE(name, params, args) \
+    static void name##_base params { name##_any args; }
 
-/* Define the static function NAME PARAMS as the fastest of several compilations of NAME_any, an
- * FM_INLINE function with the same parameters; ARGS are their names in brackets. The file is
- * compiled for speed by FM_FAST_FILE at its top. */
+/* FM_CPU_VARIANTS: define the static function NAME PARAMS as the fastest of several compilations of
+ * NAME_any, an FM_INLINE function with the same parameters; ARGS are their names in brackets. The file is
+ * compiled for speed by FM_FAST_FILE at its top.
+ * FM_CPU_DISPATCH: the same from NAME_avx512, NAME_avx2 (both where FM_CPU_LEVELS) and NAME_base, which
+ * are written apart; FM_CPU_AT_AVX512 makes such a one of NAME_any, FM_CPU_AT_BASE too. */
 #ifdef FM_CPU_LEVELS
-#define FM_CPU_VARIANTS(name, params, args) \
-    static __attribute__((target(FM_TARGET_AVX512))) void name##_avx512 params { name##_any args; } \
-    static __attribute__((target(FM_TARGET_AVX2))) void name##_avx2 params { name##_any args; } \
-    static void name##_base params { name##_any args; } \
+#define FM_CPU_AT_AVX512(name, params, args) \
+    static __attribute__((target(FM_TARGET_AVX512))) void name##_avx512 params { name##_any args; }
+#define FM_CPU_DISPATCH(name, params, args) \
     static void name params \
     { \
         switch (fm_cpu_level()) { \
@@ -60,8 +63,16 @@ const char *fm_cpu_level_name(FmCpuLevel level); /* "base", "avx2", "avx512" */
             name##_base args; \
         } \
     }
+#define FM_CPU_VARIANTS(name, params, args) \
+    FM_CPU_AT_AVX512(name, params, args) \
+    static __attribute__((target(FM_TARGET_AVX2))) void name##_avx2 params { name##_any args; } \
+    FM_CPU_AT_BASE(name, params, args) \
+    FM_CPU_DISPATCH(name, params, args)
 #define FM_FAST_FILE _Pragma("GCC optimize(\"O3\", \"no-math-errno\", \"no-trapping-math\")")
 #else
+#define FM_CPU_AT_AVX512(name, params, args)
+#define FM_CPU_DISPATCH(name, params, args) \
+    static void name params { name##_base args; }
 #define FM_CPU_VARIANTS(name, params, args) \
     static void name params { name##_any args; }
 #define FM_FAST_FILE
