@@ -18,18 +18,16 @@ enum {
     CHOICE_SHARE = 64   /* and one in so many */
 };
 
-/* Of the tree, for 16 queries: a node, a leaf, a query with 16 distances; and what a column adds. */
+/* Of the tree, a node with 16 queries, a query with 16 distances; and what a column adds. */
 #define TREE_NODE 10.0
 #define TREE_NODE_COLUMN 2.0
-#define TREE_LEAF 30.0
-#define TREE_LEAF_COLUMN 5.0
 #define TREE_QUERY 10.0
 #define TREE_QUERY_COLUMN 2.0
 
 /* Of the scan in floats, for one query: its candidates, a pair, and what a column adds; in bytes, a column. */
 #define SCAN_QUERY 4000.0
-#define SCAN_PAIR 0.7
-#define SCAN_PAIR_COLUMN 0.045
+#define SCAN_PAIR 0.5
+#define SCAN_PAIR_COLUMN 0.025
 #define SCAN_BYTES_COLUMN 0.023
 
 /* Time of one query of the scan, whose frame is set. */
@@ -46,7 +44,6 @@ static double
 tree_time(size_t D, const NbCount *c)
 {
     return (double)c->nodes * (TREE_NODE + TREE_NODE_COLUMN * (double)D) +
-           (double)c->leaves * (TREE_LEAF + TREE_LEAF_COLUMN * (double)D) +
            (double)c->queries * (TREE_QUERY + TREE_QUERY_COLUMN * (double)D);
 }
 

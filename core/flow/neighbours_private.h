@@ -2,6 +2,7 @@
 #ifndef FMCORE_CORE_FLOW_NEIGHBOURS_PRIVATE_H
 #define FMCORE_CORE_FLOW_NEIGHBOURS_PRIVATE_H
 
+#include <fmcore/cpu.h>
 #include <fmcore/neighbours.h>
 
 #include <math.h>
@@ -46,14 +47,14 @@ nb_row(const FmNeighbours *s, size_t i)
 }
 
 /* A length from its square, in float and not less. */
-static inline float
+FM_INLINE float
 nb_length_up(double square)
 {
     return (float)(sqrt(square) * (1.0 + 1e-6));
 }
 
 /* Insert v into ascending b (k), dropping the last. */
-static inline void
+FM_INLINE void
 nb_insert(size_t k, double *b, double v)
 {
     size_t i = k - 1;
@@ -70,10 +71,10 @@ nb_insert(size_t k, double *b, double v)
 gboolean nb_tree_build(FmNeighbours *s, int threads);
 void nb_tree_clear(FmNeighbours *s);
 void nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
-/* What the search for the rows of one leaf among all computes: nodes whose children are compared, leaves that are
- * looked into, and the queries, one by one, that need a leaf's 16 distances. */
+/* What the search for the rows of one leaf among all computes: nodes of whose children the distances to 16 queries
+ * are taken, and queries, one by one, that need a leaf's 16 distances. */
 typedef struct NbCount {
-    size_t nodes, leaves, queries;
+    size_t nodes, queries;
 } NbCount;
 NbCount nb_tree_count(const FmNeighbours *s, size_t leaf, size_t k);
 size_t nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last);

@@ -61,7 +61,7 @@ scan_margin(size_t D, const Lengths *l)
                     .square = 16 * 0x1p-24f};
 }
 
-static inline float
+FM_INLINE float
 half_width(const Margin *m, float square, float length, float lost)
 {
     return m->length * length + m->lost * lost + m->square * square + SCAN_TINY;

@@ -1,6 +1,6 @@
 /* neighbours_tree.c: a k-d tree, split at the median of the widest side, whose leaves of 16 points are
- * searched for all 16 points of a query's leaf together: nodes are visited once for the group, nearest
- * first, and distances are computed 16 at a time.
+ * searched for all 16 points of a query's leaf together: nodes are visited once for the group, those with the
+ * least sum of distances first, while any of its points needs them, and distances are computed 16 at a time.
  *
  * Friedman, Bentley & Finkel 1977, doi:10.1145/355744.355745; groups of queries: Gray & Moore 2000,
  * "N-body problems in statistical learning" (NIPS 13).
@@ -230,18 +230,45 @@ typedef struct TreeGroup {
     NbCount count;
 } TreeGroup;
 
+/* In one order at every level, so that the way through the tree is the same. */
+FM_INLINE double
+group_sum(const double *sum)
+{
+    double t[8], u[4];
+
+    for (size_t l = 0; l < 8; l++)
+        t[l] = sum[l] + sum[l + 8];
+    for (size_t l = 0; l < 4; l++)
+        u[l] = t[l] + t[l + 4];
+    return (u[0] + u[2]) + (u[1] + u[3]);
+}
+
 #ifdef FM_CPU_LEVELS
 #include <immintrin.h>
 FM_BEGIN_AVX512
-#define WIDE 1
+#define LANES 8
+#define VECTOR __m512d
+#define OP(name) _mm512_##name##_pd
+#define BELOW(a, b) (unsigned)_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ)
 #define LEVEL(name) name##_avx512
 #include "flow/neighbours_visit.inc"
-#undef WIDE
+#undef LANES
+#undef VECTOR
+#undef OP
+#undef BELOW
 #undef LEVEL
 FM_END_LEVEL
 FM_BEGIN_AVX2
+#define LANES 4
+#define VECTOR __m256d
+#define OP(name) _mm256_##name##_pd
+#define BELOW(a, b) (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ))
 #define LEVEL(name) name##_avx2
 #include "flow/neighbours_visit.inc"
+#undef LANES
+#undef VECTOR
+#undef OP
+#undef BELOW
 #undef LEVEL
 FM_END_LEVEL
 #endif
@@ -249,89 +276,8 @@ FM_END_LEVEL
 #include "flow/neighbours_visit.inc"
 #undef LEVEL
 
-FM_CPU_DISPATCH(visit, (size_t D, const double *leaf, const double *box, gboolean self, TreeGroup *g),
-                (D, leaf, box, self, g))
-
-/* Squared distance of two boxes, each (2, D). */
-static inline double
-box_distance(size_t D, const double *a, const double *b)
-{
-    double sum = 0.0;
-
-    for (size_t d = 0; d < D; d++) {
-        const double gap = MAX(MAX(a[d] - b[D + d], b[d] - a[D + d]), 0.0);
-
-        sum += gap * gap;
-    }
-    return sum;
-}
-
-/* The same of their centres, times 4. */
-static inline double
-centre_distance(size_t D, const double *a, const double *b)
-{
-    double sum = 0.0;
-
-    for (size_t d = 0; d < D; d++) {
-        const double u = a[d] + a[D + d] - b[d] - b[D + d];
-
-        sum += u * u;
-    }
-    return sum;
-}
-
-/* Everything nearer than what the group has. box: of the group; self: its own leaf, or G_MAXSIZE. */
-static void
-group_search(const FmNeighbours *s, const double *box, size_t self, TreeGroup *g)
-{
-    const size_t D = s->D;
-    struct {
-        TreeNode t;
-        double d2;
-    } stack[TREE_STACK];
-    size_t top = 0;
-    double worst = INFINITY;
-
-    stack[top].t = (TreeNode){0, 0, s->leaves};
-    stack[top++].d2 = 0.0;
-    while (top > 0) {
-        TreeNode t = stack[--top].t;
-
-        if (!(stack[top].d2 < worst))
-            continue;
-        while (t.leaves > 1) { /* down the nearer side */
-            TreeNode near = left_of(t), far = right_of(t);
-            const double *l = s->box + near.node * 2 * D, *r = s->box + far.node * 2 * D;
-            double dn = box_distance(D, box, l), df = box_distance(D, box, r);
-
-            g->count.nodes++;
-
-            if (df < dn || (df == dn && centre_distance(D, box, r) < centre_distance(D, box, l))) {
-                const TreeNode other = near;
-                const double d2 = dn;
-
-                near = far;
-                far = other;
-                dn = df;
-                df = d2;
-            }
-            if (df < worst) {
-                stack[top].t = far;
-                stack[top++].d2 = df;
-            }
-            t = near;
-            if (!(dn < worst))
-                break;
-        }
-        if (t.leaves > 1)
-            continue;
-        g->count.leaves++;
-        visit(D, s->leaf + t.first * D * NB_LEAF, s->box + t.node * 2 * D, t.first == self, g);
-        worst = -INFINITY;
-        for (size_t l = 0; l < NB_LEAF; l++)
-            worst = MAX(worst, g->worst[l]);
-    }
-}
+/* Everything nearer than what the group has. self: its own leaf, or G_MAXSIZE. */
+FM_CPU_DISPATCH(group_search, (const FmNeighbours *s, size_t self, TreeGroup *g), (s, self, g))
 
 typedef struct TreeSearch {
     const FmNeighbours *s, *q;
@@ -340,17 +286,6 @@ typedef struct TreeSearch {
 } TreeSearch;
 
 enum { TREE_CHUNK = 8 /* leaves of queries of one work item */ };
-
-/* The number of the node that is leaf `leaf`. */
-static size_t
-leaf_node(const FmNeighbours *s, size_t leaf)
-{
-    TreeNode t = {0, 0, s->leaves};
-
-    while (t.leaves > 1)
-        t = leaf < right_of(t).first ? left_of(t) : right_of(t);
-    return t.node;
-}
 
 /* The neighbours of all rows of a leaf. best: room for 16 lists. */
 static TreeGroup
@@ -365,7 +300,7 @@ search_leaf(const TreeSearch *job, size_t leaf, double *best)
         best[i] = INFINITY;
     for (size_t l = 0; l < NB_LEAF; l++)
         g.worst[l] = id[l] == G_MAXUINT32 ? -INFINITY : INFINITY;
-    group_search(s, q->box + leaf_node(q, leaf) * 2 * s->D, s == q ? leaf : G_MAXSIZE, &g);
+    group_search(s, s == q ? leaf : G_MAXSIZE, &g);
     return g;
 }
 
@@ -405,10 +340,24 @@ nb_tree_count(const FmNeighbours *s, size_t leaf, size_t k)
 
 /* ---- ties: rare, one point at a time ---- */
 
+/* Squared distance of a point to a box (2, D). */
+static inline double
+box_distance(size_t D, const double *x, const double *box)
+{
+    double sum = 0.0;
+
+    for (size_t d = 0; d < D; d++) {
+        const double gap = MAX(MAX(x[d] - box[D + d], box[d] - x[d]), 0.0);
+
+        sum += gap * gap;
+    }
+    return sum;
+}
+
 /* Counts points within *d2 of x, or with `positive` lowers *d2 to the least positive distance. */
 typedef struct TreeBall {
     const FmNeighbours *s;
-    const double *x; /* (D, 2): a box without extent */
+    const double *x; /* (D) */
     guint32 skip;    /* leaf and place that do not count, or G_MAXUINT32 */
     gboolean positive;
     double d2, last; /* last: the largest that was counted */
@@ -447,12 +396,10 @@ ball_visit(TreeBall *b, TreeNode t)
 }
 
 static TreeBall
-ball(const FmNeighbours *s, const FmNeighbours *q, size_t i, gboolean positive, double d2, double *x)
+ball(const FmNeighbours *s, const FmNeighbours *q, size_t i, gboolean positive, double d2)
 {
-    TreeBall b = {.s = s, .x = x, .skip = s == q ? q->at[i] : G_MAXUINT32, .positive = positive, .d2 = d2};
+    TreeBall b = {.s = s, .x = nb_row(q, i), .skip = s == q ? q->at[i] : G_MAXUINT32, .positive = positive, .d2 = d2};
 
-    memcpy(x, nb_row(q, i), q->D * sizeof *x);
-    memcpy(x + q->D, x, q->D * sizeof *x);
     ball_visit(&b, (TreeNode){0, 0, s->leaves});
     return b;
 }
@@ -460,8 +407,7 @@ ball(const FmNeighbours *s, const FmNeighbours *q, size_t i, gboolean positive, 
 size_t
 nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last)
 {
-    g_autofree double *x = g_new(double, 2 * q->D);
-    const TreeBall b = ball(s, q, i, FALSE, d2, x);
+    const TreeBall b = ball(s, q, i, FALSE, d2);
 
     *last = b.last;
     return b.count;
@@ -470,7 +416,5 @@ nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2
 double
 nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i)
 {
-    g_autofree double *x = g_new(double, 2 * q->D);
-
-    return ball(s, q, i, TRUE, INFINITY, x).d2;
+    return ball(s, q, i, TRUE, INFINITY).d2;
 }
