@@ -33,18 +33,29 @@ fm__neighbours_scan_new(size_t n, size_t D, const double *x, size_t directions, 
     return s;
 }
 
-/* Both are begun; the one that pays stays. */
+/* The tree or the scan in its frame. */
 static gboolean
 build_quicker(FmNeighbours *s, size_t k, int threads)
 {
-    if (!nb_scan_begin(s, NULL, NB_MEASURED) || !nb_tree_build(s, threads))
+    gboolean pays = TRUE;
+
+    /* with few rows directions are dear: the tree may do without */
+    if (s->n > NB_SAMPLE && (!nb_scan_begin(s, NULL, NB_MEASURED) || !nb_sample_pays(s, k, threads, &pays)))
         return FALSE;
-    s->tree = nb_tree_pays(s, k);
-    if (s->tree) {
-        g_clear_pointer(&s->frame, nb_frame_free);
-        return TRUE;
+    if (pays) {
+        if (!nb_tree_build(s, threads))
+            return FALSE;
+        s->tree = nb_tree_pays(s, k, s);
+        if (!s->tree && !s->frame && !nb_scan_begin(s, NULL, NB_MEASURED))
+            return FALSE;
+        if (!s->tree && s->n <= NB_SAMPLE)
+            s->tree = nb_tree_pays(s, k, s);
+        if (s->tree) {
+            g_clear_pointer(&s->frame, nb_frame_free);
+            return TRUE;
+        }
+        nb_tree_clear(s);
     }
-    nb_tree_clear(s);
     return nb_scan_build(s, threads);
 }
 

@@ -365,6 +365,12 @@ nb_frame_cost(const FmNeighbours *s)
     return s->frame->directions > 0 && s->frame->cost > 0.0 ? s->frame->cost : columns_cost(s->n, s->D);
 }
 
+double
+nb_frame_least(size_t n, size_t D)
+{
+    return nb_bytes_usable(D) && D >= FRAME_COLUMNS ? (double)n * (FRAME_STEP + 1.0 + COST_PAIR) : 0.0;
+}
+
 gboolean
 nb_frame_equal(size_t D, const NbFrame *a, const NbFrame *b)
 {

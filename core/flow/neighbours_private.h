@@ -82,9 +82,14 @@ double nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i);
 
 /* ---- neighbours_choice.c ---- */
 
-/* TRUE where k neighbours of the rows of s are found in less time by its tree, which is built, than by a scan in
- * its frame, which is set. */
-gboolean nb_tree_pays(const FmNeighbours *s, size_t k);
+enum { NB_SAMPLE = 1024 /* rows */ };
+
+/* TRUE where k neighbours of the rows of s are found in less time by its tree, which is built, than by a scan of
+ * those of `scan` in its frame; where that is not set, in any. */
+gboolean nb_tree_pays(const FmNeighbours *s, size_t k, const FmNeighbours *scan);
+/* *pays is FALSE where the tree of a sample of the rows of s, more than NB_SAMPLE, takes longer than the scan of all.
+ * FALSE: no memory. */
+gboolean nb_sample_pays(const FmNeighbours *s, size_t k, int threads, gboolean *pays);
 
 /* ---- neighbours_frame.c: rows less a centre, times a power of two that brings them near 1 ---- */
 
@@ -101,8 +106,10 @@ struct NbFrame {
 
 /* Of the rows of s, with so many directions or fewer, or a copy of another's. NULL: no memory. */
 NbFrame *nb_frame_new(const FmNeighbours *s, const NbFrame *like, size_t directions);
-/* What a query of s takes by products of bytes, in products of a column. */
+/* What a query of s takes by products of bytes, in products of a column; and the least that any frame of n rows of
+ * D columns would make it, 0 where bytes are not used. */
 double nb_frame_cost(const FmNeighbours *s);
+double nb_frame_least(size_t n, size_t D);
 /* to (D) = (x - centre) scale; its squared length. */
 double nb_frame_row(const NbFrame *f, size_t D, const double *x, double *to);
 gboolean nb_frame_equal(size_t D, const NbFrame *a, const NbFrame *b);

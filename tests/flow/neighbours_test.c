@@ -195,6 +195,31 @@ START_TEST(directions_are_used_where_they_pay)
 }
 END_TEST
 
+/* The choice rests on the rows: on how many directions they have, not on how many columns. */
+START_TEST(the_quicker_search_is_chosen)
+{
+    static const struct {
+        int kind;
+        size_t n, D;
+        FmSearch search;
+    } cases[] = {{NORMAL, 4000, 2, FM_SEARCH_TREE},
+                 {NORMAL, 4000, 40, FM_SEARCH_SCAN},
+                 {PLANE, 4000, 40, FM_SEARCH_TREE},
+                 {NORMAL, 2000, 160, FM_SEARCH_SCAN},
+                 {PLANE, 4000, 160, FM_SEARCH_TREE}};
+    double *x = draw(cases[_i].kind, 1, cases[_i].n, cases[_i].D);
+
+    for (int threads = 1; threads <= 2; threads++) {
+        g_autoptr(FmNeighbours) index =
+            fm_neighbours_new(cases[_i].n, cases[_i].D, x, NULL, FM_SEARCH_AUTO, 6, NULL, threads, NULL);
+
+        ck_assert(index != NULL);
+        ck_assert_int_eq((int)fm_neighbours_method(index), (int)cases[_i].search);
+    }
+    fm_free(x);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -205,6 +230,7 @@ main(void)
     tcase_add_loop_test(t, searches_are_exact, 0, N_KINDS * (int)G_N_ELEMENTS(levels));
     tcase_add_loop_test(t, many_rows_are_exact, 0, N_KINDS);
     tcase_add_loop_test(t, directions_are_used_where_they_pay, 0, 2);
+    tcase_add_loop_test(t, the_quicker_search_is_chosen, 0, 5);
     suite_add_tcase(suite, t);
     return run_suite(suite, CK_FORK);
 }
