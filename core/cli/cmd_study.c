@@ -315,7 +315,8 @@ cmd_study_help(GString *out)
     g_string_append(out, "\nNAME\n");
     for (size_t i = 0; i < G_N_ELEMENTS(studies); i++)
         g_string_append_printf(out, "    %-26s %s\n", studies[i].name, studies[i].summary);
-    g_string_append(out, "\nAll take --seed, --threads and --out; what else a study takes, it says when it is given another.\n");
+    g_string_append(out, "\nAll take --seed, --threads, --backend and --out; kl-identity also --steps, --batch-size and --lr, kl-bound\n"
+                         "--batch-size and --lr, paths --dataset and --scale, tv-rate --dataset bspline[:...] and what a training takes.\n");
 }
 
 int

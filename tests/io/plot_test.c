@@ -98,6 +98,11 @@ START_TEST(curves_are_drawn)
     for (int dy = -3; dy <= 3; dy++)
         inked += pixel(s, 80 + 260, 40 + 160 + dy) != 0xffffff;
     ck_assert_int_gt(inked, 0);
+    /* It ends in the upper right corner, so its name stands in the upper left one. */
+    inked = 0;
+    for (int i = 0; i < 60 * 20; i++)
+        inked += pixel(s, 80 + 8 + i % 60, 40 + 6 + i / 60) != 0xffffff;
+    ck_assert_int_gt(inked, 30);
     cairo_surface_destroy(s);
     g_unlink(svg);
     g_unlink(png);
