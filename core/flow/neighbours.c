@@ -5,8 +5,6 @@
 
 #include <math.h>
 
-enum { PART_COLUMNS = 256 /* from which a part of the columns is looked at first */ };
-
 void
 fm_neighbours_free(FmNeighbours *s)
 {
@@ -113,15 +111,6 @@ fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, siz
     return TRUE;
 }
 
-/* TRUE where columns in the middle alone lie farther apart than d2: most rows need no more. */
-static gboolean
-beyond(size_t D, const double *x, const double *y, double d2)
-{
-    const size_t part = D / 8, at = (D - part) / 2;
-
-    return D >= PART_COLUMNS && nb_distance(part, x + at, y + at) * (1.0 - 1e-12) > d2;
-}
-
 size_t
 fm_neighbours_within(const FmNeighbours *index, const FmNeighbours *queries, size_t i, double d2, double *last)
 {
@@ -131,8 +120,6 @@ fm_neighbours_within(const FmNeighbours *index, const FmNeighbours *queries, siz
     if (index->tree)
         return nb_tree_within(index, queries, i, d2, last);
     for (size_t j = 0; j < index->n; j++) {
-        if (beyond(index->D, nb_row(queries, i), nb_row(index, j), d2))
-            continue;
         const double v = nb_distance(index->D, nb_row(queries, i), nb_row(index, j));
 
         if (v > d2 || (index == queries && j == i))
@@ -151,8 +138,6 @@ fm_neighbours_positive(const FmNeighbours *index, const FmNeighbours *queries, s
     if (index->tree)
         return nb_tree_positive(index, queries, i);
     for (size_t j = 0; j < index->n; j++) {
-        if (beyond(index->D, nb_row(queries, i), nb_row(index, j), least))
-            continue;
         const double d2 = nb_distance(index->D, nb_row(queries, i), nb_row(index, j));
 
         if (d2 > 0.0 && d2 < least) /* a row's distance to itself is 0 */
