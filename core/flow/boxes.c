@@ -1,6 +1,7 @@
 /* boxes.c: log-density, score and entropy of a mixture of boxes with normal noise. In each coordinate x = b + sd z, z
  * normal and cut to [w, w + h] from the nearer edge of a box of width h sd; see oracle_boxes.c, whose formulas
  * these are at t = 1. */
+#include "flow/boxes.h"
 #include "flow/quadrature.h"
 
 #include <fmcore/dataset.h>

@@ -416,9 +416,8 @@ fm__feeder_ok(FmFeeder *f, GError **error)
 
 /* ---- construction ---- */
 
-/* A data set's own "flip" option, which the core carries out. */
-static gboolean
-feed_wants_flip(const FmRun *run)
+gboolean
+fm__feed_flips(const FmRun *run)
 {
     const FmPlugin *dataset = run->plugin[FM_KIND_DATASET];
     const FmOption *o = fm_plugin_desc(dataset)->options;
@@ -518,7 +517,7 @@ fm__feeder_new(FmRun *run, const FmPlan *plan, size_t B, int threads, GError **e
     f->dtype = run->config->dtype;
     f->needs_path = !objective->no_path;
     f->affine = fm_path_is_affine(run->plugin[FM_KIND_PATH]);
-    f->flip = feed_wants_flip(run);
+    f->flip = fm__feed_flips(run);
     fm_path_interval(run->plugin[FM_KIND_PATH], &f->t0, &f->t1);
     for (int i = 0; i < FEED_N_INPUTS; i++)
         f->input[i] = fm_plan_input_find(plan, feed_names[i]);

@@ -16,6 +16,8 @@ gboolean fm__feeder_begin(FmFeeder *feeder, guint64 step, GError **error);
 size_t fm__feeder_ahead(const FmFeeder *feeder);
 /* An FmFeed; ctx is the feeder. */
 void fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in);
+/* TRUE where the data are images whose own option `flip` asks for mirroring at random, which the feeder does. */
+gboolean fm__feed_flips(const FmRun *run);
 /* What went wrong in a worker since fm__feeder_begin(). */
 gboolean fm__feeder_ok(FmFeeder *feeder, GError **error);
 

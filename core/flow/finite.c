@@ -8,8 +8,9 @@
  * coordinate's commonest one, so that images with much background cost little. */
 #include "flow/finite.h"
 
+#include "flow/boxes.h"
+#include "flow/feed.h"
 #include "flow/integrate.h"
-#include "flow/quadrature.h"
 #include "flow/state.h"
 
 #include <math.h>
@@ -194,11 +195,9 @@ finite_boxes(FmFinite *f, const size_t *row, GError **error)
 static gboolean
 finite_check(const FmRun *run, GError **error)
 {
-    const char *name = fm_plugin_name(run->plugin[FM_KIND_DATASET]);
-    g_autofree char *spec = fm_plugin_spec(run->plugin[FM_KIND_DATASET]);
-
-    if (strstr(spec, "flip=yes") != NULL) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "dataset '%s' mirrors its images at random", name);
+    if (fm__feed_flips(run)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "dataset '%s' mirrors its images at random",
+                    fm_plugin_name(run->plugin[FM_KIND_DATASET]));
         return FALSE;
     }
     if (run->data.rows <= MOST_NUMBERS / run->data.D && (size_t)MAX(run->data.levels, 0) <= MOST_NUMBERS / run->data.D)

@@ -30,15 +30,4 @@ double fm__integral(const FmGrid *g, const double *y, double *halved);
  * two axes' densities a, b (K, side): times a cell's area, the entropy by the midpoint rule. */
 double fm__product_entropy(size_t K, const double *weight, size_t side, const double *a, const double *b);
 
-/* Rules of Gauss and Legendre for fm__cut_normal(), in boxes.c. */
-enum { FM__CUT_RULES = 3, FM__CUT_NODES = 24 };
-typedef struct FmCutRule {
-    double x[FM__CUT_RULES][FM__CUT_NODES], w[FM__CUT_RULES][FM__CUT_NODES];
-} FmCutRule;
-void fm__cut_rule(FmCutRule *rule);
-
-/* z is N(0, 1) cut to an interval of width h > 0 whose middle is m away from 0, of probability P: log(P / h) and, when
- * not NULL, *off = E z - m; to 1e-12 at any distance. */
-double fm__cut_normal(const FmCutRule *rule, double m, double h, double *off);
-
 #endif
