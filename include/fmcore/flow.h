@@ -113,7 +113,7 @@ gboolean fm_flow_log_density_error(FmFlow *flow, size_t n, const double *x, cons
 /* The integral of the density over a box: near 1 - tail for a density that is one. */
 typedef struct FmDensityMass {
     double value;
-    double grid_error; /* difference to the rule with cells twice as wide */
+    double grid_error; /* larger difference to two rules with cells about twice as wide */
     double tail; /* share of tail_n further samples that lie outside the box */
     size_t n, tail_n; /* points of the grid; samples */
     size_t failed; /* points without a finite density, counted as 0 */

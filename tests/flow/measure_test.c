@@ -318,6 +318,23 @@ START_TEST(a_gaussian_has_mass_one)
 }
 END_TEST
 
+/* Edges that lie alike on the grid and on every other cell are not taken for no error. */
+START_TEST(the_grid_error_of_a_density_with_edges_holds)
+{
+    static const size_t points[] = {16, 32, 64, 128, 200};
+    FmRun *run = random_run("checkerboard", "oracle", 0.0);
+    g_autoptr(FmFlow) flow = flow_of(run);
+    g_autoptr(GError) error = NULL;
+    FmDensityMass m;
+
+    ck_assert(fm_flow_density_mass(flow, &of_the_flow, points[_i], &m, &error));
+    ck_assert_msg(fabs(m.value - 1.0) <= m.grid_error + m.tail, "mass %g, grid error %g, tail %g", m.value,
+                  m.grid_error, m.tail);
+    g_clear_pointer(&flow, fm_flow_free);
+    fm_run_free(run);
+}
+END_TEST
+
 START_TEST(a_trained_flow_has_mass_one)
 {
     g_autoptr(GError) error = NULL;
@@ -362,6 +379,7 @@ main(void)
     tcase_add_test(c, bias_of_independent_noise);
     tcase_add_test(c, draws_of_an_image_share_their_probes);
     tcase_add_loop_test(c, a_gaussian_has_mass_one, 0, 3);
+    tcase_add_loop_test(c, the_grid_error_of_a_density_with_edges_holds, 0, 5);
     tcase_add_test(c, a_trained_flow_has_mass_one);
     suite_add_tcase(s, c);
     return run_suite(s, CK_NOFORK); /* worker threads do not survive a fork */
