@@ -336,6 +336,31 @@ START_TEST(expressions_equal_names)
 }
 END_TEST
 
+/* What an option of the field may not be, and what the sentence says. */
+static const struct {
+    const char *net, *says;
+} bad_options[] = {{"oracle:field=linear,a=", "expected"},
+                   {"oracle:field=linear,a=2;3", "expected"},
+                   {"oracle:field=linear,a=step(t-0.3)", "jumps"},
+                   {"oracle:field=linear,a=1/(t-0.6)", "jumps"},
+                   {"oracle:field=linear,a=1/t", "inf at t = 0"},
+                   {"oracle:a=a2", "field=linear"},
+                   {"oracle:beta=0.1", "field=linear"},
+                   {"oracle:scale=", "expected"}};
+
+START_TEST(a_bad_option_is_refused_in_a_sentence)
+{
+    g_autoptr(FmConfig) c = fm_config_new();
+    g_autoptr(GError) error = NULL;
+
+    c->spec[FM_KIND_NET] = g_strdup(bad_options[_i].net);
+    c->spec[FM_KIND_DATASET] = g_strdup("gaussian:dim=1");
+    ck_assert_ptr_null(fm_run_new(c, &error));
+    ck_assert_msg(strstr(error->message, bad_options[_i].says) != NULL ||
+                      strstr(error->message, "libmatheval") != NULL, "%s", error->message);
+}
+END_TEST
+
 /* |w - v|^2 of shift and noise is D times their square at every point. */
 static const struct {
     const char *options;
@@ -487,6 +512,7 @@ main(void)
                      {derivatives_far_out_are_those_of_the_values, 3},
                      {linear_fields_are_closed, G_N_ELEMENTS(linear_cases)},
                      {expressions_equal_names},
+                     {a_bad_option_is_refused_in_a_sentence, G_N_ELEMENTS(bad_options)},
                      {errors_have_the_size_that_was_set, G_N_ELEMENTS(error_cases)},
                      {scale_and_rotation_act_on_the_velocity},
                      {what_it_cannot_do_is_refused_in_a_sentence, G_N_ELEMENTS(refused)});

@@ -84,6 +84,12 @@ oracle_prepare(void *self_, const FmNetInfo *info, GError **error)
                             "net 'oracle' takes no labels, expected an unconditional run");
         return FALSE;
     }
+    if (self->field == FIELD_DATA && (g_strcmp0(self->a, "a1") != 0 || self->beta != 0.0)) {
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_OPTION,
+                            "net 'oracle': options 'a' and 'beta' belong to field=linear and field is data, expected "
+                            "field=linear beside them");
+        return FALSE;
+    }
     if (!oracle_function_init(&self->f_a, "a", self->a, TRUE, error) ||
         !oracle_function_init(&self->f_scale, "scale", self->scale, FALSE, error) ||
         !oracle_function_init(&self->f_shift, "shift", self->shift, FALSE, error) ||
