@@ -326,11 +326,15 @@ gboolean
 study_tv_rate(Study *s, GError **error)
 {
     enum { TOTAL = (TV_N_LAST - TV_N_FIRST + 1) * TV_REPLICATES };
+    static const char *const taken[] = {"dataset", "source", "coupling", "path", "net", "objective", "optimizer",
+                                        "prediction", "dtype", "steps", "batch-size", "lr", "warmup", "schedule",
+                                        "weight-decay", "grad-clip", "ema-decay", "scale", "patience",
+                                        "time-sampling", "config", "preset", NULL};
     g_auto(Target) t = {0};
     double log_n[TOTAL], log_tv[TOTAL], log_kde[TOTAL];
     size_t k = 0;
 
-    if (!target_open(&t, s, error))
+    if (!study_takes(s, taken, error) || !target_open(&t, s, error))
         return FALSE;
     for (int e = TV_N_FIRST; e <= TV_N_LAST; e++)
         for (int r = 0; r < TV_REPLICATES; r++, k++) {
