@@ -102,9 +102,11 @@ way_words(const Way *p)
     const size_t end = kl->T - 1;
     GString *s = g_string_new(NULL);
 
-    g_string_append_printf(s, "KL(q_t||q_T), T = %.6g, is %.5g +- %.2g nats at t = %g, half of that at t = %.3g and 1 %% at t = %.3g",
-                           kl->t[end], kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0], kl->t[0],
-                           time_of_part(kl, 0.5), time_of_part(kl, 0.01));
+    g_string_append_printf(s, "KL(q_t||q_T), T = %.6g, is %.5g +- %.2g nats at t = %g", kl->t[end],
+                           kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0], kl->t[0]);
+    if (kl->value[FM_KL_RATIO][0] > 0)
+        g_string_append_printf(s, ", half of that at t = %.3g and 1 %% at t = %.3g", time_of_part(kl, 0.5),
+                               time_of_part(kl, 0.01));
     if (p->data)
         g_string_append_printf(s, "; KL(q_t||data) ends at %.5g +- %.2g", p->data->value[FM_KL_RATIO][end],
                                p->data->se[FM_KL_RATIO][end]);

@@ -38,7 +38,14 @@ field_run(const char *spec, const FmRun *other, gint64 dim, GError **error)
         else if (kinds[i] == FM_KIND_DATASET)
             c->spec[kinds[i]] = g_strdup_printf("gaussian:dim=%d", dim > 0 ? (int)dim : 2);
     }
-    return fm_run_new(c, error);
+    FmRun *run = fm_run_new(c, error);
+    if (!run || !run->params || fm_params_count(run->params) == 0)
+        return run;
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                "'%s' is a net with weights and nobody has trained them, expected a run or a closed form such as "
+                "oracle:dataset=8gaussians,path=ot", spec);
+    fm_run_free(run);
+    return NULL;
 }
 
 /* The units of a trained run are those in which its field was learned. */

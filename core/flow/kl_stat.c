@@ -233,13 +233,15 @@ stat_bound(Stat *s)
     }
     const double sharp_se = fm__mean(sharp, s->n).se;
     kl->slack_se = fm__mean(bound, s->n).se;
+    if (kl->still == FM_KL_MOVING && kl->gap2.value == 0.0) /* P = Q: nothing grows */
+        kl->infinite = FALSE;
     fm__kl_judge(kl, sharp_se, kl->slack_se);
 }
 
 static FmVerdict
 judge(double bound, double value, double se)
 {
-    const double slack = bound - value, rounding = 1e-9 * (fabs(bound) + fabs(value));
+    const double slack = bound - value, rounding = 1e-9 * (fabs(bound) + fabs(value)) + 1e-12;
 
     if (fabs(slack) < 2.0 * se)
         return FM_VERDICT_NOT_RESOLVED;
@@ -313,9 +315,13 @@ fm__kl_statistics(FmKl *kl)
 void
 fm_kl_residual_words(GString *s, const FmKl *kl)
 {
-    if (kl->n > 0 && kl->residual_max > 1e-6 && kl->residual_coarse > 8.0 * kl->residual[3])
+    if (kl->n == 0 || !(kl->residual_max > 1e-6))
+        return;
+    if (kl->residual_coarse > 8.0 * kl->residual[3])
         g_string_append_printf(s, "; the residual is the time grid's, %.1g on every other time: more --times "
                                "lower it", kl->residual_coarse);
+    else
+        g_string_append(s, "; the residual is above 1e-6: no certificate");
 }
 
 char *

@@ -80,12 +80,17 @@ expect 2 "does not apply to 'velocity'" "$fm" velocity "$dir/a" "$dir/s.npy" --t
 expect 2 "does not apply to 'compare'" "$fm" compare --dataset moons --path ot --path vp --times 9
 expect 0 "kl-bound-linear" "$fm" study --help
 expect 0 "train-step" "$fm" bench --help
+for name in entropy paths tv-rate; do
+    expect 2 "does not apply to 'study $name'" "$fm" study $name --stop-after 3 --out "$dir/st" --force
+done
 expect 2 "does not apply to 'study kl-bound'" "$fm" study kl-bound --net mlp --out "$dir/st"
 expect 0 '"kl_to_data_se" :' "$fm" kl oracle:dataset=8gaussians --samples 20 --times 11 --out "$dir/way" --json
 expect 0 "half of that at t" "$fm" kl "$dir/a" --samples 20 --times 11 --out "$dir/way2"
 expect 1 "infinite for all t < 1" "$fm" kl oracle:dataset=checkerboard --out "$dir/kl3"
 expect 0 "bound-at-1 " "$fm" kl oracle:dataset=checkerboard oracle:dataset=checkerboard,scale=1.1 --samples 20 --times 11 --out "$dir/kl4"
 expect 1 "neither a run" "$fm" kl ./nowhere "$dir/a" --out "$dir/kl3"
+expect 2 "nobody has trained" "$fm" kl oracle:dataset=8gaussians mlp --out "$dir/kl3"
+expect 0 "nats at t = 0; KL(q_t||data)" "$fm" kl oracle --samples 20 --times 11 --out "$dir/way3"
 expect 2 "option --dim is 3" "$fm" kl oracle:field=linear,dataset=gaussian oracle:field=linear --dim 3 --out "$dir/kl3"
 expect 0 "order of dopri5" "$fm" selftest
 expect 0 "train-step" "$fm" bench train-step --dataset moons --batch-size 64 --repeat 3
