@@ -62,9 +62,12 @@ stat_tail(Stat *s)
     return sum / (double)m * (1.0 + 2.0 / sqrt((double)m));
 }
 
+#define WEIGHTS_SE 3.0
+
 /* The low-variance form is log p/q + q/p - 1 >= 0. It is used when its standard error at the end is
- * smaller, the weights q/p are not so heavy-tailed that it could not be trusted, and their mean is 1
- * as it must be: below it, q has mass where no trajectory of p went. */
+ * smaller, the weights q/p are not so heavy-tailed that it could not be trusted, and their mean is not clearly below 1:
+ * then q has mass where no trajectory of p went. Clearly: the plain mean is the low-variance one less (mean - 1), so that
+ * whoever takes it whenever the mean is off by chance takes it where it is off itself. */
 static void
 stat_ratio(Stat *s)
 {
@@ -83,7 +86,7 @@ stat_ratio(Stat *s)
     const FmNumber w = fm__mean(s->v, s->n);
     kl->weight = w;
     kl->tail = stat_tail(s);
-    kl->low = kl->still == FM_KL_MOVING && kl->tail < 0.25 && fabs(w.value - 1.0) < 2.0 * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
+    kl->low = kl->still == FM_KL_MOVING && kl->tail < 0.25 && 1.0 - w.value < WEIGHTS_SE * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
     for (size_t j = 0; j < s->T; j++) {
         double *a = s->ratio + j * s->n;
 

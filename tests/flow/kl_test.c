@@ -243,6 +243,29 @@ START_TEST(standard_errors_cover)
 }
 END_TEST
 
+/* Where the weights q/p are bounded and p covers q, a chance deviation of their mean from 1 does not lead to the plain mean,
+ * which is off by just that then: of two standard errors every twentieth would. */
+START_TEST(the_low_variance_form_is_not_left_by_chance)
+{
+    enum { SEEDS = 100 };
+    Setup p = setup_flow("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"),
+          q = setup_flow("oracle:field=linear,a=a1,beta=-0.1", "gaussian:dim=2", "ot");
+    int low = 0, off = 0;
+
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const FmKlOptions o = {.n = 100, .times = 7, .threads = 2, .stop = NAN, .seed = (guint64)seed};
+        g_autoptr(FmKl) kl = measure(&p, &q, o);
+
+        low += kl->low;
+        off += fabs(kl->weight.value - 1.0) > 2.0 * kl->weight.se;
+    }
+    ck_assert_int_ge(off, 2);
+    ck_assert_int_ge(low, 99);
+    setup_clear(&p);
+    setup_clear(&q);
+}
+END_TEST
+
 /* ---- one flow on its way ---- */
 
 /* Normal data under ot: p_t = N(t m, t^2 s^2 + (1 - t)^2), against p_1 = N(m, s^2). */
@@ -387,6 +410,7 @@ main(void)
                      {every_trajectory_certifies_the_calculation, G_N_ELEMENTS(pairs)},
                      {relatives_agree_with_closed_forms},
                      {standard_errors_cover},
+                     {the_low_variance_form_is_not_left_by_chance},
                      {the_way_of_a_normal_flow_has_its_closed_form},
                      {the_way_of_a_learned_flow_ends_at_its_own_density},
                      {an_infinite_way_is_refused_in_a_sentence, G_N_ELEMENTS(no_way)},
