@@ -80,7 +80,8 @@ check_second(const Cli *cli, const char *option, const char *file, const char *o
     return !file || cli_check_out(cli, file, error);
 }
 
-/* The score comes with the exact log-density; another estimate takes its own way. how NULL: by the formula. */
+/* The score is exact; a learned flow's comes with the exact log-density, another estimate takes its own way. how NULL: by
+ * the formula. */
 static gboolean
 density(Points *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s,
         GError **error)
@@ -89,7 +90,7 @@ density(Points *p, const FmLikelihood *how, double *log_q, double *score, FmSolv
         return fm_flow_formula_density(p->flow, p->n, p->x->data, log_q, score, error);
     if (score && !fm_flow_score(p->flow, p->n, p->x->data, p->labels, log_q, score, s, error))
         return FALSE;
-    return (score && how->trace == FM_TRACE_EXACT) ||
+    return (score && how->trace == FM_TRACE_EXACT && !fm_flow_has_formula(p->flow)) ||
            fm_flow_log_density(p->flow, p->n, p->x->data, p->labels, how, log_q, NULL, s, error);
 }
 
@@ -113,6 +114,12 @@ cmd_density(Cli *cli, GError **error)
     if (!cli->config->likelihood) {
         how = fm__default_likelihood(p.flow);
         how.key.seed = cli_given(cli, "seed") ? seed : how.key.seed;
+    }
+    if (cli->score && how.trace == FM_TRACE_MAP) {
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_USAGE,
+                            "option --score is the gradient of the flow's log-density and --likelihood is map, expected "
+                            "exact or hutchinson beside it");
+        return -1;
     }
     const gboolean formula =
         !cli->config->likelihood && !cli_given(cli, "solver") && !p.labels && fm_flow_has_formula(p.flow);

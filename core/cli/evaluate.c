@@ -174,6 +174,19 @@ nll_errors(FmFlow *flow, const FmLikelihood *how, const Points *p, const int *la
     return TRUE;
 }
 
+/* TRUE for the exact field of finite data without noise: what a solver finds there is that of a time before t = 1. */
+static gboolean
+no_density(const FmRun *run, const char *name, const char *unit, double start, GArray *metrics)
+{
+    FmEstimate e = {.value = NAN, .se = NAN, .unit = unit};
+
+    if (run->data.rows == 0 || fm_net_density_end(run->plugin[FM_KIND_NET]) >= 1.0)
+        return FALSE;
+    g_strlcpy(e.why, "finite data without noise have no density at t = 1", sizeof e.why);
+    metrics_add(metrics, name, &e, cli_seconds() - start);
+    return TRUE;
+}
+
 gboolean
 evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const FmLikelihood *how,
              const double *log_q, const FmSolveSummary *s, double start, GArray *metrics,
@@ -185,6 +198,8 @@ evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const F
     FmProbeNoise noise;
     FmEstimate e;
 
+    if (no_density(run, "nll", "nats", start, metrics))
+        return TRUE;
     for (size_t i = 0; i < n; i++)
         v[i] = -log_q[i];
     e = mean_of(v, n, "nats");
@@ -314,6 +329,8 @@ measure_images(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *
     FmSolveSummary s = {0};
     FmEstimate e;
 
+    if (no_density(run, "bpd", "bits/dim", start, metrics))
+        return TRUE;
     if (!fm_flow_bpd(flow, p->n, p->x, labels, how, K, nll, &s, error))
         return FALSE;
     for (size_t i = 0; i < p->n; i++)

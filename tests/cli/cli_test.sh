@@ -57,8 +57,13 @@ expect 0 "50 rows" "$fm" density "$dir/a" "$dir/s.npy" --out "$dir/l.npy"
 expect 0 "excess-loss" "$fm" run --dataset checkerboard --net oracle --samples 20 --eval-samples 20 --quiet --out "$dir/board"
 printf '%s\n' "0.3,0.3" "-1,-1" > "$dir/on.csv"
 printf '%s\n' "0.3,0.3" "-1,1" "9,9" > "$dir/between.csv"
+seq 40 | sed 's/.*/&,1&/' > "$dir/finite.csv"
 expect 0 "3.4657 +- 0 nats" "$fm" density "$dir/board" "$dir/on.csv" --out "$dir/on.npy"
 expect 0 "infinite, 2 of 3 points have density 0" "$fm" density "$dir/board" "$dir/between.csv" --out "$dir/between.npy"
+expect 0 "no density at t = 1" "$fm" run --dataset csv:file="$dir/finite.csv" --net oracle --samples 20 --eval-samples 20 --quiet --out "$dir/finite"
+expect 2 "expected exact or hutchinson" "$fm" density "$dir/a" "$dir/s.npy" --likelihood map --solver euler --score "$dir/g.npy" --out "$dir/l.npy" --force
+expect 0 "run in" "$fm" run --dataset gaussian --net oracle --samples 20 --eval-samples 20 --quiet --out "$dir/normal"
+expect 0 "nfe_mean 10" "$fm" density "$dir/normal" "$dir/on.csv" --solver euler:step=0.1 --score "$dir/g.npy" --out "$dir/l.npy" --force
 expect 0 "50 rows" "$fm" velocity "$dir/a" "$dir/s.npy" --time 0.5 --out "$dir/v.npy" --div "$dir/dv.npy"
 expect 0 "50 rows" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
 expect 0 "latent-test" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy" --force
