@@ -64,7 +64,7 @@ kl_metrics(const FmKl *kl, double seconds)
     kl_add(m, kl, "bound-sharp", kl->sharp, "nats", "int eps_t sqrt(S_t) dt");
     kl_add(m, kl, "eps2", kl->eps2, "", "int E|v - w|^2 dt");
     kl_add(m, kl, "score-gap2", kl->gap2, "", "int E|score gap|^2 dt");
-    kl_add(m, kl, "alignment", (FmNumber){kl->alignment, NAN}, "", NULL);
+    kl_add(m, kl, "alignment", (FmNumber){kl->alignment, kl->alignment_se}, "", NULL);
     if (kl->exact) {
         kl_add(m, kl, "bound-exact", (FmNumber){kl->exact_bound, NAN}, "nats", "closed form");
         kl_add(m, kl, "bound-sharp-exact", (FmNumber){kl->exact_sharp, NAN}, "nats", "closed form");

@@ -179,7 +179,7 @@ fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
     kl->bound_at_1 = pair->bound_at_1;
     kl->still = pair->still;
     kl_times(kl, pair->t0, pair->t1, pair->infinite && pair->t1 < 1.0);
-    kl->alignment = kl->z_max = kl->quadrature = kl->residual_max = kl->residual_coarse = kl->ess = NAN;
+    kl->alignment = kl->alignment_se = kl->z_max = kl->quadrature = kl->residual_max = kl->residual_coarse = kl->ess = NAN;
     kl->reverse = kl->jensen_shannon = kl->tv = (FmNumber){NAN, NAN};
     return kl;
 }

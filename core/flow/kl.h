@@ -80,7 +80,7 @@ typedef struct FmKl {
     FmNumber kl; /* what the verdict is about: closed form where there is one, else route (a) */
     FmNumber eps2, gap2; /* integrals of eps_t^2 and S_t, sampled (closed when n = 0) */
     FmNumber sharp, bound; /* KL_0 + int eps_t sqrt(S_t) dt, KL_0 + eps sqrt(S), likewise */
-    double alignment; /* (KL - KL_0) / (eps sqrt(S)) */
+    double alignment, alignment_se; /* (KL - KL_0) / (eps sqrt(S)); se NAN where it is in closed form */
     FmVerdict verdict, verdict_sharp;
     double slack_se; /* paired, of bound - KL */
     double z_max; /* largest |(a) - (b)| / se after the start */

@@ -228,8 +228,12 @@ stat_bound(Stat *s)
     kl->sharp.value = kl->value[FM_KL_RATIO][0] + fm__integral(&kl->grid, root, NULL);
     kl->bound = fm__mean(bound, s->n);
     kl->bound.value = kl->value[FM_KL_RATIO][0] + eps * gap;
-    if (kl->exact == NULL)
+    if (kl->exact == NULL) {
         kl->alignment = eps * gap > 0 ? (kl->kl.value - kl->value[FM_KL_RATIO][0]) / (eps * gap) : NAN;
+        for (size_t i = 0; i < s->n; i++) /* e is free */
+            e[i] = (last[i] - s->ratio[i] - kl->alignment * (bound[i] - s->ratio[i])) / (eps * gap);
+        kl->alignment_se = fm__mean(e, s->n).se;
+    }
     for (size_t i = 0; i < s->n; i++) {
         sharp[i] -= last[i];
         bound[i] -= last[i];

@@ -266,6 +266,29 @@ START_TEST(the_low_variance_form_is_not_left_by_chance)
 }
 END_TEST
 
+/* Where there is no closed form the alignment is estimated: its bar is as wide as its spread over seeds. */
+START_TEST(the_bar_of_the_alignment_is_its_spread)
+{
+    enum { SEEDS = 40 };
+    Setup p = setup_flow("oracle", "8gaussians", "ot"), q = setup_flow("oracle:scale=1.1", "8gaussians", "ot");
+    double sum = 0.0, squares = 0.0, bar = 0.0;
+
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const FmKlOptions o = {.n = 200, .times = 11, .threads = 2, .stop = NAN, .seed = (guint64)seed};
+        g_autoptr(FmKl) kl = measure(&p, &q, o);
+
+        sum += kl->alignment;
+        squares += kl->alignment * kl->alignment;
+        bar += kl->alignment_se / SEEDS;
+    }
+    const double spread = sqrt((squares - sum * sum / SEEDS) / (SEEDS - 1));
+
+    ck_assert_msg(bar > 0.6 * spread && bar < 1.6 * spread, "bar %g, spread %g", bar, spread);
+    setup_clear(&p);
+    setup_clear(&q);
+}
+END_TEST
+
 /* ---- one flow on its way ---- */
 
 /* Normal data under ot: p_t = N(t m, t^2 s^2 + (1 - t)^2), against p_1 = N(m, s^2). */
@@ -411,6 +434,7 @@ main(void)
                      {relatives_agree_with_closed_forms},
                      {standard_errors_cover},
                      {the_low_variance_form_is_not_left_by_chance},
+                     {the_bar_of_the_alignment_is_its_spread},
                      {the_way_of_a_normal_flow_has_its_closed_form},
                      {the_way_of_a_learned_flow_ends_at_its_own_density},
                      {an_infinite_way_is_refused_in_a_sentence, G_N_ELEMENTS(no_way)},
