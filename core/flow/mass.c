@@ -65,7 +65,7 @@ mass_cell(const FmDensityMass *m, size_t D, size_t points, size_t i, double *x)
 
 typedef struct MassSum {
     double all, even; /* all cells, and those whose indices are all even */
-    size_t failed;
+    size_t n, failed; /* cells */
 } MassSum;
 
 /* Sums of the density over points^D cells. */
@@ -78,7 +78,7 @@ mass_sum(FmFlow *flow, const FmLikelihood *how, const FmDensityMass *m, size_t p
     double *log_q = x == NULL ? NULL : fm__need("density mass", chunk, 1, sizeof(double), error);
     gboolean ok = log_q != NULL;
 
-    *sum = (MassSum){0};
+    *sum = (MassSum){.n = n};
     for (size_t first = 0; ok && first < n; first += chunk) {
         const size_t rows = MIN(chunk, n - first);
 
@@ -141,13 +141,11 @@ fm_flow_density_mass(FmFlow *flow, const FmLikelihood *how, size_t points, FmDen
     if (!mass_check(flow, points, error) || !mass_box(flow, mass, error) ||
         !mass_sum(flow, how, mass, points, &sum, error) || !mass_sum(flow, how, mass, other, &coarse, error))
         return FALSE;
-    mass->n = 1;
-    for (size_t d = 0; d < D; d++) {
-        mass->n *= points;
+    for (size_t d = 0; d < D; d++)
         volume *= mass->hi[d] - mass->lo[d];
-    }
-    const double cell = volume / (double)mass->n, halved = sum.even * cell * pow(2.0, (double)D),
-                 beside = coarse.all * volume / pow((double)other, (double)D);
+    const double cell = volume / (double)sum.n, halved = sum.even * cell * pow(2.0, (double)D),
+                 beside = coarse.all * volume / (double)coarse.n;
+    mass->n = sum.n;
     mass->failed = sum.failed;
     mass->value = sum.all * cell;
     mass->grid_error = fmax(fabs(mass->value - halved), fabs(mass->value - beside));

@@ -46,10 +46,11 @@ build_quicker(FmNeighbours *s, size_t k, int threads)
         if (!nb_tree_build(s, threads))
             return FALSE;
         s->tree = nb_tree_pays(s, k, s);
-        if (!s->tree && !s->frame && !nb_scan_begin(s, NULL, NB_MEASURED))
-            return FALSE;
-        if (!s->tree && s->n <= NB_SAMPLE)
+        if (!s->tree && !s->frame) { /* not against the least that a scan could take: against this one */
+            if (!nb_scan_begin(s, NULL, NB_MEASURED))
+                return FALSE;
             s->tree = nb_tree_pays(s, k, s);
+        }
         if (s->tree) {
             g_clear_pointer(&s->frame, nb_frame_free);
             return TRUE;
