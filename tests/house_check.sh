@@ -30,6 +30,8 @@ bad=$(for n in $plugin_names; do
         grep -vE '^core/(cli/|flow/config\.c|plugin/registry\.c|graph/backend\.c)' || true
 done)
 [ -z "$bad" ] || fail "core names no implementation: $bad"
+bad=$(grep -rnE 'target_clones|__builtin_cpu_supports' core plugins include | grep -v '^core/tensor/cpu\.c:' || true)
+[ -z "$bad" ] || fail "FMCORE_CPU must mask every choice of instructions (fmcore/cpu.h): $bad"
 bad=$(awk -f tests/undocumented.awk include/fmcore/*.h)
 [ -z "$bad" ] || fail "public functions without a comment: $bad"
 

@@ -9,12 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) &&       \
-    !defined(__SANITIZE_ADDRESS__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define CLONES
-#endif
 #if defined(__GNUC__) && !defined(__clang__)
 #define VECTORS /* __builtin_shuffle is gcc's */
 #endif
@@ -178,11 +172,11 @@ work_at(void *memory, size_t n)
 
 /* ---- start: column minima ---- */
 
-/* v[j] = min of column j; returns the sum of all costs: not finite when one is not. */
-CLONES static double
-column_minima(size_t n, const double *cost, double *v)
+/* v[j] = min of column j; total: the sum of all costs, not finite when one is not. */
+FM_INLINE void
+column_minima_any(size_t n, const double *cost, double *v, double *total)
 {
-    double sum[8] = {0.0}, total = 0.0;
+    double sum[8] = {0.0};
 
     memcpy(v, cost, n * sizeof *v);
     for (size_t i = 0; i < n; i++) {
@@ -199,15 +193,16 @@ column_minima(size_t n, const double *cost, double *v)
         for (; j < n; j++)
             sum[0] += c[j];
     }
+    *total = 0.0;
     for (size_t l = 0; l < 8; l++)
-        total += sum[l];
-    return total;
+        *total += sum[l];
 }
+FM_CPU_VARIANTS(column_minima, (size_t n, const double *cost, double *v, double *total), (n, cost, v, total))
 
 /* ---- auction ---- */
 
-CLONES static void
-reduce_costs(size_t n, size_t ld, const double *cost, const double *v, double scale, float *reduced)
+FM_INLINE void
+reduce_costs_any(size_t n, size_t ld, const double *cost, const double *v, double scale, float *reduced)
 {
     for (size_t i = 0; i < n; i++) {
 #pragma omp simd
@@ -217,6 +212,8 @@ reduce_costs(size_t n, size_t ld, const double *cost, const double *v, double sc
             reduced[i * ld + j] = INFINITY;
     }
 }
+FM_CPU_VARIANTS(reduce_costs, (size_t n, size_t ld, const double *cost, const double *v, double scale, float *reduced),
+                (n, ld, cost, v, scale, reduced))
 
 /* One phase: free rows bid until all are matched; the loser of a column bids again at once. */
 static gboolean
@@ -353,9 +350,10 @@ double
 fm_assignment(size_t n, const double *cost, size_t *to, void *memory)
 {
     Work w = work_at(memory, n);
-    double total = column_minima(n, cost, w.v), low = 0.0;
+    double total, low = 0.0;
     size_t n_free;
 
+    column_minima(n, cost, w.v, &total);
     if (!isfinite(total))
         return NAN;
     for (size_t j = 0; j < n; j++) {

@@ -1,15 +1,9 @@
 /* distances.c: squared distances between two sets of points. */
 #include <fmcore/backend.h>
 #include <fmcore/coupling.h>
+#include <fmcore/cpu.h>
 
 #include <string.h>
-
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) &&       \
-    !defined(__SANITIZE_ADDRESS__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define CLONES
-#endif
 
 enum { PRODUCT_D = 16 }; /* from here a matrix product is quicker */
 
@@ -20,8 +14,8 @@ fm_distances2_work(size_t n, size_t m, size_t D)
 }
 
 /* yt (D, m): y transposed. */
-CLONES static void
-by_differences(size_t n, const double *x, size_t m, const double *yt, size_t D, double *out)
+FM_INLINE void
+by_differences_any(size_t n, const double *x, size_t m, const double *yt, size_t D, double *out)
 {
     for (size_t i = 0; i < n; i++) {
         double *row = out + i * m;
@@ -39,6 +33,8 @@ by_differences(size_t n, const double *x, size_t m, const double *yt, size_t D, 
         }
     }
 }
+FM_CPU_VARIANTS(by_differences, (size_t n, const double *x, size_t m, const double *yt, size_t D, double *out),
+                (n, x, m, yt, D, out))
 
 /* Rows less `mean`, and their squared norms. */
 static void

@@ -13,10 +13,10 @@
 #include "flow/integrate.h"
 #include "flow/state.h"
 
+#include <fmcore/cpu.h>
 #include <math.h>
 #include <string.h>
 
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 enum {
     SIDE = 8, /* points that share a pass over the rows */
     BLOCK = 256, /* rows read at a time */
@@ -305,8 +305,8 @@ fm__finite_worker_free(FmFiniteWorker *o)
 }
 
 /* Products of every row with SIDE points, side (D, SIDE): l (N, SIDE). */
-CLONES static void
-dots(size_t N, size_t D, const double *restrict x, const double *restrict side, double *restrict l)
+FM_INLINE void
+dots_any(size_t N, size_t D, const double *restrict x, const double *restrict side, double *restrict l)
 {
     for (size_t i = 0; i < N; i++) {
         double sum[SIDE] = {0.0};
@@ -318,6 +318,8 @@ dots(size_t N, size_t D, const double *restrict x, const double *restrict side, 
             l[i * SIDE + p] = sum[p];
     }
 }
+FM_CPU_VARIANTS(dots, (size_t N, size_t D, const double *restrict x, const double *restrict side, double *restrict l),
+                (N, D, x, side, l))
 
 static void
 rows_of(const FmFinite *f, gint32 y, size_t *from, size_t *to)

@@ -1,30 +1,32 @@
 /* stepper_kernels.c: the stepper's arithmetic in float and in double, from one text. */
 #include "flow/stepper.h"
 
+#include <fmcore/cpu.h>
 #include <math.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define STEPPER_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define STEPPER_CLONES
-#endif
-
 #define T float
 #define K(name) name##_f32
+#define ANY(name) name##_f32_any
+#define VARIANTS(name, params, args) FM_CPU_VARIANTS(name##_f32, params, args)
 #define MAGNITUDE fabsf
 #include "flow/stepper_kernels.h"
 #undef T
 #undef K
+#undef ANY
+#undef VARIANTS
 #undef MAGNITUDE
 
 #define T double
 #define K(name) name##_f64
+#define ANY(name) name##_f64_any
+#define VARIANTS(name, params, args) FM_CPU_VARIANTS(name##_f64, params, args)
 #define MAGNITUDE fabs
 #include "flow/stepper_kernels.h"
 #undef T
 #undef K
+#undef ANY
+#undef VARIANTS
 #undef MAGNITUDE
 
 const FmStepKernels fm__step_kernels_f32 = {

@@ -1,5 +1,6 @@
 /* stepper_kernels.h: the stepper's arithmetic for one type; included by stepper_kernels.c with
- * T (float or double), K(name) (suffixes a name) and MAGNITUDE (fabsf or fabs) defined.
+ * T (float or double), K(name) (suffixes a name), MAGNITUDE (fabsf or fabs), ANY(name) and VARIANTS
+ * (a function for FM_CPU_VARIANTS, and that) defined.
  *
  * Every loop treats all elements alike, without contraction, and sums in an order given by the
  * width only, so the result of a row does not depend on where it lies in a tile. */
@@ -28,9 +29,9 @@ K(spread)(size_t m, size_t D, void *h_, const FmStepRow *rows)
     } while (0)
 #define TERM(j) w##j *k##j[i]
 
-STEPPER_CLONES static void
-K(combine_up_to_7)(size_t n, T *out, const T *x, const T *h, int n_k, const double *w,
-                   const void *const *k)
+FM_INLINE void
+ANY(combine_up_to_7)(size_t n, T *out, const T *x, const T *h, int n_k, const double *w,
+                     const void *const *k)
 {
     const T w0 = (T)w[0], *k0 = k[0];
     const T w1 = n_k > 1 ? (T)w[1] : 0, *k1 = n_k > 1 ? k[1] : k0;
@@ -50,6 +51,8 @@ K(combine_up_to_7)(size_t n, T *out, const T *x, const T *h, int n_k, const doub
     default: PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3) + TERM(4) + TERM(5) + TERM(6)); break;
     }
 }
+VARIANTS(combine_up_to_7, (size_t n, T *out, const T *x, const T *h, int n_k, const double *w, const void *const *k),
+         (n, out, x, h, n_k, w, k))
 
 #undef PASS
 #undef TERM
@@ -62,8 +65,8 @@ K(combine)(size_t n, void *out, const void *x, const void *h, int n_k, const dou
         K(combine_up_to_7)(n, out, j > 0 ? out : x, h, MIN(n_k - j, 7), w + j, k + j);
 }
 
-STEPPER_CLONES static void
-K(ratio)(size_t n, void *e_, const void *x0_, const void *x1_, double rtol, double atol)
+FM_INLINE void
+ANY(ratio)(size_t n, void *e_, const void *x0_, const void *x1_, double rtol, double atol)
 {
     const T *x0 = x0_, *x1 = x1_, r = (T)rtol, a = (T)atol;
     T *e = e_;
@@ -75,10 +78,12 @@ K(ratio)(size_t n, void *e_, const void *x0_, const void *x1_, double rtol, doub
         e[i] = e[i] / (a + r * (u > v ? u : v)) + (x1[i] - x1[i]); /* the difference: 0, or NaN */
     }
 }
+VARIANTS(ratio, (size_t n, void *e, const void *x0, const void *x1, double rtol, double atol),
+         (n, e, x0, x1, rtol, atol))
 
-STEPPER_CLONES static void
-K(scaled)(size_t n, void *out_, const void *v_, const void *w_, const void *x_, double rtol,
-          double atol)
+FM_INLINE void
+ANY(scaled)(size_t n, void *out_, const void *v_, const void *w_, const void *x_, double rtol,
+            double atol)
 {
     const T *v = v_, *w = w_, *x = x_, r = (T)rtol, a = (T)atol;
     T *out = out_;
@@ -93,6 +98,8 @@ K(scaled)(size_t n, void *out_, const void *v_, const void *w_, const void *x_, 
             out[i] = (v[i] - w[i]) / (a + r * MAGNITUDE(x[i]));
     }
 }
+VARIANTS(scaled, (size_t n, void *out, const void *v, const void *w, const void *x, double rtol, double atol),
+         (n, out, v, w, x, rtol, atol))
 
 static void
 K(squares)(size_t m, size_t D, size_t width, const void *e_, double *sum)
