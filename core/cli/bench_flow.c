@@ -8,12 +8,11 @@
 static FmRun *
 open_run(Bench *b, GError **error)
 {
-    FmRun *run;
+    const gboolean given = b->cli->args->len >= 2;
+    FmRun *run = given ? fm_run_load(b->cli->args->pdata[1], error) : fm_run_new(b->cli->config, error);
 
-    if (b->cli->args->len < 2)
-        return fm_run_new(b->cli->config, error);
-    run = fm_run_load(b->cli->args->pdata[1], error);
-    if (run && !fm_run_override(run, b->cli->config, TRUE, error))
+    if (run && ((given && !fm_run_override(run, b->cli->config, TRUE, error)) ||
+                !cli_check_tolerance(run, run->plugin[FM_KIND_SOLVER], error)))
         g_clear_pointer(&run, fm_run_free);
     return run;
 }

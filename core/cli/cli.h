@@ -169,6 +169,9 @@ void latent_metric(const FmFlow *flow, size_t n, const double *z, GArray *metric
  * caller and outlives the flow. */
 FmFlow *cli_open_flow(const Cli *cli, const char *dir, FmRun **run, GError **error);
 
+/* Can states in the run's dtype meet the solver's tolerance? A warning on stderr where they cannot and it still ends,
+ * FALSE with FM_ERROR_USAGE where it does not. */
+gboolean cli_check_tolerance(const FmRun *run, const FmPlugin *solver, GError **error);
 /* May `file` be written as an array? Asked before the work that fills it. */
 gboolean cli_check_out(const Cli *cli, const char *file, GError **error);
 /* Do n rows of `bytes` each fit in the memory that is free? */

@@ -405,6 +405,8 @@ evaluate_check(const FmRun *run, const char *split, GError **error)
     const gboolean likelihood = strcmp(c->likelihood, "none") != 0;
     FmLikelihood how;
 
+    if (!cli_check_tolerance(run, run->plugin[FM_KIND_SOLVER], error))
+        return FALSE;
     if (likelihood && !cli_likelihood(c->likelihood, 0, &how, error))
         return FALSE;
     if (likelihood && how.trace == FM_TRACE_MAP && !check_map(run, error))

@@ -74,6 +74,13 @@ expect 0 '"status" : "ok"' "$fm" measure "$dir/s.npy" "$dir/a/samples.npy" --div
 if command -v python3 >/dev/null 2>&1; then
     expect 0 "1e-08" python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["config"]["optimizer"]["options"]["eps"])' "$dir/a/result.json"
 fi
+# What f32 cannot resolve is refused, or said where it still ends; a sum of 1e-7 is as fine as is of use.
+expect 2 "expected a sum of 1e-07 or more, or a run of --dtype f64" "$fm" sample "$dir/a" --solver dopri5:rtol=1e-10,atol=1e-10 --out "$dir/fine.npy"
+expect 2 "the run's --dtype is f32" "$fm" eval "$dir/a" --eval-samples 10 --solver tsit5:rtol=1e-12,atol=1e-12
+expect 0 "warning: solver 'dopri5' has rtol=1e-08 and atol=1e-09" "$fm" sample "$dir/a" --samples 5 --solver dopri5:rtol=1e-8,atol=1e-9 --out "$dir/fine.npy"
+expect 0 "5 samples" "$fm" sample "$dir/a" --samples 5 --solver dopri5:rtol=1e-9,atol=1e-7 --out "$dir/fine.npy"
+grep -q warning "$dir/out" && fail "a tolerance that f32 meets brings a warning"
+expect 0 "nll" "$fm" run --dataset gaussian --net oracle --dtype f64 --solver dopri8:rtol=1e-11,atol=1e-11 --samples 5 --eval-samples 5 --quiet --out "$dir/double"
 expect 0 "report.html" "$fm" report "$dir/a"
 expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 
