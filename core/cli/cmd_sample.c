@@ -16,6 +16,22 @@ beside(const char *file, const char *what)
     return g_strdup_printf("%s.%s.npy", stem, what);
 }
 
+/* RUN/samples.npy, or where the training's samples are kept there RUN/samples-2.npy, the next free number, with what lies
+ * beside it; --force: the first. */
+static char *
+free_file(const Cli *cli, const char *dir)
+{
+    for (int i = 1;; i++) {
+        g_autofree char *name = i == 1 ? g_strdup("samples.npy") : g_strdup_printf("samples-%d.npy", i);
+        g_autofree char *file = g_build_filename(dir, name, NULL), *log_file = beside(file, "log_density"),
+                        *path_file = beside(file, "trajectory");
+
+        if (cli->force || !(g_file_test(file, G_FILE_TEST_EXISTS) || g_file_test(log_file, G_FILE_TEST_EXISTS) ||
+                            g_file_test(path_file, G_FILE_TEST_EXISTS)))
+            return g_steal_pointer(&file);
+    }
+}
+
 /* (n, k, D), or (n, k, H, W, C) for images. */
 static gboolean
 sample_trajectory(Cli *cli, FmFlow *flow, size_t n, const double *x0, const int *labels,
@@ -127,7 +143,7 @@ sample_open(Cli *cli, Draw *d, GError **error)
     const char *dir = cli->args->pdata[0];
     size_t D, values;
 
-    d->out = cli->out ? g_strdup(cli->out) : g_build_filename(dir, "samples.npy", NULL);
+    d->out = cli->out ? g_strdup(cli->out) : free_file(cli, dir);
     d->flow = cli_open_flow(cli, dir, &d->run, error);
     if (!d->flow || !sample_usage(cli, d, error))
         return FALSE;

@@ -52,6 +52,13 @@ cmp "$dir/a/model.safetensors" "$dir/d/model.safetensors" || fail "a resumed run
 
 expect 0 "50 samples" "$fm" sample "$dir/a" --samples 50 --log-density --trajectory 3 --out "$dir/s.npy"
 [ -s "$dir/s.log_density.npy" ] && [ -s "$dir/s.trajectory.npy" ] || fail "files beside samples"
+# Without --out nothing of the run is lost.
+cp "$dir/a/samples.npy" "$dir/kept.npy"
+expect 0 "samples-2.npy" "$fm" sample "$dir/a" --samples 5
+expect 0 "samples-3.npy" "$fm" sample "$dir/a" --samples 6 --log-density
+[ -s "$dir/a/samples-3.log_density.npy" ] && cmp "$dir/kept.npy" "$dir/a/samples.npy" || fail "sample wrote over samples.npy"
+expect 0 "/d/samples.npy" "$fm" sample "$dir/d" --samples 5
+expect 0 "/d/samples.npy" "$fm" sample "$dir/d" --samples 6 --force
 expect 0 "50 rows" "$fm" density "$dir/a" "$dir/s.npy" --out "$dir/l.npy"
 # An exact field's density is its formula's: 1/32 on the squares of the checkerboard, 0 between them.
 expect 0 "excess-loss" "$fm" run --dataset checkerboard --net oracle --samples 20 --eval-samples 20 --quiet --out "$dir/board"
