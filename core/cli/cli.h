@@ -146,6 +146,8 @@ void evaluate_formula(size_t n, const double *log_q, double start, GArray *metri
 gboolean evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels,
                       const FmLikelihood *how, const double *log_q, const FmSolveSummary *s,
                       double start, GArray *metrics, GError **error);
+/* Has the run's flow a density at t = 1? FALSE with FM_ERROR_UNSUPPORTED for the exact field of finite data without noise. */
+gboolean evaluate_has_density(const FmRun *run, GError **error);
 /* What evaluate() would need but cannot have: to be asked before hours of training. */
 gboolean evaluate_check(const FmRun *run, const char *split, GError **error);
 

@@ -109,7 +109,8 @@ cmd_density(Cli *cli, GError **error)
     FmSolveSummary summary = {0};
 
     if ((cli->config->likelihood && !cli_likelihood(cli->config->likelihood, seed, &how, error)) ||
-        !check_second(cli, "score", cli->score, out, error) || !points_open(&p, cli, out, error))
+        !check_second(cli, "score", cli->score, out, error) || !points_open(&p, cli, out, error) ||
+        !evaluate_has_density(p.run, error))
         return -1;
     if (!cli->config->likelihood) {
         how = fm__default_likelihood(p.flow);

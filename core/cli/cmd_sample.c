@@ -145,7 +145,7 @@ sample_open(Cli *cli, Draw *d, GError **error)
 
     d->out = cli->out ? g_strdup(cli->out) : free_file(cli, dir);
     d->flow = cli_open_flow(cli, dir, &d->run, error);
-    if (!d->flow || !sample_usage(cli, d, error))
+    if (!d->flow || !sample_usage(cli, d, error) || (cli->log_density && !evaluate_has_density(d->run, error)))
         return FALSE;
     D = fm_flow_dim(d->flow);
     if (!fm_flow_set_guidance(d->flow, cli->guidance, error) ||

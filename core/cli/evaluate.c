@@ -174,15 +174,33 @@ nll_errors(FmFlow *flow, const FmLikelihood *how, const Points *p, const int *la
     return TRUE;
 }
 
+static const char points_alone[] = "finite data without noise have no density at t = 1";
+
 /* TRUE for the exact field of finite data without noise: what a solver finds there is that of a time before t = 1. */
+static gboolean
+is_points(const FmRun *run)
+{
+    return run->data.rows > 0 && fm_net_density_end(run->plugin[FM_KIND_NET]) < 1.0;
+}
+
+gboolean
+evaluate_has_density(const FmRun *run, GError **error)
+{
+    if (!is_points(run))
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "net '%s': %s, expected a trained net or a data set with noise",
+                fm_plugin_name(run->plugin[FM_KIND_NET]), points_alone);
+    return FALSE;
+}
+
 static gboolean
 no_density(const FmRun *run, const char *name, const char *unit, double start, GArray *metrics)
 {
     FmEstimate e = {.value = NAN, .se = NAN, .unit = unit};
 
-    if (run->data.rows == 0 || fm_net_density_end(run->plugin[FM_KIND_NET]) >= 1.0)
+    if (!is_points(run))
         return FALSE;
-    g_strlcpy(e.why, "finite data without noise have no density at t = 1", sizeof e.why);
+    g_strlcpy(e.why, points_alone, sizeof e.why);
     metrics_add(metrics, name, &e, cli_seconds() - start);
     return TRUE;
 }

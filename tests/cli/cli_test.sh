@@ -68,6 +68,11 @@ seq 40 | sed 's/.*/&,1&/' > "$dir/finite.csv"
 expect 0 "3.4657 +- 0 nats" "$fm" density "$dir/board" "$dir/on.csv" --out "$dir/on.npy"
 expect 0 "infinite, 2 of 3 points have density 0" "$fm" density "$dir/board" "$dir/between.csv" --out "$dir/between.npy"
 expect 0 "no density at t = 1" "$fm" run --dataset csv:file="$dir/finite.csv" --net oracle --samples 20 --eval-samples 20 --quiet --out "$dir/finite"
+expect 1 "no density at t = 1" "$fm" density "$dir/finite" "$dir/on.csv" --out "$dir/none.npy"
+expect 1 "no density at t = 1" "$fm" density "$dir/finite" "$dir/on.csv" --likelihood exact --solver rk4 --out "$dir/none.npy"
+expect 1 "no density at t = 1" "$fm" sample "$dir/finite" --samples 5 --log-density --out "$dir/none.npy"
+[ -e "$dir/none.npy" ] && fail "a density that is not there was written"
+expect 0 "5 samples" "$fm" sample "$dir/finite" --samples 5 --out "$dir/some.npy"
 expect 2 "expected exact or hutchinson" "$fm" density "$dir/a" "$dir/s.npy" --likelihood map --solver euler --score "$dir/g.npy" --out "$dir/l.npy" --force
 expect 0 "run in" "$fm" run --dataset gaussian --net oracle --samples 20 --eval-samples 20 --quiet --out "$dir/normal"
 expect 0 "nfe_mean 10" "$fm" density "$dir/normal" "$dir/on.csv" --solver euler:step=0.1 --score "$dir/g.npy" --out "$dir/l.npy" --force
