@@ -295,6 +295,23 @@ metrics_json(JsonBuilder *b, GArray *metrics)
     json_builder_end_array(b);
 }
 
+/* The solver's own error is no part of a standard error. */
+static void
+print_solver_error(const GArray *metrics)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < metrics->len; i++) {
+        const Metric *m = &g_array_index(metrics, Metric, i);
+
+        for (size_t k = 0; k < m->e.n_details; k++)
+            if (strcmp(m->e.detail[k].name, "solver_error") == 0 && m->e.se > 0 && fabs(m->e.detail[k].number) > m->e.se)
+                g_string_append_printf(names, "%s%s", names->len > 0 ? " and " : "", m->name);
+    }
+    if (names->len > 0)
+        printf("  the solver's own error exceeds the standard error of %s: a finer --solver makes it smaller\n", names->str);
+}
+
 void
 metrics_print(GArray *metrics)
 {
@@ -322,6 +339,7 @@ metrics_print(GArray *metrics)
         puts(g_string_append(line, ")")->str);
         g_string_free(line, TRUE);
     }
+    print_solver_error(metrics);
 }
 
 /* ---- progress ---- */

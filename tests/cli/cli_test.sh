@@ -81,6 +81,8 @@ expect 0 "50 rows" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy"
 expect 0 "latent-test" "$fm" encode "$dir/a" "$dir/s.npy" --out "$dir/z.npy" --force
 expect 0 "mmd" "$fm" measure "$dir/a/samples.npy" "$dir/b/samples.npy" --divergence mmd
 expect 0 "nll" "$fm" eval "$dir/a" --eval-samples 100
+grep -q "solver's own error" "$dir/out" && fail "the solver's error is said where it is small: $(cat "$dir/out")"
+expect 0 "the solver's own error exceeds the standard error of nll and kl" "$fm" eval "$dir/a" --eval-samples 400 --solver euler:step=0.25
 expect 0 '"status" : "ok"' "$fm" measure "$dir/s.npy" "$dir/a/samples.npy" --divergence energy --json
 # Whatever a value is, the result is JSON: 1e-08 among the optimizer's options, too.
 if command -v python3 >/dev/null 2>&1; then
