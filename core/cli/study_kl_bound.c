@@ -14,8 +14,16 @@ static const struct {
               {0.1, 0.018731, 0.019147},
               {0.2, 0.070320, 0.071799}};
 
+enum { LINEAR = G_N_ELEMENTS(linear) };
+
+/* What the picture shows of those with beta > 0: nats, and shares of the exact bound. */
+typedef struct Linear {
+    double beta[LINEAR], kl[LINEAR], bound[LINEAR];
+    double share[LINEAR], ratio[LINEAR], ratio_se[LINEAR], evolution[LINEAR], evolution_se[LINEAR], sampled[LINEAR], sampled_se[LINEAR];
+} Linear;
+
 static gboolean
-linear_bound(Study *s, size_t i, GError **error)
+linear_bound(Study *s, size_t i, Linear *c, GError **error)
 {
     const FmKlOptions o = {.n = 2000, .times = 21, .seed = s->seed, .threads = s->threads, .stop = NAN};
     Side side[2] = {{NULL, NULL}, {NULL, NULL}};
@@ -46,6 +54,16 @@ linear_bound(Study *s, size_t i, GError **error)
     checks_add(s->checks, of_kl, kl->kl.value, linear[i].kl, 5e-7);
     checks_add(s->checks, of_bound, kl->exact_bound, linear[i].bound, 5e-7);
     checks_add_below(s->checks, of_route, fabs(off) / MAX(se, 1e-14), 4.0);
+    c->beta[i] = linear[i].beta;
+    c->kl[i] = kl->kl.value;
+    c->bound[i] = kl->exact_bound;
+    c->share[i] = c->kl[i] / c->bound[i];
+    c->ratio[i] = kl->value[FM_KL_RATIO][end] / c->bound[i];
+    c->ratio_se[i] = se / c->bound[i];
+    c->evolution[i] = kl->value[FM_KL_EVOLUTION][end] / c->bound[i];
+    c->evolution_se[i] = kl->se[FM_KL_EVOLUTION][end] / c->bound[i];
+    c->sampled[i] = kl->bound.value / c->bound[i];
+    c->sampled_se[i] = kl->bound.se / c->bound[i];
     fm_kl_free(kl);
     return TRUE;
 }
@@ -133,16 +151,35 @@ learned_bound(Study *s, GError **error)
                         FM_PLOT_LOG_X | FM_PLOT_LOG_Y, error);
 }
 
+/* The first has beta = 0, where all are 0. */
+static gboolean
+linear_draw(Study *s, const Linear *c, GError **error)
+{
+    const size_t n = LINEAR - 1;
+    const double *beta = c->beta + 1;
+    const FmCurve nats[] = {{"eps sqrt(S)", beta, c->bound + 1, NULL, n}, {"KL(p1||q1)", beta, c->kl + 1, NULL, n}};
+    const FmCurve shares[] = {{"KL, closed form", beta, c->share + 1, NULL, n},
+                              {"KL, log p/q", beta, c->ratio + 1, c->ratio_se + 1, n},
+                              {"KL, evolution identity", beta, c->evolution + 1, c->evolution_se + 1, n},
+                              {"eps sqrt(S), sampled", beta, c->sampled + 1, c->sampled_se + 1, n}};
+    const FmPanel panels[] = {
+        {"linear fields: KL and its bound, closed forms", "nats", nats, 2, FM_PLOT_LOG_X | FM_PLOT_LOG_Y},
+        {"in parts of the bound's closed form", "", shares, 4, FM_PLOT_LOG_X}};
+
+    return study_panels(s, "kl-bound-linear.svg", "beta: w = v + beta x", panels, 2, error);
+}
+
 static gboolean
 linear_bounds(Study *s, GError **error)
 {
     const double start = cli_seconds();
+    Linear c;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(linear); i++)
-        if (!linear_bound(s, i, error))
+    for (size_t i = 0; i < LINEAR; i++)
+        if (!linear_bound(s, i, &c, error))
             return FALSE;
     study_say(s, "four bounds of linear fields, exact and sampled: %.3f s", cli_seconds() - start);
-    return TRUE;
+    return linear_draw(s, &c, error);
 }
 
 gboolean

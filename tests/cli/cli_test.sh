@@ -102,6 +102,7 @@ expect 0 "bound 0.004948" "$fm" kl oracle:field=linear oracle:field=linear,beta=
 [ -s "$dir/kl/kl.svg" ] && [ -s "$dir/kl/result.json" ] || fail "kl wrote no files"
 expect 0 '"verdict" : "' "$fm" kl oracle:dataset=gaussian "$dir/a" --samples 20 --times 11 --out "$dir/kl2" --json
 expect 0 "four bounds of linear fields" "$fm" study kl-bound-linear --out "$dir/st0"
+[ -s "$dir/st0/kl-bound-linear.svg" ] && grep -q '"kl-bound-linear.svg"' "$dir/st0/result.json" || fail "the study has no picture"
 expect 2 "does not apply to 'velocity'" "$fm" velocity "$dir/a" "$dir/s.npy" --time 0.5 --solver euler --out "$dir/v2.npy"
 expect 2 "does not apply to 'compare'" "$fm" compare --dataset moons --path ot --path vp --times 9
 expect 0 "kl-bound-linear" "$fm" study --help
