@@ -55,6 +55,8 @@ typedef enum FmKlCurve {
     FM_KL_ENTROPY, /* -E log p_t */
     FM_KL_ENTROPY_SCORE, /* H_0 - int E<V, s_p> */
     FM_KL_ENTROPY_DIV, /* H_0 + int E div V */
+    FM_KL_ENTROPY_SCORE_GAP, /* -E log p_t minus these two, paired */
+    FM_KL_ENTROPY_DIV_GAP,
     FM_KL_N_CURVES
 } FmKlCurve;
 

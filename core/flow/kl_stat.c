@@ -170,9 +170,10 @@ stat_entropy(Stat *s)
 {
     static const struct {
         FmKlField field;
-        FmKlCurve curve;
+        FmKlCurve curve, gap;
         double sign;
-    } routes[] = {{FM_KL_V_SCORE, FM_KL_ENTROPY_SCORE, -1.0}, {FM_KL_DIV, FM_KL_ENTROPY_DIV, 1.0}};
+    } routes[] = {{FM_KL_V_SCORE, FM_KL_ENTROPY_SCORE, FM_KL_ENTROPY_SCORE_GAP, -1.0},
+                  {FM_KL_DIV, FM_KL_ENTROPY_DIV, FM_KL_ENTROPY_DIV_GAP, 1.0}};
     const double *log_p = s->kl->field[FM_KL_LOG_P];
 
     for (size_t j = 0; j < s->T; j++) {
@@ -186,6 +187,9 @@ stat_entropy(Stat *s)
             for (size_t i = 0; i < s->n; i++)
                 s->v[i] = -log_p[i] + routes[k].sign * s->cumulated[j * s->n + i];
             stat_set(s, routes[k].curve, j, s->v);
+            for (size_t i = 0; i < s->n; i++)
+                s->v[i] = -log_p[j * s->n + i] - s->v[i];
+            stat_set(s, routes[k].gap, j, s->v);
         }
     }
 }

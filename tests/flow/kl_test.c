@@ -219,6 +219,26 @@ START_TEST(relatives_agree_with_closed_forms)
 }
 END_TEST
 
+/* Along a linear flow -log p_t changes by exactly int div V, path by path; by the score's route in the mean only. */
+START_TEST(entropy_routes_are_paired)
+{
+    Setup p = setup_flow("oracle:field=linear,a=a1", "gaussian:dim=2", "ot");
+    const FmKlOptions o = {.n = 500, .times = 21, .threads = 2, .stop = NAN, .seed = 3};
+    g_autoptr(FmKl) kl = measure(&p, &p, o);
+
+    for (size_t j = 1; j < kl->T; j++) {
+        const double *div = kl->value[FM_KL_ENTROPY_DIV_GAP], *score = kl->value[FM_KL_ENTROPY_SCORE_GAP];
+
+        ck_assert_double_eq_tol(div[j], 0.0, 1e-7);
+        ck_assert_double_eq_tol(kl->se[FM_KL_ENTROPY_DIV_GAP][j], 0.0, 1e-7);
+        ck_assert_double_eq_tol(score[j], kl->value[FM_KL_ENTROPY][j] - kl->value[FM_KL_ENTROPY_SCORE][j], 1e-12);
+        ck_assert_double_eq_tol(score[j], 0.0, 5 * kl->se[FM_KL_ENTROPY_SCORE_GAP][j]);
+        ck_assert_double_gt(kl->se[FM_KL_ENTROPY_SCORE_GAP][j], 1e-4);
+    }
+    setup_clear(&p);
+}
+END_TEST
+
 /* Nominal 95 % intervals of route (a), route (b) and the bound hold the truth. */
 START_TEST(standard_errors_cover)
 {
@@ -432,6 +452,7 @@ main(void)
                      {units_of_the_two_sides_may_differ},
                      {every_trajectory_certifies_the_calculation, G_N_ELEMENTS(pairs)},
                      {relatives_agree_with_closed_forms},
+                     {entropy_routes_are_paired},
                      {standard_errors_cover},
                      {the_low_variance_form_is_not_left_by_chance},
                      {the_bar_of_the_alignment_is_its_spread},
