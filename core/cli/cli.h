@@ -95,6 +95,7 @@ int cli_interrupted(void); /* the number of the signal that was noted, or 0 */
 void out_int(JsonBuilder *b, const char *name, gint64 value);
 void out_real(JsonBuilder *b, const char *name, double value); /* null when not finite */
 void out_text(JsonBuilder *b, const char *name, const char *value);
+void out_texts(JsonBuilder *b, const char *name, guint n, const void *texts); /* an array member; texts: (n) char * */
 void out_bool(JsonBuilder *b, const char *name, gboolean value);
 void out_open(JsonBuilder *b, const char *name); /* an object member */
 void out_array(JsonBuilder *b, const char *name);
@@ -181,6 +182,17 @@ gboolean cli_check_memory(const char *what, double n, double bytes, GError **err
 
 /* An array as (n, D) doubles, finite; D = 0: any. */
 FmArray *cli_load_points(const char *file, size_t D, GError **error);
+/* What commands at given points begin with: RUN and POINTS, the first two arguments. Zeroed before; owned. */
+typedef struct CliPoints {
+    FmRun *run;
+    FmFlow *flow;
+    FmArray *x; /* (n, D) doubles */
+    int *labels; /* (n) or NULL */
+    size_t n, D;
+} CliPoints;
+gboolean cli_points_open(CliPoints *p, Cli *cli, const char *out, GError **error); /* out: may it be written? */
+void cli_points_clear(CliPoints *p);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CliPoints, cli_points_clear)
 gboolean cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n,
                          size_t D, const double *x, GError **error);
 /* (n) labels 0, 1, ..., classes - 1, 0, ...; NULL without classes. Owned by the caller. */

@@ -5,40 +5,6 @@
 #include <math.h>
 #include <stdio.h>
 
-/* What both commands begin with. */
-typedef struct Points {
-    FmRun *run;
-    FmFlow *flow;
-    FmArray *x;
-    int *labels;
-    size_t n, D;
-} Points;
-
-static void
-points_clear(Points *p)
-{
-    fm_flow_free(p->flow);
-    fm_run_free(p->run);
-    fm_array_free(p->x);
-    g_free(p->labels);
-}
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Points, points_clear)
-
-static gboolean
-points_open(Points *p, Cli *cli, const char *out, GError **error)
-{
-    p->flow = cli_open_flow(cli, cli->args->pdata[0], &p->run, error);
-    if (!p->flow || !cli_check_out(cli, out, error))
-        return FALSE;
-    p->D = fm_flow_dim(p->flow);
-    p->x = cli_load_points(cli->args->pdata[1], p->D, error);
-    if (!p->x)
-        return FALSE;
-    p->n = fm_array_rows(p->x);
-    return cli_parse_labels(cli->labels, p->n, p->run->net_info.classes, &p->labels, error);
-}
-
 /* files: NULL-terminated; metrics NULL: none */
 static int
 finish(Cli *cli, const char *const *files, size_t n, const FmSolveSummary *s, GArray *metrics)
@@ -54,10 +20,7 @@ finish(Cli *cli, const char *const *files, size_t n, const FmSolveSummary *s, GA
             out_real(b, "nfe_mean", s->nfe_mean);
         if (metrics)
             metrics_json(b, metrics);
-        out_array(b, "files");
-        for (size_t i = 0; files[i]; i++)
-            json_builder_add_string_value(b, files[i]);
-        json_builder_end_array(b);
+        out_texts(b, "files", g_strv_length((char **)files), files);
         text = out_finish(b);
         puts(text);
     } else if (!g_str_equal(files[0], "-") && !(files[1] && g_str_equal(files[1], "-"))) {
@@ -83,7 +46,7 @@ check_second(const Cli *cli, const char *option, const char *file, const char *o
 /* The score is exact; a learned flow's comes with the exact log-density, another estimate takes its own way. how NULL: by
  * the formula. */
 static gboolean
-density(Points *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s,
+density(CliPoints *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s,
         GError **error)
 {
     if (!how)
@@ -99,7 +62,7 @@ density(Points *p, const FmLikelihood *how, double *log_q, double *score, FmSolv
 int
 cmd_density(Cli *cli, GError **error)
 {
-    g_auto(Points) p = {0};
+    g_auto(CliPoints) p = {0};
     g_autoptr(FmArray) log_q = NULL, score = NULL;
     g_autoptr(GArray) metrics = metrics_new();
     const char *out = cli->out ? cli->out : "log_density.npy";
@@ -109,7 +72,7 @@ cmd_density(Cli *cli, GError **error)
     FmSolveSummary summary = {0};
 
     if ((cli->config->likelihood && !cli_likelihood(cli->config->likelihood, seed, &how, error)) ||
-        !check_second(cli, "score", cli->score, out, error) || !points_open(&p, cli, out, error) ||
+        !check_second(cli, "score", cli->score, out, error) || !cli_points_open(&p, cli, out, error) ||
         !evaluate_has_density(p.run, error))
         return -1;
     if (!cli->config->likelihood) {
@@ -142,7 +105,7 @@ cmd_density(Cli *cli, GError **error)
 int
 cmd_velocity(Cli *cli, GError **error)
 {
-    g_auto(Points) p = {0};
+    g_auto(CliPoints) p = {0};
     g_autoptr(FmArray) v = NULL, div = NULL;
     const char *out = cli->out ? cli->out : "velocity.npy";
 
@@ -151,7 +114,7 @@ cmd_velocity(Cli *cli, GError **error)
                     "'velocity' needs --time T, a number from 0 (noise) to 1 (data)");
         return -1;
     }
-    if (!check_second(cli, "div", cli->div, out, error) || !points_open(&p, cli, out, error))
+    if (!check_second(cli, "div", cli->div, out, error) || !cli_points_open(&p, cli, out, error))
         return -1;
     v = fm_array_new(FM_F64, 2, (const size_t[]){p.n, p.D}, error);
     div = cli->div ? fm_array_new(FM_F64, 1, &p.n, error) : NULL;

@@ -67,10 +67,7 @@ print_import(const Cli *cli, const FmRun *run)
         out_int(b, "parameters", (gint64)fm_params_number(run->params));
         out_text(b, "digest", digest);
         json_builder_end_object(b);
-        out_array(b, "files");
-        json_builder_add_string_value(b, "config.ini");
-        json_builder_add_string_value(b, "model.safetensors");
-        json_builder_end_array(b);
+        out_texts(b, "files", 2, (const char *const[]){"config.ini", "model.safetensors"});
         text = out_finish(b);
         puts(text);
         return;

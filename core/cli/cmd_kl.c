@@ -140,6 +140,26 @@ kl_common_json(JsonBuilder *b, const Cli *cli, const FmKl *kl)
     out_text(b, "time", "t=0 noise, t=1 data");
 }
 
+char *
+kl_end_json(JsonBuilder *b, const char *words)
+{
+    out_text(b, "words", words);
+    out_texts(b, "files", 1, (const char *const[]){"kl.svg"});
+    return out_finish(b);
+}
+
+gboolean
+kl_write(const Cli *cli, const char *dir, const char *json, GError **error)
+{
+    g_autofree char *file = g_build_filename(dir, "result.json", NULL);
+
+    if (!fm_write_file(file, json, strlen(json), error))
+        return FALSE;
+    if (cli->json)
+        puts(json);
+    return TRUE;
+}
+
 static char *
 kl_json(Cli *cli, const Side side[2], const FmKl *kl, GArray *metrics, const char *words, const char *dir)
 {
@@ -164,11 +184,7 @@ kl_json(Cli *cli, const Side side[2], const FmKl *kl, GArray *metrics, const cha
         out_real(b, level[k], kl->residual[k]);
     json_builder_end_object(b);
     rows_json(b, kl);
-    out_text(b, "words", words);
-    out_array(b, "files");
-    json_builder_add_string_value(b, "kl.svg");
-    json_builder_end_array(b);
-    return out_finish(b);
+    return kl_end_json(b, words);
 }
 
 static void
@@ -219,14 +235,11 @@ static gboolean
 kl_finish(Cli *cli, const Side side[2], const FmKl *kl, double seconds, const char *dir, GError **error)
 {
     g_autoptr(GArray) metrics = kl_metrics(kl, seconds);
-    g_autofree char *words = fm_kl_words(kl), *json = kl_json(cli, side, kl, metrics, words, dir),
-                    *file = g_build_filename(dir, "result.json", NULL);
+    g_autofree char *words = fm_kl_words(kl), *json = kl_json(cli, side, kl, metrics, words, dir);
 
-    if (!kl_draw(kl, dir, error) || !fm_write_file(file, json, strlen(json), error))
+    if (!kl_draw(kl, dir, error) || !kl_write(cli, dir, json, error))
         return FALSE;
-    if (cli->json)
-        puts(json);
-    else
+    if (!cli->json)
         kl_print(kl, metrics, words);
     return TRUE;
 }

@@ -67,12 +67,8 @@ option_json(JsonBuilder *b, const FmOption *o)
         out_real(b, "min", o->min);
         out_real(b, "max", o->max);
     }
-    if (o->choices) {
-        out_array(b, "choices");
-        for (int i = 0; o->choices[i]; i++)
-            json_builder_add_string_value(b, o->choices[i]);
-        json_builder_end_array(b);
-    }
+    if (o->choices)
+        out_texts(b, "choices", g_strv_length((char **)o->choices), o->choices);
     out_text(b, "help", o->help);
     json_builder_end_object(b);
 }

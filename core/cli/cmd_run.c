@@ -55,10 +55,7 @@ outcome_json(JsonBuilder *b, FmRun *run, Outcome *o)
     if (o->sampled)
         summary_json(b, &o->summary, (gint64)o->n_samples, o->sample_seconds);
     metrics_json(b, o->metrics);
-    out_array(b, "files");
-    for (guint i = 0; i < o->files->len; i++)
-        json_builder_add_string_value(b, o->files->pdata[i]);
-    json_builder_end_array(b);
+    out_texts(b, "files", o->files->len, o->files->pdata);
 }
 
 static char *

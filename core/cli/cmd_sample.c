@@ -69,10 +69,7 @@ sample_report(Cli *cli, const char *what, const char *const *files, size_t n, co
         summary_json(b, s, (gint64)n, seconds);
         if (metrics)
             metrics_json(b, metrics);
-        out_array(b, "files");
-        for (size_t i = 0; files[i]; i++)
-            json_builder_add_string_value(b, files[i]);
-        json_builder_end_array(b);
+        out_texts(b, "files", g_strv_length((char **)files), files);
         text = out_finish(b);
         puts(text);
     } else if (strcmp(files[0], "-") != 0) {
@@ -203,30 +200,22 @@ cmd_sample(Cli *cli, GError **error)
 int
 cmd_encode(Cli *cli, GError **error)
 {
-    g_auto(Draw) d = {0};
-    g_autoptr(FmArray) z = NULL;
+    g_auto(CliPoints) p = {0};
+    g_autoptr(FmArray) z = NULL, log_q = NULL;
     g_autoptr(GArray) metrics = metrics_new();
-    FmSolveSummary summary = {0};
+    const char *out = cli->out ? cli->out : "z.npy";
     const double start = cli_seconds();
-    size_t D;
+    FmSolveSummary summary = {0};
 
-    d.out = g_strdup(cli->out ? cli->out : "z.npy");
-    d.flow = cli_open_flow(cli, cli->args->pdata[0], &d.run, error);
-    if (!d.flow || !cli_check_out(cli, d.out, error))
+    if (!cli_points_open(&p, cli, out, error))
         return -1;
-    D = fm_flow_dim(d.flow);
-    d.x = cli_load_points(cli->args->pdata[1], D, error);
-    if (!d.x)
+    z = fm_array_new(FM_F64, 2, (const size_t[]){p.n, p.D}, error);
+    log_q = fm_array_new(FM_F64, 1, &p.n, error);
+    if (!z || !log_q ||
+        !fm_flow_log_density(p.flow, p.n, p.x->data, p.labels, NULL, log_q->data, z->data, &summary, error) ||
+        !cli_save_points(out, &p.run->data, FM_F64, p.n, p.D, z->data, error))
         return -1;
-    d.n = fm_array_rows(d.x);
-    z = fm_array_new(FM_F64, 2, (const size_t[]){d.n, D}, error);
-    d.log_q = fm_array_new(FM_F64, 1, &d.n, error);
-    if (!z || !d.log_q || !cli_parse_labels(cli->labels, d.n, d.run->net_info.classes, &d.labels, error) ||
-        !fm_flow_log_density(d.flow, d.n, d.x->data, d.labels, NULL, d.log_q->data, z->data, &summary,
-                             error) ||
-        !cli_save_points(d.out, &d.run->data, FM_F64, d.n, D, z->data, error))
-        return -1;
-    latent_metric(d.flow, d.n, z->data, metrics);
-    sample_report(cli, "rows", (const char *const[]){d.out, NULL}, d.n, &summary, metrics, cli_seconds() - start);
+    latent_metric(p.flow, p.n, z->data, metrics);
+    sample_report(cli, "rows", (const char *const[]){out, NULL}, p.n, &summary, metrics, cli_seconds() - start);
     return 0;
 }

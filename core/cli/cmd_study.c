@@ -265,14 +265,8 @@ study_json(const Study *s, double seconds)
     }
     json_builder_end_array(b);
     checks_json(b, s->checks);
-    out_array(b, "words");
-    for (guint i = 0; i < s->words->len; i++)
-        json_builder_add_string_value(b, s->words->pdata[i]);
-    json_builder_end_array(b);
-    out_array(b, "files");
-    for (guint i = 0; i < s->files->len; i++)
-        json_builder_add_string_value(b, s->files->pdata[i]);
-    json_builder_end_array(b);
+    out_texts(b, "words", s->words->len, s->words->pdata);
+    out_texts(b, "files", s->files->len, s->files->pdata);
     return out_finish(b);
 }
 

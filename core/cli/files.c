@@ -147,6 +147,29 @@ cli_load_points(const char *file, size_t D, GError **error)
     return points;
 }
 
+void
+cli_points_clear(CliPoints *p)
+{
+    fm_flow_free(p->flow);
+    fm_run_free(p->run);
+    fm_array_free(p->x);
+    g_free(p->labels);
+}
+
+gboolean
+cli_points_open(CliPoints *p, Cli *cli, const char *out, GError **error)
+{
+    p->flow = cli_open_flow(cli, cli->args->pdata[0], &p->run, error);
+    if (!p->flow || !cli_check_out(cli, out, error))
+        return FALSE;
+    p->D = fm_flow_dim(p->flow);
+    p->x = cli_load_points(cli->args->pdata[1], p->D, error);
+    if (!p->x)
+        return FALSE;
+    p->n = fm_array_rows(p->x);
+    return cli_parse_labels(cli->labels, p->n, p->run->net_info.classes, &p->labels, error);
+}
+
 gboolean
 cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n, size_t D,
                 const double *x, GError **error)

@@ -11,6 +11,10 @@ void kl_add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const
 void kl_side_json(JsonBuilder *b, const char *name, const char *text, const FmRun *run);
 /* The members "seed", "n", "times", "dtype" and "time". */
 void kl_common_json(JsonBuilder *b, const Cli *cli, const FmKl *kl);
+/* The members "words" and "files", and the object's end: its text, owned. */
+char *kl_end_json(JsonBuilder *b, const char *words);
+/* result.json in dir, and with --json on stdout. */
+gboolean kl_write(const Cli *cli, const char *dir, const char *json, GError **error);
 
 /* Measure one flow's way to its end; result.json and kl.svg in dir, the rest on stdout. */
 gboolean kl_profile(Cli *cli, const Side *side, const FmKlOptions *options, const char *dir, GError **error);

@@ -161,11 +161,7 @@ way_json(Cli *cli, const Side *side, const Way *p, GArray *metrics, const char *
         json_builder_end_object(b);
     }
     json_builder_end_array(b);
-    out_text(b, "words", words);
-    out_array(b, "files");
-    json_builder_add_string_value(b, "kl.svg");
-    json_builder_end_array(b);
-    return out_finish(b);
+    return kl_end_json(b, words);
 }
 
 static void
@@ -220,13 +216,10 @@ kl_profile(Cli *cli, const Side *side, const FmKlOptions *options, const char *d
     if (!way_measure(&p, side->flow, *options, error))
         return FALSE;
     g_autoptr(GArray) metrics = way_metrics(&p, cli_seconds() - start);
-    g_autofree char *words = way_words(&p), *json = way_json(cli, side, &p, metrics, words, dir),
-                    *file = g_build_filename(dir, "result.json", NULL);
-    if (!way_draw(&p, dir, error) || !fm_write_file(file, json, strlen(json), error))
+    g_autofree char *words = way_words(&p), *json = way_json(cli, side, &p, metrics, words, dir);
+    if (!way_draw(&p, dir, error) || !kl_write(cli, dir, json, error))
         return FALSE;
-    if (cli->json)
-        puts(json);
-    else
+    if (!cli->json)
         way_print(&p, metrics, words);
     return TRUE;
 }

@@ -76,6 +76,17 @@ out_text(JsonBuilder *b, const char *name, const char *value)
 }
 
 void
+out_texts(JsonBuilder *b, const char *name, guint n, const void *texts)
+{
+    const char *const *text = texts;
+
+    out_array(b, name);
+    for (guint i = 0; i < n; i++)
+        json_builder_add_string_value(b, text[i]);
+    json_builder_end_array(b);
+}
+
+void
 out_bool(JsonBuilder *b, const char *name, gboolean value)
 {
     json_builder_set_member_name(b, name);
