@@ -177,6 +177,8 @@ FmFlow *cli_open_flow(const Cli *cli, const char *dir, FmRun **run, GError **err
 gboolean cli_check_tolerance(const FmRun *run, const FmPlugin *solver, GError **error);
 /* May `file` be written as an array? Asked before the work that fills it. */
 gboolean cli_check_out(const Cli *cli, const char *file, GError **error);
+/* Are two files of a command line two? Either may be NULL or "-". */
+gboolean cli_check_differ(const char *a, const char *what_a, const char *b, const char *what_b, GError **error);
 /* Do n rows of `bytes` each fit in the memory that is free? */
 gboolean cli_check_memory(const char *what, double n, double bytes, GError **error);
 

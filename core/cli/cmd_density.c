@@ -31,7 +31,7 @@ finish(Cli *cli, const char *const *files, size_t n, const FmSolveSummary *s, GA
     return 0;
 }
 
-/* Two outputs: both may be written, and not both to standard output. */
+/* Two outputs: both may be written, to different files, and not both to standard output. */
 static gboolean
 check_second(const Cli *cli, const char *option, const char *file, const char *out, GError **error)
 {
@@ -40,7 +40,9 @@ check_second(const Cli *cli, const char *option, const char *file, const char *o
                     "--out and --%s cannot both be '-': standard output holds one array", option);
         return FALSE;
     }
-    return !file || cli_check_out(cli, file, error);
+    g_autofree char *name = g_strconcat("--", option, NULL);
+    return !file || (cli_check_out(cli, file, error) && cli_check_differ(out, "--out", file, name, error) &&
+                     cli_check_differ(cli->args->pdata[1], "the points", file, name, error));
 }
 
 /* The score is exact; a learned flow's comes with the exact log-density, another estimate takes its own way. how NULL: by

@@ -262,6 +262,15 @@ cmd_kl_help(GString *out)
                          "    ('inspect oracle' has its options)\n");
 }
 
+/* Fields and their sums along the trajectories, of each of the comparisons. */
+static gboolean
+kl_fits(const FmKlOptions *o, int comparisons, size_t D, GError **error)
+{
+    const double numbers = (double)(comparisons * (FM_KL_N_FIELDS + 3)) * (double)o->times + 2.0 * (double)D;
+
+    return cli_check_memory("trajectories", (double)o->n, numbers * sizeof(double), error);
+}
+
 int
 cmd_kl(Cli *cli, GError **error)
 {
@@ -279,6 +288,7 @@ cmd_kl(Cli *cli, GError **error)
 
     const gboolean ok =
         sides_open(side, text, alone ? 1 : 2, cli->dim, options.threads, solver, error) &&
+        kl_fits(&options, alone ? 2 : 1, side[0].run->data.D, error) &&
         (dir = cli_run_dir(cli, error)) &&
         (alone ? kl_profile(cli, &side[0], &options, dir, error) : kl_compare(cli, side, &options, dir, error));
     sides_clear(side);

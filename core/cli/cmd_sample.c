@@ -116,7 +116,7 @@ sample_usage(const Cli *cli, const Draw *d, GError **error)
                     "--log-density and --trajectory write files beside the samples, so --out cannot be '-'");
         return FALSE;
     }
-    return cli_check_out(cli, d->out, error);
+    return cli_check_out(cli, d->out, error) && cli_check_differ(cli->init, "--init", d->out, "--out", error);
 }
 
 /* --likelihood says how --log-density is found. */

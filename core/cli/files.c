@@ -90,6 +90,23 @@ cli_check_out(const Cli *cli, const char *file, GError **error)
     return FALSE;
 }
 
+gboolean
+cli_check_differ(const char *a, const char *what_a, const char *b, const char *what_b, GError **error)
+{
+    GStatBuf in, out;
+    g_autofree char *path_a = NULL, *path_b = NULL;
+
+    if (!a || !b || strcmp(a, "-") == 0 || strcmp(b, "-") == 0)
+        return TRUE;
+    path_a = g_canonicalize_filename(a, NULL);
+    path_b = g_canonicalize_filename(b, NULL);
+    if (strcmp(path_a, path_b) != 0 && (g_stat(a, &in) != 0 || g_stat(b, &out) != 0 || !S_ISREG(in.st_mode) ||
+                                        in.st_dev != out.st_dev || in.st_ino != out.st_ino))
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s' is both %s and %s, expected two files", a, what_a, what_b);
+    return FALSE;
+}
+
 /* Bytes that the system would still give; infinite where it does not say. */
 static double
 free_memory(void)
@@ -160,7 +177,8 @@ gboolean
 cli_points_open(CliPoints *p, Cli *cli, const char *out, GError **error)
 {
     p->flow = cli_open_flow(cli, cli->args->pdata[0], &p->run, error);
-    if (!p->flow || !cli_check_out(cli, out, error))
+    if (!p->flow || !cli_check_out(cli, out, error) ||
+        !cli_check_differ(cli->args->pdata[1], "the points", out, "--out", error))
         return FALSE;
     p->D = fm_flow_dim(p->flow);
     p->x = cli_load_points(cli->args->pdata[1], p->D, error);

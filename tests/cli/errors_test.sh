@@ -87,10 +87,16 @@ expect 1 "no rows" density run zero.npy
 expect 1 "not finite" velocity run nan.npy --time 0.5
 expect 1 "columns" measure good.npy three.npy
 expect 1 "is a directory" measure run run
+expect 2 "both the points and --out" density run good.npy --out ./good.npy
+expect 2 "both the points and --out" encode run good.npy --out good.npy
+expect 2 "both --out and --score" density run good.npy --out new.npy --score new.npy
+expect 2 "both the points and --div" velocity run good.npy --time 0.5 --out new.npy --div good.npy
+expect 2 "both --init and --out" sample run --init good.npy --out good.npy
 # names, options, ranges
 expect 2 "did you mean 'moons'" run --dataset moonz
 expect 2 "did you mean '--steps'" run --stesp 3
 expect 2 "from 1 to" run --dataset moons --samples 0
+expect 1 "1000000000 trajectories need" kl run run --samples 1000000000 --out new
 expect 1 "of memory are free" sample run --samples 1000000000 --out new.npy
 expect 2 "from 1 to 1024" run --dataset moons --threads 0
 expect 2 "from 1 to" run --dataset moons --steps 0
