@@ -23,6 +23,7 @@ typedef struct BenchRow {
 typedef struct Bench {
     Cli *cli;
     GPtrArray *rows; /* BenchRow *, owned */
+    gboolean headed; /* the table's head is printed */
 } Bench;
 
 /* ---- cmd_bench.c ---- */
@@ -44,7 +45,7 @@ void bench_detail(BenchRow *row, const char *key, char *value);
 typedef struct Benchmark {
     const char *name, *summary;
     gboolean (*run)(Bench *b, GError **error);
-    gboolean profiles; /* knows --profile */
+    gboolean of_run; /* takes a RUN, and --profile */
 } Benchmark;
 
 /* ---- bench_flow.c: with the parts of a run ---- */

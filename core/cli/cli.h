@@ -90,6 +90,7 @@ void cli_interrupt_install(void); /* SIGINT, SIGTERM: exit 130 / 143, at once un
 /* TRUE: until as many FALSE the first of them is only noted, for a training that ends after its step and
  * writes; the second one kills. */
 void cli_interrupt_defer(gboolean defer);
+void cli_interrupt_takes(const char *dir); /* an interrupt at once takes it away where it is empty; borrowed; NULL: none */
 int cli_interrupted(void); /* the number of the signal that was noted, or 0 */
 
 void out_int(JsonBuilder *b, const char *name, gint64 value);

@@ -152,8 +152,11 @@ bench_json(JsonBuilder *json, const char *name, const BenchRow *row)
 }
 
 static void
-bench_print(const char *name, const BenchRow *row)
+bench_print(Bench *b, const char *name, const BenchRow *row)
 {
+    if (!b->headed)
+        printf("%-12s %10s %10s %7s %9s  (ms)\n", "name", "best", "median", "n", "gflops");
+    b->headed = TRUE;
     g_autofree char *rate = row->flops > 0 ? g_strdup_printf("%.1f", bench_rate(row)) : g_strdup("-");
 
     printf("%-12s %10.4f %10.4f %7u %9s ", name, row->best, row->median, row->ms->len, rate);
@@ -167,21 +170,28 @@ bench_print(const char *name, const BenchRow *row)
 /* ---- the command ---- */
 
 static gboolean
-check_name(const char *name, gboolean profile, GError **error)
+check_name(const char *name, gboolean profile, const char *run, GError **error)
 {
     const char *names[G_N_ELEMENTS(benchmarks) + 2] = {NULL};
     g_autofree char *all = NULL;
     const char *near;
+    gboolean of_run = FALSE;
 
     for (size_t i = 0; i < G_N_ELEMENTS(benchmarks); i++) {
         names[i] = benchmarks[i].name;
-        if (profile && name && strcmp(name, names[i]) == 0 && !benchmarks[i].profiles) {
+        of_run = of_run || (benchmarks[i].of_run && g_strcmp0(name, names[i]) == 0);
+        if (profile && name && strcmp(name, names[i]) == 0 && !benchmarks[i].of_run) {
             g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                         "option --profile does not apply to 'bench %s', only to train-step, sample and likelihood", name);
             return FALSE;
         }
     }
     names[G_N_ELEMENTS(benchmarks)] = "calibration";
+    if (name && g_strv_contains(names, name) && run && !of_run) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "'bench %s' takes no run and was given '%s', expected one of train-step, sample and likelihood", name, run);
+        return FALSE;
+    }
     if (!name || g_strv_contains(names, name))
         return TRUE;
     near = fm_error_suggest(name, names);
@@ -206,7 +216,7 @@ bench_one(Bench *b, const Benchmark *which, JsonBuilder *json, GError **error)
         if (b->cli->json)
             bench_json(json, which->name, row);
         else
-            bench_print(which->name, row);
+            bench_print(b, which->name, row);
         fflush(stdout);
     }
     return TRUE;
@@ -231,14 +241,12 @@ cmd_bench(Cli *cli, GError **error)
     Bench b = {.cli = cli};
     gboolean ok = TRUE;
 
-    if (!check_name(name, cli->profile, error))
+    if (!check_name(name, cli->profile, cli->args->len > 1 ? cli->args->pdata[1] : NULL, error))
         return -1;
     if (name && strcmp(name, "calibration") == 0)
         return bench_calibration(cli, error);
     out_header(json, cli, "ok");
     out_array(json, "bench");
-    if (!cli->json)
-        printf("%-12s %10s %10s %7s %9s  (ms)\n", "name", "best", "median", "n", "gflops");
     b.rows = bench_rows_new();
     for (size_t i = 0; ok && i < G_N_ELEMENTS(benchmarks); i++)
         if (!name || strcmp(name, benchmarks[i].name) == 0)

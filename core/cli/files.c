@@ -270,7 +270,7 @@ static gboolean
 make_dir(Cli *cli, const char *dir, GError **error)
 {
     if (cli && !g_file_test(dir, G_FILE_TEST_EXISTS))
-        cli->made_dir = g_strdup(dir);
+        cli_interrupt_takes(cli->made_dir = g_strdup(dir));
     if (g_mkdir_with_parents(dir, 0755) == 0)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create directory '%s': %s", dir,
@@ -301,7 +301,7 @@ cli_run_dir(Cli *cli, GError **error)
 
         g_snprintf(name, sizeof name, "runs/%04d", i);
         if (g_mkdir(name, 0755) == 0) {
-            cli->made_dir = g_strdup(name);
+            cli_interrupt_takes(cli->made_dir = g_strdup(name));
             return g_strdup(name);
         }
         if (errno != EEXIST) {

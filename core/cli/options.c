@@ -112,6 +112,7 @@ cli_new(void)
 void
 cli_free(Cli *cli)
 {
+    cli_interrupt_takes(NULL);
     char **texts[] = {&cli->out, &cli->resume, &cli->config_file, &cli->init, &cli->labels,
                       &cli->div, &cli->split, &cli->data_shape, &cli->score, &cli->plugin_path,
                       &cli->preset, &cli->made_dir};

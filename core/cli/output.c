@@ -16,13 +16,23 @@ cli_seconds(void)
 /* ---- interrupts ---- */
 
 static volatile sig_atomic_t caught_signal, deferred;
+static const char *volatile empty_dir;
 
 static void
 on_signal(int number)
 {
-    if (!deferred)
+    if (!deferred) {
+        if (empty_dir)
+            rmdir(empty_dir); /* not when something lies in it */
         _exit(128 + number);
+    }
     caught_signal = number;
+}
+
+void
+cli_interrupt_takes(const char *dir)
+{
+    empty_dir = dir;
 }
 
 void

@@ -94,6 +94,15 @@ wait "$pid" || got=$?
 [ "$got" = 143 ] || fail "SIGTERM while sampling ended with $got, expected 143: $(cat "$dir/err")"
 ! ls "$dir" | grep -q never || fail "an interrupted sampling left a file"
 
+"$fm" kl oracle:dataset=8gaussians "$dir/stop" --samples 100000 --out "$dir/early" >"$dir/out" 2>"$dir/err" &
+pid=$!
+until_true 60 test -d "$dir/early"
+kill -INT "$pid"
+got=0
+wait "$pid" || got=$?
+[ "$got" = 130 ] || fail "SIGINT in kl ended with $got, expected 130: $(cat "$dir/err")"
+[ ! -e "$dir/early" ] || fail "an interrupted kl left an empty directory"
+
 # A limit on the size of files stands for a full disk: the checkpoint (100 kB here) no longer fits.
 "$fm" train --dataset moons --steps 40 --stop-after 20 --quiet --out "$dir/full" >/dev/null
 cp "$dir/full/checkpoint.safetensors" "$dir/before"

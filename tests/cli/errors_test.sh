@@ -138,6 +138,8 @@ expect 1 "'absent' is neither a run" kl run absent --out new
 expect 2 "an odd number of times" kl run run --times 10 --out new
 expect 1 "'absent/config.ini': No such file or directory" sample absent
 expect 2 "expected directories" list --plugin-path absent
+expect 2 "takes no run and was given 'run'" bench gemm run
+expect 1 "not a run directory" bench sample absent
 expect 2 "from 0 to 9007199254740992" run --dataset moons --seed -1
 expect 2 "does not apply to 'study paths'" study paths --steps 3 --out new
 expect 2 "does not apply to 'study entropy'" study entropy --dataset moons --out new
