@@ -24,6 +24,8 @@ bad=$(grep -rnE '\b(exit|abort|printf|puts|rand|srand|g_error|g_assert) *\(' cor
 bad=$(find core plugins include tests -name '*.[ch]' ! -path tests/plugins/net/torch_nets.h ! -path '*/stage/*' \
     -exec wc -l {} + | awk '$2 != "total" && $1 > 800 { print $2 " has " $1 " lines" }')
 [ -z "$bad" ] || fail "files stay under 800 lines: $bad"
+bad=$(grep -rnE '\b(getenv|secure_getenv|g_getenv|g_get_environ|g_listenv|environ)\b' plugins --include='*.[ch]' --include='*.inc' || true)
+[ -z "$bad" ] || fail "plugins do not read the environment: $bad"
 # Implementations are named by the defaults (config.c, the default backend) and by aliases alone.
 bad=$(for n in $plugin_names; do
     grep -rnE "[\"'(]$n([\":]|')" core --include='*.c' |

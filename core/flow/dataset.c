@@ -34,6 +34,15 @@ info_is_sound(const FmDataInfo *info, const FmDatasetOps *ops)
            info->test_rows <= info->rows;
 }
 
+char **
+fm_dataset_roots(void)
+{
+    const char *own = g_getenv("FMCORE_DATA_PATH");
+    const char *const roots[] = {own ? own : "", FM_DATA_DIR, "data", NULL};
+
+    return g_strdupv((char **)(*roots[0] ? roots : roots + 1));
+}
+
 gboolean
 fm_dataset_open(FmPlugin *dataset, FmDataInfo *info, GError **error)
 {

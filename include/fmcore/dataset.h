@@ -112,6 +112,11 @@ typedef struct FmDatasetOps {
 FmArray *fm_dataset_rows_load(const char *who, const char *file, FmDataInfo *info, GError **error);
 void fm_dataset_rows_read(const FmArray *array, const size_t *rows, size_t n, double *x);
 
+/* The folders in which data sets that ship with fmcore are looked for, in that order: the environment's
+ * FMCORE_DATA_PATH where it is set, the installed one, "data". Not NULL, ends with NULL; the caller frees it with
+ * g_strfreev(). */
+char **fm_dataset_roots(void);
+
 /* Open `dataset` (once; later calls return the same info). Checks that dimensions are positive
  * and their product is D. */
 gboolean fm_dataset_open(FmPlugin *dataset, FmDataInfo *info, GError **error);

@@ -47,14 +47,13 @@ mnist_find(const char *dir, const char *stem)
 static char *
 mnist_default_dir(void)
 {
-    const char *path = g_getenv("FMCORE_DATA_PATH");
-    const char *const roots[] = {path ? path : "", FM_DATA_DIR, "data"};
+    g_auto(GStrv) roots = fm_dataset_roots();
 
-    for (size_t i = 0; i < G_N_ELEMENTS(roots); i++) {
-        g_autofree char *dir = g_build_filename(roots[i], "mnist", NULL);
+    for (char **root = roots; *root; root++) {
+        g_autofree char *dir = g_build_filename(*root, "mnist", NULL);
         g_autofree char *file = mnist_find(dir, "t10k-images-idx3-ubyte");
 
-        if (*roots[i] && file)
+        if (file)
             return g_steal_pointer(&dir);
     }
     return NULL;

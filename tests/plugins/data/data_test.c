@@ -386,6 +386,25 @@ START_TEST(ot_coupling_shortens_the_pairs)
 }
 END_TEST
 
+/* One's own folder goes before the installed one and the one that lies here. */
+START_TEST(shipped_data_are_looked_for_in_order)
+{
+    g_setenv("FMCORE_DATA_PATH", "/some/where", TRUE);
+    g_auto(GStrv) own = fm_dataset_roots();
+    g_setenv("FMCORE_DATA_PATH", "", TRUE);
+    g_auto(GStrv) empty = fm_dataset_roots();
+    g_unsetenv("FMCORE_DATA_PATH");
+    g_auto(GStrv) none = fm_dataset_roots();
+
+    ck_assert_uint_eq(g_strv_length(own), 3);
+    ck_assert_str_eq(own[0], "/some/where");
+    ck_assert_ptr_nonnull(strstr(own[1], "/fmcore"));
+    ck_assert_str_eq(own[2], "data");
+    ck_assert(g_strv_equal((const char *const *)empty, (const char *const *)none));
+    ck_assert(g_strv_equal((const char *const *)none, (const char *const *)own + 1));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -402,6 +421,7 @@ main(void)
                      {mixture_refuses_lists_of_another_length, 2},
                      {mnist_holds_what_its_authors_counted},
                      {missing_files_are_said},
+                     {shipped_data_are_looked_for_in_order},
                      {assignment_is_the_best_of_all},
                      {ot_coupling_shortens_the_pairs});
 }
