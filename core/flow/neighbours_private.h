@@ -15,10 +15,14 @@ typedef struct NbFrame NbFrame;
 typedef struct NbBytes NbBytes;
 
 struct FmNeighbours {
-    size_t n, D;
+    size_t n, D;     /* n: of rows that differ, over which everything below runs */
     const double *x; /* borrowed */
     const guint32 *row;
     gboolean tree;
+    size_t rows;     /* as many were given */
+    guint32 *of;     /* (rows) place of a row among those that differ, not above its own; NULL: all differ, */
+    guint32 *kept;   /* (n) and so are these: `row` */
+    guint32 *weight; /* (n) how many rows are equal to it */
     /* Tree. Node 0 has all leaves; a node with L > 1 leaves has the first (L + 1) / 2 in its left child,
      * which follows it, so that positions say everything; leaf l has points 16 l .. 16 l + 15. */
     size_t leaves;
@@ -46,6 +50,13 @@ nb_row(const FmNeighbours *s, size_t i)
     return s->x + (s->row ? s->row[i] : i) * s->D;
 }
 
+/* Rows equal to row i, itself among them. */
+static inline size_t
+nb_weight(const FmNeighbours *s, size_t i)
+{
+    return s->weight ? s->weight[i] : 1;
+}
+
 /* A length from its square, in float and not less. */
 FM_INLINE float
 nb_length_up(double square)
@@ -66,6 +77,36 @@ nb_insert(size_t k, double *b, double v)
     b[i] = v;
 }
 
+/* v once for each of `weight` rows. */
+static inline void
+nb_insert_weighted(size_t k, double *b, double v, size_t weight)
+{
+    for (size_t c = MIN(weight, k); c > 0; c--)
+        nb_insert(k, b, v);
+}
+
+/* b (k) before a search for row i: empty but for rows equal to it. */
+static inline void
+nb_insert_first(size_t k, double *b, gboolean self, const FmNeighbours *s, size_t i)
+{
+    for (size_t c = 0; c < k; c++)
+        b[c] = self && c + 1 < nb_weight(s, i) ? 0.0 : INFINITY;
+}
+
+/* Rows of `queries` and balls about them, or all rows. */
+typedef struct NbBalls {
+    size_t n;
+    const guint32 *row; /* (n) */
+    const double *d2;   /* (n) squared radii */
+    size_t *count;      /* (n) rows within, */
+    double *last;       /* (n) and the largest of their squared distances */
+} NbBalls;
+
+/* ---- neighbours_equal.c ---- */
+
+/* Keep one of equal rows. FALSE: no memory. */
+gboolean nb_equal_find(FmNeighbours *s, int threads);
+
 /* ---- neighbours_tree.c ---- */
 
 gboolean nb_tree_build(FmNeighbours *s, int threads);
@@ -77,8 +118,12 @@ typedef struct NbCount {
     size_t nodes, queries;
 } NbCount;
 NbCount nb_tree_count(const FmNeighbours *s, size_t leaf, size_t k);
-size_t nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last);
+void nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, const NbBalls *balls, int threads);
+/* The least positive distance among all. */
 double nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i);
+/* Squared distances (n, k) of n rows of q to the nearest rows that differ, equal ones once. */
+gboolean nb_tree_different(const FmNeighbours *s, const FmNeighbours *q, size_t n, const guint32 *row, size_t k,
+                           int threads, double *d2);
 
 /* ---- neighbours_choice.c ---- */
 
@@ -132,6 +177,10 @@ gboolean nb_scan_begin(FmNeighbours *s, const FmNeighbours *like, size_t directi
 double nb_scan_bytes_cost(const FmNeighbours *s);
 gboolean nb_scan_build(FmNeighbours *s, int threads);
 gboolean nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2);
+gboolean nb_scan_different(const FmNeighbours *s, const FmNeighbours *q, size_t n, const guint32 *row, size_t k,
+                           int threads, double *d2);
+gboolean nb_scan_within(const FmNeighbours *s, const FmNeighbours *q, const NbBalls *balls, int threads);
+double nb_scan_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i);
 /* As the scan decides: eight partial sums. */
 double nb_distance(size_t D, const double *a, const double *b);
 

@@ -28,6 +28,7 @@ typedef struct Margin {
 
 typedef struct Query {
     size_t row;    /* among the queries */
+    double ball;   /* candidates are all rows within this squared distance; negative: the k nearest */
     double square; /* |x|^2, scaled, to the precision of float */
     Margin margin; /* of candidates */
     gboolean overflow;
@@ -93,13 +94,22 @@ query_overflow(Query *q)
     q->limit = -INFINITY;
 }
 
+/* An upper bound of f within the ball. */
+static inline float
+ball_limit(const FmNeighbours *s, const Query *q)
+{
+    const double scale = s->frame->scale;
+
+    return nextafterf((float)(q->ball * scale * scale * (1.0 + 1e-12) - q->square * (1.0 - 3e-7)), INFINITY);
+}
+
 static inline void
 query_begin(Query *q, const FmNeighbours *s, const Lengths *l)
 {
     q->square = l->square;
     q->margin = scan_margin(s->D, l);
     q->n = q->n_least = q->n_raw = 0;
-    q->limit = FLT_MAX;
+    q->limit = q->ball < 0.0 ? FLT_MAX : ball_limit(s, q);
     q->overflow = FALSE;
     if (s->far || !(l->square < SCAN_FAR)) /* beyond it floats cannot tell rows apart */
         query_overflow(q);
@@ -119,7 +129,7 @@ candidates_prune(Candidate *c, size_t n, float limit)
 static inline void
 query_add(Query *q, size_t k, float low, float high, size_t at)
 {
-    if (q->n_least < k || high < q->least[k - 1]) {
+    if (q->ball < 0.0 && (q->n_least < k || high < q->least[k - 1])) {
         size_t i = q->n_least < k ? q->n_least++ : k - 1;
 
         for (; i > 0 && q->least[i - 1] > high; i--)

@@ -228,8 +228,11 @@ FM_CPU_VARIANTS(within, (size_t n, const float *product, const float *square, fl
 
 typedef struct ScanJob {
     const FmNeighbours *s, *q;
-    size_t k, chunk;
-    double *d2;
+    size_t n, k, chunk;   /* n queries */
+    const guint32 *row;   /* (n) of q; NULL: its rows */
+    const NbBalls *balls; /* count within them; NULL: find the k nearest */
+    gboolean different;   /* equal rows count once */
+    double *d2;           /* (n, k) */
     struct ScanWork {
         Query *query;     /* (SCAN_CHUNK) */
         guint16 *a;       /* (SCAN_CHUNK, columns 32) bfloat16 */
@@ -366,20 +369,29 @@ by_bound(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Row j of the nearest of a query. */
+static void
+insert_row(const ScanJob *job, const Query *q, size_t j, double *d2)
+{
+    const FmNeighbours *s = job->s;
+
+    nb_insert_weighted(job->k, d2, nb_distance(s->D, nb_row(job->q, q->row), nb_row(s, j)),
+                       job->different ? 1 : nb_weight(s, j));
+}
+
 /* The nearest among the candidates, or among all rows, in double. */
 static void
 decide(const ScanJob *job, Query *q, double *d2)
 {
     const FmNeighbours *s = job->s;
     const size_t k = job->k;
-    const double *x = nb_row(job->q, q->row), scale2 = s->frame->scale * s->frame->scale;
+    const double scale2 = s->frame->scale * s->frame->scale;
 
-    for (size_t i = 0; i < k; i++)
-        d2[i] = INFINITY;
+    nb_insert_first(k, d2, s == job->q && !job->different, s, q->row);
     if (q->overflow) {
         for (size_t j = 0; j < s->n; j++)
             if (s != job->q || j != q->row)
-                nb_insert(k, d2, nb_distance(s->D, x, nb_row(s, j)));
+                insert_row(job, q, j, d2);
         return;
     }
     q->n = candidates_prune(q->candidate, q->n, q->limit);
@@ -387,8 +399,34 @@ decide(const ScanJob *job, Query *q, double *d2)
     for (size_t i = 0; i < q->n; i++) {
         if ((double)q->candidate[i].low + q->square * (1.0 - 3e-7) > d2[k - 1] * scale2 * (1.0 + 1e-12))
             return; /* nor is any that follows nearer */
-        nb_insert(k, d2, nb_distance(s->D, x, nb_row(s, q->candidate[i].at)));
+        insert_row(job, q, q->candidate[i].at, d2);
     }
+}
+
+/* How many of the candidates, or of all rows, are within ball i. */
+static void
+decide_ball(const ScanJob *job, const Query *q, size_t i)
+{
+    const FmNeighbours *s = job->s;
+    const gboolean self = s == job->q;
+    const double *x = nb_row(job->q, q->row);
+    size_t count = self ? nb_weight(s, q->row) - 1 : 0;
+    double last = 0.0;
+
+    for (size_t c = 0; c < (q->overflow ? s->n : q->n); c++) {
+        const size_t j = q->overflow ? c : q->candidate[c].at;
+
+        if (self && j == q->row)
+            continue;
+        const double d2 = nb_distance(s->D, x, nb_row(s, j));
+
+        if (d2 > q->ball)
+            continue;
+        count += nb_weight(s, j);
+        last = MAX(last, d2);
+    }
+    job->balls->count[i] = count;
+    job->balls->last[i] = last;
 }
 
 static void
@@ -396,13 +434,14 @@ scan_chunk(void *ctx, int worker, size_t chunk)
 {
     const ScanJob *job = ctx;
     struct ScanWork *w = &job->work[worker];
-    const size_t begin = chunk * job->chunk, end = MIN(begin + job->chunk, job->q->n);
+    const size_t begin = chunk * job->chunk, end = MIN(begin + job->chunk, job->n);
     Query *query[SCAN_CHUNK];
     size_t n = 0;
 
     for (size_t i = begin; i < end; i++) {
         query[n] = &w->query[i - begin];
-        query[n++]->row = i;
+        query[n]->ball = job->balls ? job->balls->d2[i] : -1.0;
+        query[n++]->row = job->row ? job->row[i] : i;
     }
     if (job->s->pack || job->s->bytes) {
         if (job->s->bytes)
@@ -417,7 +456,24 @@ scan_chunk(void *ctx, int worker, size_t chunk)
     if (n > 0)
         products_float(job, w, query, n);
     for (size_t i = begin; i < end; i++)
-        decide(job, &w->query[i - begin], job->d2 + i * job->k);
+        if (job->balls)
+            decide_ball(job, &w->query[i - begin], i);
+        else
+            decide(job, &w->query[i - begin], job->d2 + i * job->k);
+}
+
+double
+nb_scan_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i)
+{
+    double least = INFINITY;
+
+    for (size_t j = 0; j < s->n; j++) {
+        const double d2 = nb_distance(s->D, nb_row(q, i), nb_row(s, j));
+
+        if (d2 > 0.0 && d2 < least)
+            least = d2;
+    }
+    return least;
 }
 
 static gboolean
@@ -461,17 +517,35 @@ work_clear(ScanJob *job, int threads)
     g_free(job->work);
 }
 
-gboolean
-nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2)
+static gboolean
+scan(ScanJob *job, int threads)
 {
-    ScanJob job = {.s = s, .q = q, .k = k, .d2 = d2};
     gboolean ok;
 
     /* few queries: smaller items, so that every thread has some */
-    job.chunk = CLAMP(q->n / (4 * (size_t)threads) / 32 * 32, 32, (size_t)SCAN_CHUNK);
-    ok = work_init(&job, threads);
+    job->chunk = CLAMP(job->n / (4 * (size_t)threads) / 32 * 32, 32, (size_t)SCAN_CHUNK);
+    ok = work_init(job, threads);
     if (ok)
-        fm_parallel(threads, (q->n + job.chunk - 1) / job.chunk, scan_chunk, &job);
-    work_clear(&job, threads);
+        fm_parallel(threads, (job->n + job->chunk - 1) / job->chunk, scan_chunk, job);
+    work_clear(job, threads);
     return ok;
+}
+
+gboolean
+nb_scan_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2)
+{
+    return scan(&(ScanJob){.s = s, .q = q, .n = q->n, .k = k, .d2 = d2}, threads);
+}
+
+gboolean
+nb_scan_different(const FmNeighbours *s, const FmNeighbours *q, size_t n, const guint32 *row, size_t k, int threads,
+                  double *d2)
+{
+    return scan(&(ScanJob){.s = s, .q = q, .n = n, .row = row, .k = k, .d2 = d2, .different = TRUE}, threads);
+}
+
+gboolean
+nb_scan_within(const FmNeighbours *s, const FmNeighbours *q, const NbBalls *balls, int threads)
+{
+    return scan(&(ScanJob){.s = s, .q = q, .n = balls->n, .row = balls->row, .k = 1, .balls = balls}, threads);
 }

@@ -226,6 +226,7 @@ typedef struct TreeGroup {
     size_t list;     /* length of a list: k, at least TREE_LIST */
     size_t k;
     double *best;           /* (16, list) ascending */
+    const guint32 *weight;  /* how often a row counts; NULL: once */
     double worst[NB_LEAF];  /* best[k - 1] of each; -INFINITY: no query */
     NbCount count;
 } TreeGroup;
@@ -282,24 +283,38 @@ FM_CPU_DISPATCH(group_search, (const FmNeighbours *s, size_t self, TreeGroup *g)
 typedef struct TreeSearch {
     const FmNeighbours *s, *q;
     size_t k;
+    const guint32 *place; /* (n of q) place of a row's answer, G_MAXUINT32: it is not asked; NULL: all are, in order */
+    gboolean different;   /* equal rows count once */
     double *d2;
 } TreeSearch;
 
-enum { TREE_CHUNK = 8 /* leaves of queries of one work item */ };
+/* Where the answer for row id of q goes. */
+static inline guint32
+answer_place(const TreeSearch *job, guint32 id)
+{
+    return job->place && id != G_MAXUINT32 ? job->place[id] : id;
+}
 
-/* The neighbours of all rows of a leaf. best: room for 16 lists. */
+enum {
+    TREE_CHUNK = 8, /* leaves of queries of one work item, */
+    TREE_BALLS = 64 /* and balls */
+};
+
+/* The neighbours of those rows of a leaf that are asked. best: room for 16 lists. */
 static TreeGroup
 search_leaf(const TreeSearch *job, size_t leaf, double *best)
 {
     const FmNeighbours *s = job->s, *q = job->q;
     const guint32 *id = q->id + leaf * NB_LEAF;
     TreeGroup g = {.x = q->leaf + leaf * s->D * NB_LEAF, .list = MAX(job->k, (size_t)TREE_LIST), .k = job->k,
-                   .best = best};
+                   .best = best, .weight = job->different ? NULL : s->weight};
 
-    for (size_t i = 0; i < NB_LEAF * g.list; i++)
-        best[i] = INFINITY;
-    for (size_t l = 0; l < NB_LEAF; l++)
-        g.worst[l] = id[l] == G_MAXUINT32 ? -INFINITY : INFINITY;
+    for (size_t l = 0; l < NB_LEAF; l++) {
+        const gboolean asked = answer_place(job, id[l]) != G_MAXUINT32;
+
+        nb_insert_first(g.list, best + l * g.list, asked && s == q && !job->different, s, id[l]);
+        g.worst[l] = asked ? best[l * g.list + job->k - 1] : -INFINITY;
+    }
     group_search(s, s == q ? leaf : G_MAXSIZE, &g);
     return g;
 }
@@ -316,17 +331,38 @@ search_chunk(void *ctx, int worker, size_t chunk)
         const guint32 *id = q->id + leaf * NB_LEAF;
         const TreeGroup g = search_leaf(job, leaf, best);
 
-        for (size_t l = 0; l < NB_LEAF && id[l] != G_MAXUINT32; l++)
-            memcpy(job->d2 + id[l] * job->k, best + l * g.list, job->k * sizeof *best);
+        for (size_t l = 0; l < NB_LEAF; l++)
+            if (answer_place(job, id[l]) != G_MAXUINT32)
+                memcpy(job->d2 + answer_place(job, id[l]) * job->k, best + l * g.list, job->k * sizeof *best);
     }
+}
+
+static void
+search_all(TreeSearch *job, int threads)
+{
+    fm_parallel(threads, (job->q->leaves + TREE_CHUNK - 1) / TREE_CHUNK, search_chunk, job);
 }
 
 void
 nb_tree_search(const FmNeighbours *s, const FmNeighbours *q, size_t k, int threads, double *d2)
 {
-    TreeSearch job = {.s = s, .q = q, .k = k, .d2 = d2};
+    search_all(&(TreeSearch){.s = s, .q = q, .k = k, .d2 = d2}, threads);
+}
 
-    fm_parallel(threads, (q->leaves + TREE_CHUNK - 1) / TREE_CHUNK, search_chunk, &job);
+gboolean
+nb_tree_different(const FmNeighbours *s, const FmNeighbours *q, size_t n, const guint32 *row, size_t k, int threads,
+                  double *d2)
+{
+    guint32 *place = fm_alloc(q->n * sizeof *place);
+
+    if (!place)
+        return FALSE;
+    memset(place, 0xff, q->n * sizeof *place);
+    for (size_t i = 0; i < n; i++)
+        place[row[i]] = (guint32)i;
+    search_all(&(TreeSearch){.s = s, .q = q, .k = k, .place = place, .different = TRUE, .d2 = d2}, threads);
+    fm_free(place);
+    return TRUE;
 }
 
 NbCount
@@ -338,7 +374,7 @@ nb_tree_count(const FmNeighbours *s, size_t leaf, size_t k)
     return search_leaf(&job, leaf, best).count;
 }
 
-/* ---- ties: rare, one point at a time ---- */
+/* ---- balls: one point at a time ---- */
 
 /* Squared distance of a point to a box (2, D). */
 static inline double
@@ -354,21 +390,35 @@ box_distance(size_t D, const double *x, const double *box)
     return sum;
 }
 
-/* Counts points within *d2 of x, or with `positive` lowers *d2 to the least positive distance. */
+/* sum (16): squared distances of x to a leaf's points, summed as in the search. */
+FM_INLINE void
+leaf_distances_any(size_t D, const double *leaf, const double *x, double *sum)
+{
+    double s[NB_LEAF] = {0};
+
+    for (size_t d = 0; d < D; d++)
+        for (size_t l = 0; l < NB_LEAF; l++)
+            s[l] += (leaf[d * NB_LEAF + l] - x[d]) * (leaf[d * NB_LEAF + l] - x[d]);
+    memcpy(sum, s, sizeof s);
+}
+
+FM_CPU_VARIANTS(leaf_distances, (size_t D, const double *leaf, const double *x, double *sum), (D, leaf, x, sum))
+
+/* Counts rows within d2 of x. */
 typedef struct TreeBall {
     const FmNeighbours *s;
     const double *x; /* (D) */
     guint32 skip;    /* leaf and place that do not count, or G_MAXUINT32 */
-    gboolean positive;
     double d2, last; /* last: the largest that was counted */
-    size_t count;
+    size_t count;    /* rows */
 } TreeBall;
 
 static void
 ball_visit(TreeBall *b, TreeNode t)
 {
     const FmNeighbours *s = b->s;
-    const size_t D = s->D;
+    const size_t D = s->D, first = t.first * NB_LEAF;
+    double sum[NB_LEAF];
 
     if (box_distance(D, b->x, s->box + t.node * 2 * D) > b->d2)
         return;
@@ -377,44 +427,57 @@ ball_visit(TreeBall *b, TreeNode t)
         ball_visit(b, right_of(t));
         return;
     }
-    for (size_t l = 0; l < NB_LEAF && s->id[t.first * NB_LEAF + l] != G_MAXUINT32; l++) {
-        const double *y = s->leaf + t.first * D * NB_LEAF + l;
-        double sum = 0.0;
-
-        for (size_t d = 0; d < D; d++)
-            sum += (y[d * NB_LEAF] - b->x[d]) * (y[d * NB_LEAF] - b->x[d]);
-        if (t.first * NB_LEAF + l == b->skip)
+    leaf_distances(D, s->leaf + first * D, b->x, sum);
+    for (size_t l = 0; l < NB_LEAF && s->id[first + l] != G_MAXUINT32; l++) {
+        if (!(sum[l] <= b->d2) || first + l == b->skip)
             continue;
-        if (b->positive) {
-            if (sum > 0.0 && sum < b->d2)
-                b->d2 = sum;
-        } else if (sum <= b->d2) {
-            b->count++;
-            b->last = MAX(b->last, sum);
-        }
+        b->count += nb_weight(s, s->id[first + l]);
+        b->last = MAX(b->last, sum[l]);
     }
-}
-
-static TreeBall
-ball(const FmNeighbours *s, const FmNeighbours *q, size_t i, gboolean positive, double d2)
-{
-    TreeBall b = {.s = s, .x = nb_row(q, i), .skip = s == q ? q->at[i] : G_MAXUINT32, .positive = positive, .d2 = d2};
-
-    ball_visit(&b, (TreeNode){0, 0, s->leaves});
-    return b;
-}
-
-size_t
-nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, size_t i, double d2, double *last)
-{
-    const TreeBall b = ball(s, q, i, FALSE, d2);
-
-    *last = b.last;
-    return b.count;
 }
 
 double
 nb_tree_positive(const FmNeighbours *s, const FmNeighbours *q, size_t i)
 {
-    return ball(s, q, i, TRUE, INFINITY).d2;
+    double least = INFINITY, sum[NB_LEAF];
+
+    for (size_t leaf = 0; leaf < s->leaves; leaf++) {
+        leaf_distances(s->D, s->leaf + leaf * s->D * NB_LEAF, nb_row(q, i), sum);
+        for (size_t l = 0; l < NB_LEAF; l++)
+            if (sum[l] > 0.0 && sum[l] < least)
+                least = sum[l];
+    }
+    return least;
+}
+
+typedef struct TreeWithin {
+    const FmNeighbours *s, *q;
+    const NbBalls *balls;
+} TreeWithin;
+
+static void
+within_chunk(void *ctx, int worker, size_t chunk)
+{
+    const TreeWithin *job = ctx;
+    const FmNeighbours *s = job->s, *q = job->q;
+    const NbBalls *balls = job->balls;
+    const size_t end = MIN((chunk + 1) * TREE_BALLS, balls->n);
+
+    for (size_t i = chunk * TREE_BALLS; i < end; i++) {
+        const guint32 row = balls->row[i];
+        TreeBall b = {.s = s, .x = nb_row(q, row), .skip = s == q ? q->at[row] : G_MAXUINT32, .d2 = balls->d2[i],
+                      .count = s == q ? nb_weight(s, row) - 1 : 0};
+
+        ball_visit(&b, (TreeNode){0, 0, s->leaves});
+        balls->count[i] = b.count;
+        balls->last[i] = b.last;
+    }
+}
+
+void
+nb_tree_within(const FmNeighbours *s, const FmNeighbours *q, const NbBalls *balls, int threads)
+{
+    TreeWithin job = {.s = s, .q = q, .balls = balls};
+
+    fm_parallel(threads, (balls->n + TREE_BALLS - 1) / TREE_BALLS, within_chunk, &job);
 }

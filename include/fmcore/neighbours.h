@@ -21,7 +21,7 @@ typedef enum FmSearch { FM_SEARCH_AUTO, FM_SEARCH_TREE, FM_SEARCH_SCAN } FmSearc
 /* An index over rows row[0 .. n - 1] (NULL: 0 .. n - 1) of x (.., D), finite. x and row are borrowed and
  * outlive it. 1 <= n < 2^32, D >= 1. Memory: tree 8 to 9 D n bytes and as much while it is built; scan
  * 2 D n bytes where the processor multiplies tiles of bfloat16, 3 D n where it has AVX2 and D >= 96, else
- * O(n). Errors: FM_ERROR_MEMORY.
+ * O(n); of equal rows one is kept. Errors: FM_ERROR_MEMORY.
  * search: AUTO takes the one that is quicker for k neighbours of each row, by what the tree computes for some
  * of them and by measured costs; it is the same in every run (core/flow/neighbours_choice.c). 1 <= k <=
  * FM_NEIGHBOURS_MAX; nothing else looks at it.
@@ -39,13 +39,15 @@ void fm_neighbours_free(FmNeighbours *index); /* NULL allowed */
 gboolean fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, size_t k, int threads,
                               double *d2, GError **error);
 
-/* The number of rows of `index` within squared distance d2 of row i of `queries`, its bound included, with
- * the largest of their squared distances in *last (0: none); and the least positive squared distance
- * (INFINITY: none). A row does not count for itself. Distances are computed as in the search, so that ties
- * are ties. Cost: tree about log n and the number itself; scan n D. */
-size_t fm_neighbours_within(const FmNeighbours *index, const FmNeighbours *queries, size_t i, double d2,
-                            double *last);
-double fm_neighbours_positive(const FmNeighbours *index, const FmNeighbours *queries, size_t i);
+/* For n rows row[i] of `queries`: the number of rows of `index` within squared distance d2[i], its bound included,
+ * in count[i], with the largest of their squared distances in last[i] (0: none); or the least positive squared
+ * distance in d2[i] (INFINITY: none). A row does not count for itself. Distances are computed as in the search, so
+ * that ties are ties. Cost of a row: tree about log n and its number; scan as a search, and D for each row counted.
+ * Errors: FM_ERROR_MEMORY. */
+gboolean fm_neighbours_within(const FmNeighbours *index, const FmNeighbours *queries, size_t n, const guint32 *row,
+                              const double *d2, int threads, size_t *count, double *last, GError **error);
+gboolean fm_neighbours_positive(const FmNeighbours *index, const FmNeighbours *queries, size_t n, const guint32 *row,
+                                int threads, double *d2, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmNeighbours, fm_neighbours_free)
 

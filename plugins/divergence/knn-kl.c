@@ -115,68 +115,140 @@ typedef struct KnnJob {
     size_t n, d, width; /* width: neighbours kept, one more than the largest k */
     KnnMembers members;
     gboolean equal;
-    double *near[2]; /* (n, width) squared distances in p and in q */
-    double *term;    /* (n) */
-    guint8 *tied;    /* (n) */
+    double *near[2];   /* (n, width) squared distances in p and in q */
+    double *radius[2]; /* (n) squared radii of one member, */
+    size_t *count[2];  /* (n) points within; 0: the member's k */
+    double *term;      /* (n) */
+    guint8 *tied;      /* (n) */
+    /* Points whose balls are looked at: (n) each. */
+    guint32 *row;
+    double *ball, *last;
+    size_t *within;
 } KnnJob;
 
-/* d log(radius) - psi(count) of point i and its k-th neighbour in set j, k of member m; -inf when no point
- * of the set differs from it. */
-static double
-knn_term(const KnnJob *job, size_t i, int j, size_t m, guint8 *tied)
+/* The least positive distance as the radius of points that have none. */
+static gboolean
+knn_positive(KnnJob *job, int j, int threads, GError **error)
 {
-    const size_t k = job->members.k[m];
-    const FmNeighbours *s = j ? job->q : job->p;
-    const double *d2 = job->near[j] + i * job->width;
-    double radius = d2[k - 1], last, psi = job->members.psi[m];
+    size_t n = 0;
 
-    if (radius == 0.0 || d2[k] == radius) {
-        *tied = TRUE;
-        if (radius == 0.0)
-            radius = fm_neighbours_positive(s, job->p, i);
-        if (isinf(radius))
-            return -INFINITY;
-        psi = knn_digamma(fm_neighbours_within(s, job->p, i, radius, &last));
-    }
-    return 0.5 * (double)job->d * log(radius) - psi;
+    for (size_t i = 0; i < job->n; i++)
+        if (job->radius[j][i] == 0.0) {
+            job->tied[i] = TRUE;
+            job->row[n++] = (guint32)i;
+        }
+    if (!fm_neighbours_positive(j ? job->q : job->p, job->p, n, job->row, threads, job->ball, error))
+        return FALSE;
+    for (size_t i = 0; i < n; i++)
+        job->radius[j][job->row[i]] = job->ball[i];
+    return TRUE;
 }
 
-/* The same for both sets within the larger of the two radii: the difference. */
-static double
-knn_equal(const KnnJob *job, size_t i, size_t k, guint8 *tied)
+/* Points within the radius, where that is not the member's k, and the farthest of them as the radius. */
+static gboolean
+knn_count(KnnJob *job, int j, int threads, GError **error)
 {
-    double radius = MAX(job->near[0][i * job->width + k - 1], job->near[1][i * job->width + k - 1]), sum = 0.0;
+    size_t n = 0;
 
-    if (radius == 0.0) {
-        *tied = TRUE;
-        radius = MAX(fm_neighbours_positive(job->p, job->p, i), fm_neighbours_positive(job->q, job->p, i));
+    for (size_t i = 0; i < job->n; i++) {
+        const double radius = job->radius[j][i];
+
+        if (job->count[j][i] > 0 && isfinite(radius)) {
+            job->ball[n] = radius;
+            job->row[n++] = (guint32)i;
+        }
     }
+    if (!fm_neighbours_within(j ? job->q : job->p, job->p, n, job->row, job->ball, threads, job->within, job->last,
+                              error))
+        return FALSE;
+    for (size_t i = 0; i < n; i++) {
+        job->radius[j][job->row[i]] = job->last[i];
+        job->count[j][job->row[i]] = job->within[i];
+    }
+    return TRUE;
+}
+
+/* Radii of the k-th neighbours of member m, and which points' balls hold another number: those with ties. */
+static gboolean
+knn_radii(KnnJob *job, size_t m, int threads, GError **error)
+{
+    const size_t k = job->members.k[m];
+
     for (int j = 0; j < 2; j++) {
-        double last;
-        const size_t count = fm_neighbours_within(j ? job->q : job->p, job->p, i, radius, &last);
+        for (size_t i = 0; i < job->n; i++) {
+            const double *d2 = job->near[j] + i * job->width;
 
-        sum += (j ? 1.0 : -1.0) * (0.5 * (double)job->d * log(last) - knn_digamma(count));
+            job->radius[j][i] = d2[k - 1];
+            job->count[j][i] = d2[k - 1] == 0.0 || d2[k] == d2[k - 1];
+            job->tied[i] |= (guint8)job->count[j][i];
+        }
+        if (!knn_positive(job, j, threads, error) || !knn_count(job, j, threads, error))
+            return FALSE;
     }
-    return sum;
+    return TRUE;
+}
+
+/* The larger of the two radii for both sets. */
+static gboolean
+knn_equal_radii(KnnJob *job, int threads, GError **error)
+{
+    const size_t k = job->members.k[0];
+
+    for (size_t i = 0; i < job->n; i++) {
+        job->radius[0][i] = job->radius[1][i] =
+            MAX(job->near[0][i * job->width + k - 1], job->near[1][i * job->width + k - 1]);
+        job->count[0][i] = job->count[1][i] = 1;
+    }
+    for (int j = 0; j < 2; j++)
+        if (!knn_positive(job, j, threads, error))
+            return FALSE;
+    for (size_t i = 0; i < job->n; i++)
+        job->radius[0][i] = job->radius[1][i] = MAX(job->radius[0][i], job->radius[1][i]);
+    return knn_count(job, 0, threads, error) && knn_count(job, 1, threads, error);
+}
+
+typedef struct KnnAdd {
+    const KnnJob *job;
+    size_t m;
+} KnnAdd;
+
+/* d log(radius) - psi(count) of point i in set j; -inf when no point of the set differs from it. */
+static double
+knn_term(const KnnAdd *add, size_t i, int j)
+{
+    const KnnJob *job = add->job;
+    const double radius = job->radius[j][i];
+    const size_t count = job->count[j][i];
+
+    if (isinf(radius))
+        return -INFINITY;
+    return 0.5 * (double)job->d * log(radius) - (count > 0 ? knn_digamma(count) : job->members.psi[add->m]);
 }
 
 static void
 knn_chunk(void *ctx, int worker, size_t chunk)
 {
-    const KnnJob *job = ctx;
+    const KnnAdd *add = ctx;
+    const KnnJob *job = add->job;
     const size_t end = MIN((chunk + 1) * KNN_CHUNK, job->n);
 
-    for (size_t i = chunk * KNN_CHUNK; i < end; i++) {
-        guint8 tied = FALSE;
-        double sum = 0.0;
+    for (size_t i = chunk * KNN_CHUNK; i < end; i++)
+        job->term[i] += job->members.weight[add->m] * (knn_term(add, i, 1) - knn_term(add, i, 0));
+}
 
-        for (size_t m = 0; m < job->members.n; m++)
-            sum += job->members.weight[m] * (job->equal ? knn_equal(job, i, job->members.k[m], &tied)
-                                                        : knn_term(job, i, 1, m, &tied) -
-                                                              knn_term(job, i, 0, m, &tied));
-        job->term[i] = sum;
-        job->tied[i] = tied;
+static gboolean
+knn_terms(KnnJob *job, int threads, GError **error)
+{
+    memset(job->term, 0, job->n * sizeof *job->term);
+    memset(job->tied, 0, job->n);
+    for (size_t m = 0; m < job->members.n; m++) {
+        KnnAdd add = {.job = job, .m = m};
+
+        if (!(job->equal ? knn_equal_radii(job, threads, error) : knn_radii(job, m, threads, error)))
+            return FALSE;
+        fm_parallel(threads, (job->n + KNN_CHUNK - 1) / KNN_CHUNK, knn_chunk, &add);
     }
+    return TRUE;
 }
 
 /* ---- all points of P against P and Q ---- */
@@ -209,7 +281,8 @@ knn_estimate_rows(KnnJob *job, const KnnRows *r, int threads, double *value, siz
     job->p = p;
     job->q = q;
     job->n = r->n;
-    fm_parallel(threads, (r->n + KNN_CHUNK - 1) / KNN_CHUNK, knn_chunk, job);
+    if (!knn_terms(job, threads, error))
+        return FALSE;
     *n_tied = 0;
     for (size_t i = 0; i < r->n; i++) {
         sum += job->term[i];
@@ -255,6 +328,42 @@ knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighb
             *se = NAN;
     }
     return ok;
+}
+
+static gboolean
+knn_alloc(KnnJob *job, size_t n)
+{
+    gboolean ok = TRUE;
+
+    for (int j = 0; j < 2; j++) {
+        job->near[j] = fm_alloc(n * job->width * sizeof *job->near[j]);
+        job->radius[j] = fm_alloc(n * sizeof *job->radius[j]);
+        job->count[j] = fm_alloc(n * sizeof *job->count[j]);
+        ok = ok && job->near[j] && job->radius[j] && job->count[j];
+    }
+    job->term = fm_alloc(n * sizeof *job->term);
+    job->tied = fm_alloc(n);
+    job->row = fm_alloc(n * sizeof *job->row);
+    job->ball = fm_alloc(n * sizeof *job->ball);
+    job->last = fm_alloc(n * sizeof *job->last);
+    job->within = fm_alloc(n * sizeof *job->within);
+    return ok && job->term && job->tied && job->row && job->ball && job->last && job->within;
+}
+
+static void
+knn_free(KnnJob *job)
+{
+    for (int j = 0; j < 2; j++) {
+        fm_free(job->near[j]);
+        fm_free(job->radius[j]);
+        fm_free(job->count[j]);
+    }
+    fm_free(job->term);
+    fm_free(job->tied);
+    fm_free(job->row);
+    fm_free(job->ball);
+    fm_free(job->last);
+    fm_free(job->within);
 }
 
 static gboolean
@@ -312,20 +421,13 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
         return FALSE;
     }
     job.width = k + 1;
-    job.near[0] = fm_alloc(p->n * job.width * sizeof(double));
-    job.near[1] = fm_alloc(p->n * job.width * sizeof(double));
-    job.term = fm_alloc(p->n * sizeof *job.term);
-    job.tied = fm_alloc(p->n);
-    ok = job.near[0] && job.near[1] && job.term && job.tied;
+    ok = knn_alloc(&job, p->n);
     if (!ok)
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'knn-kl': no memory for %zu rows",
                     p->n);
     else
         ok = knn_run(&job, knn, p, q, key, threads, out, error);
-    fm_free(job.near[0]);
-    fm_free(job.near[1]);
-    fm_free(job.term);
-    fm_free(job.tied);
+    knn_free(&job);
     return ok;
 }
 

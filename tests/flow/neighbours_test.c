@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NORMAL, TIES, OFFSET, TINY, PLANE, CONSTANT, SMOOTH, OUTLIER, N_KINDS };
+enum { NORMAL, TIES, OFFSET, TINY, PLANE, CONSTANT, SMOOTH, OUTLIER, REPEATED, TWO_VALUED, N_KINDS };
 
 /* Rows (n, D) of one kind. */
 static double *
@@ -51,6 +51,12 @@ draw(int kind, guint64 stream, size_t n, size_t D)
                 if (i == n / 2)
                     *v *= 1e18;
                 break;
+            case REPEATED: /* in both samples, by stream, some of the same */
+                *v = sin((double)((i % 9 + 4 * stream) * 31 + d));
+                break;
+            case TWO_VALUED:
+                *v = *v > 1.5;
+                break;
             default:
                 break;
             }
@@ -67,6 +73,30 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static double
+square_distance(size_t D, const double *x, const double *y)
+{
+    double sum = 0.0;
+
+    for (size_t d = 0; d < D; d++)
+        sum += (x[d] - y[d]) * (x[d] - y[d]);
+    return sum;
+}
+
+static double
+least_positive(size_t n, const double *y, const double *x, size_t D)
+{
+    double least = INFINITY;
+
+    for (size_t j = 0; j < n; j++) {
+        const double d2 = square_distance(D, x, y + j * D);
+
+        if (d2 > 0.0 && d2 < least)
+            least = d2;
+    }
+    return least;
+}
+
 /* d2 (m, k) by the definition. self: a row does not count for itself. */
 static void
 define(size_t n, const double *y, size_t m, const double *x, size_t D, gboolean self, size_t k, double *d2)
@@ -77,12 +107,8 @@ define(size_t n, const double *y, size_t m, const double *x, size_t D, gboolean 
         size_t found = 0;
 
         for (size_t j = 0; j < n; j++) {
-            double sum = 0.0;
-
-            for (size_t d = 0; d < D; d++)
-                sum += (x[i * D + d] - y[j * D + d]) * (x[i * D + d] - y[j * D + d]);
             if (!self || i != j)
-                all[found++] = sum;
+                all[found++] = square_distance(D, x + i * D, y + j * D);
         }
         for (size_t j = 0; j < k; j++)
             all[found + j] = INFINITY;
@@ -102,6 +128,47 @@ check_equal(const char *what, size_t n, size_t k, size_t most, const double *our
             ck_assert_msg(a == b || fabs(a - b) <= 1e-12 * b, "%s: row %zu, neighbour %zu of %zu: %.17g, not %.17g", what, i,
                           j, k, a, b);
         }
+}
+
+/* Balls that end at neighbours 1 and 6 of (m, most) `near`, and the least positive distances, against rows one by one. */
+static void
+check_balls(const char *what, const FmNeighbours *index, size_t n, const double *y, const FmNeighbours *queries, size_t m,
+            const double *x, size_t D, size_t k, const double *near)
+{
+    const size_t step = m > 60 ? 7 : 1, some = (m + step - 1) / step, total = some + some / 2; /* some asked twice */
+    guint32 *row = g_new(guint32, total);
+    double *d2 = g_new(double, total), *last = g_new(double, total), *positive = g_new(double, total);
+    size_t *count = g_new(size_t, total);
+
+    for (size_t i = 0; i < total; i++) {
+        row[i] = (guint32)(step * (i < some ? i : 2 * (i - some)));
+        d2[i] = near[row[i] * k + (row[i] % 2 ? 0 : MIN(k - 1, 5))];
+    }
+    ck_assert(fm_neighbours_within(index, queries, total, row, d2, 2, count, last, NULL));
+    ck_assert(fm_neighbours_positive(index, queries, total, row, 2, positive, NULL));
+    for (size_t i = 0; i < total; i++) {
+        const double least = least_positive(n, y, x + row[i] * D, D);
+        size_t below = 0, above = 0;
+
+        for (size_t j = 0; j < n; j++) {
+            const double v = square_distance(D, x + row[i] * D, y + j * D);
+
+            if (index == queries && j == row[i])
+                continue;
+            below += v < d2[i] * (1.0 - 1e-12);
+            above += v <= d2[i] * (1.0 + 1e-12);
+        }
+        ck_assert_msg(count[i] >= below && count[i] <= above && (isinf(d2[i]) || last[i] == d2[i]),
+                      "%s: row %u: %zu rows within %g, the last at %g; %zu to %zu expected", what, row[i], count[i], d2[i],
+                      last[i], below, above);
+        ck_assert_msg(least == positive[i] || fabs(least - positive[i]) <= 1e-12 * least,
+                      "%s: row %u: least positive distance %g, not %g", what, row[i], positive[i], least);
+    }
+    g_free(row);
+    g_free(d2);
+    g_free(last);
+    g_free(positive);
+    g_free(count);
 }
 
 /* Searches: the tree, the scan as it is chosen, and the scan in a number of directions. */
@@ -146,8 +213,12 @@ check_rows(int kind, size_t n, size_t D)
                 ck_assert(memcmp(one, two, n * k * sizeof *one) == 0);
             }
             check_equal(what, n, k, MOST, one, within);
+            if (c == 0)
+                check_balls(what, index, n, y, index, n, y, D, k, one);
             ck_assert(fm_neighbours_search(index, queries, k, 2, one, NULL));
             check_equal(what, m, k, MOST, one, across);
+            if (c == 0)
+                check_balls(what, index, n, y, queries, m, x, D, k, one);
         }
     }
     fm_free(y);
