@@ -308,6 +308,14 @@ train_number(GString *line, const char *name, double value)
                            isfinite(value) ? g_ascii_dtostr(text, sizeof text, value) : "null");
 }
 
+/* The result's loss, of the finite steps since the line of the log before, and how many rows are behind it. */
+static void
+train_take(TrainLoop *l, double loss)
+{
+    l->result->loss_last = loss;
+    l->result->loss_rows = l->counted * (guint64)l->t->B;
+}
+
 static gboolean
 train_log(TrainLoop *l, const FmProgress *p, GError **error)
 {
@@ -316,12 +324,12 @@ train_log(TrainLoop *l, const FmProgress *p, GError **error)
     GString *line = g_string_new(NULL);
 
     g_array_append_vals(l->result->loss_curve, point, 2);
-    l->result->loss_last = p->loss;
+    train_take(l, p->loss);
     g_string_append_printf(line, "{\"step\":%" G_GUINT64_FORMAT, p->step);
     train_number(line, "loss", p->loss);
     if (l->t->run->floor.length > 0) {
         const FmNumber e = fm_excess_of_loss(&l->t->run->floor, l->t->run->data.D, p->loss,
-                                             (double)MAX(l->counted, 1) * (double)l->t->B);
+                                             (double)MAX(l->result->loss_rows, (guint64)l->t->B));
 
         train_number(line, "excess", e.value);
         train_number(line, "excess_se", e.se);
@@ -338,7 +346,6 @@ train_log(TrainLoop *l, const FmProgress *p, GError **error)
                         l->t->run->dir, g_strerror(errno));
     }
     g_string_free(line, TRUE);
-    l->result->loss_rows = l->counted * (guint64)l->t->B;
     l->sum = 0;
     l->counted = 0;
     return ok;
@@ -397,10 +404,8 @@ train_loop(TrainLoop *l, GError **error)
         if (!trainer_step(l->t, &loss, &norm, &lr, error) ||
             !train_after(l, loss, norm, lr, &go, error))
             return FALSE;
-    if (l->counted > 0) {
-        l->result->loss_last = l->sum / (double)l->counted;
-        l->result->loss_rows = l->counted * (guint64)l->t->B;
-    }
+    if (l->counted > 0)
+        train_take(l, l->sum / (double)l->counted);
     l->result->seconds = (double)(g_get_monotonic_time() - l->begun) * 1e-6;
     if (!train_save(l->t, error))
         return FALSE;

@@ -89,6 +89,21 @@ START_TEST(threads_do_not_matter)
 }
 END_TEST
 
+/* The last loss is of the steps since the line of the log before: 3 of 17, or all 7 when the last step has a line. */
+START_TEST(the_last_loss_says_its_rows)
+{
+    static const int stop[] = {17, 14};
+    g_autoptr(FmConfig) c = small_config();
+    FmTrainResult result;
+
+    c->log_every = 7;
+    c->stop_after = stop[_i];
+    g_free(trained_digest(c, &result));
+    ck_assert(isfinite(result.loss_last));
+    ck_assert_uint_eq(result.loss_rows, (guint64)(_i == 0 ? 3 : 7) * (guint64)c->batch_size);
+}
+END_TEST
+
 /* Images: convolutions of both sorts, attention, tiles and a remainder. */
 START_TEST(threads_do_not_matter_to_images)
 {
@@ -435,6 +450,7 @@ main(int argc, char **argv)
     tcase_set_timeout(c, 120);
     tcase_add_test(c, threads_do_not_matter_to_images);
     tcase_add_loop_test(c, threads_do_not_matter, 0, (int)G_N_ELEMENTS(couplings));
+    tcase_add_loop_test(c, the_last_loss_says_its_rows, 0, 2);
     tcase_add_loop_test(c, resume_is_bit_identical, 0, 2);
     tcase_add_test(c, kill_leaves_a_checkpoint);
     tcase_add_test(c, likelihood_of_a_linear_field);
