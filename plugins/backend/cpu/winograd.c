@@ -1,20 +1,22 @@
-/* winograd.c: float 3 x 3 convolutions of stride 1 by 4 x 4 transforms: F(2x2, 3x3).
+/* winograd.c: float 3 x 3 convolutions of stride 1 by 6 x 6 transforms: F(4x4, 3x3).
  *
- * With U = G g G^T of a filter and V = B^T d B of a 4 x 4 patch, a 2 x 2 piece of the result is
- * A^T (sum over channels U V) A: 16 products where 36 were. For each of the 16 places that sum is
+ * With U = G g G^T of a filter and V = B^T d B of a 6 x 6 patch, a 4 x 4 piece of the result is
+ * A^T (sum over channels U V) A: 36 products where 144 were. For each of the 36 places that sum is
  * one GEMM of pieces by channels. Its adjoints need no other transforms: gradient in x: the same
- * with filters turned by 180 degrees, I and O exchanged gradient in g: G^T (sum over pieces V (A dy
- * A^T)) G Source: Lavin & Gray 2016, arXiv:1509.09308. Other shapes go to the kernels behind. */
+ * with filters turned by 180 degrees, I and O exchanged; gradient in g: G^T (sum over pieces V (A dy
+ * A^T)) G. Source: Lavin & Gray 2016, arXiv:1509.09308.
+ *
+ * The points are 0, +-sqrt(1/2), +-sqrt(2) and infinity. Rounding leaves twice the rms error of plain sums; with 0,
+ * +-1, +-2 it leaves four times it (tests/references/winograd.py).
+ * Other shapes go to the kernels behind. */
 #include "cpu.h"
 
 #include <string.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3", "no-trapping-math", "fp-contract=fast")
-#define IVDEP _Pragma("GCC ivdep")
-#else
-#define IVDEP
 #endif
+#define UNROLL _Pragma("GCC unroll 6")
 
 #ifdef HAVE_ONEDNN
 #define BEHIND(op) cpu_dnnl_##op
@@ -22,12 +24,18 @@
 #define BEHIND(op) cpu_im2col_##op
 #endif
 
-enum { WINO_CHANNELS = 24, WINO_BYTES = 768 << 10 }; /* least channels; V and M of a block */
+enum {
+    WINO_EDGE = 4, /* of a piece of the result */
+    WINO_SIDE = 6, /* of a patch */
+    WINO_PLACES = WINO_SIDE * WINO_SIDE,
+    WINO_CHANNELS = 24,    /* at least */
+    WINO_BYTES = 768 << 10 /* V and M of a block */
+};
 
 typedef struct Wino {
     size_t B, H, W, I, O;  /* images, their sides, channels in and out */
     size_t th, tw, block;  /* pieces of an image; of a block */
-    size_t step_i, step_o; /* floats from one of the 16 places to the next */
+    size_t step_i, step_o; /* floats from one place to the next */
     float *u, *patch, *v, *m;
 } Wino;
 
@@ -38,8 +46,8 @@ wino_fits(const FmShape *x, const FmShape *w, const FmAttrConv *at)
            MIN(w->dim[0], w->dim[1]) >= WINO_CHANNELS && MIN(x->dim[0], x->dim[1]) >= 4;
 }
 
-/* Memory: U, a patch, V and M. Steps are odd multiples of a cache line, so that 16 streams do not
- * meet in one set. */
+/* Memory: U, a patch, V and M. Steps are odd multiples of a cache line, so that the places' streams do
+ * not meet in one set. */
 static size_t
 wino_layout(Wino *z, const FmShape *x, size_t I, size_t O, size_t B, void *scratch)
 {
@@ -47,158 +55,196 @@ wino_layout(Wino *z, const FmShape *x, size_t I, size_t O, size_t B, void *scrat
     float *at = scratch;
 
     *z = (Wino){.B = B, .H = x->dim[0], .W = x->dim[1], .I = I, .O = O};
-    z->th = (z->H + 1) / 2;
-    z->tw = (z->W + 1) / 2;
-    z->block = MIN(MAX(WINO_BYTES / (16 * sizeof(float) * (I + O)), 8), B * z->th * z->tw);
+    z->th = (z->H + WINO_EDGE - 1) / WINO_EDGE;
+    z->tw = (z->W + WINO_EDGE - 1) / WINO_EDGE;
+    z->block = MIN(MAX(WINO_BYTES / (WINO_PLACES * sizeof(float) * (I + O)), 8), B * z->th * z->tw);
     z->step_i = ((z->block * I + line - 1) / line | 1) * line;
     z->step_o = ((z->block * O + line - 1) / line | 1) * line;
     z->u = at;
-    z->patch = z->u + cpu_align(16 * I * O * sizeof(float)) / sizeof(float);
-    z->v = z->patch + cpu_align(16 * MAX(I, O) * sizeof(float)) / sizeof(float);
-    z->m = z->v + 16 * z->step_i;
-    return (size_t)((char *)(z->m + 16 * z->step_o) - (char *)z->u);
+    z->patch = z->u + cpu_align(WINO_PLACES * I * O * sizeof(float)) / sizeof(float);
+    z->v = z->patch + cpu_align(WINO_PLACES * MAX(I, O) * sizeof(float)) / sizeof(float);
+    z->m = z->v + WINO_PLACES * z->step_i;
+    return (size_t)((char *)(z->m + WINO_PLACES * z->step_o) - (char *)z->u);
 }
 
 /* ---- transforms ---- */
 
+enum { LANES = 8 }; /* channels at a time */
+
+/* In memory: elements of type float. GCC makes no vectors of a loop over channels with 36 numbers each. */
+typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
+typedef float Mem __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef void (*Transform)(const Vec *from, Vec *to);
+
+#define ROOT2 1.41421356237309505f
+#define ROOT1_2 0.707106781186547524f
+
+/* B^T of six numbers. */
+FM_INLINE void
+wino_b(const Vec d[WINO_SIDE], Vec t[WINO_SIDE])
+{
+    const Vec even = d[4] - 2.0f * d[2], odd = ROOT1_2 * (d[3] - 2.0f * d[1]);
+    const Vec even2 = d[4] - 0.5f * d[2], odd2 = ROOT2 * (d[3] - 0.5f * d[1]);
+
+    t[0] = d[0] - 2.5f * d[2] + d[4];
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = even2 + odd2;
+    t[4] = even2 - odd2;
+    t[5] = d[1] - 2.5f * d[3] + d[5];
+}
+
+/* A of four numbers. */
+FM_INLINE void
+wino_a(const Vec d[WINO_EDGE], Vec t[WINO_SIDE])
+{
+    const Vec even = d[0] + 0.5f * d[2], odd = ROOT1_2 * (d[1] + 0.5f * d[3]);
+    const Vec even2 = d[0] + 2.0f * d[2], odd2 = ROOT2 * (d[1] + 2.0f * d[3]);
+
+    t[0] = d[0];
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = even2 + odd2;
+    t[4] = even2 - odd2;
+    t[5] = d[3];
+}
+
+/* A^T of six numbers. */
+FM_INLINE void
+wino_a_back(const Vec m[WINO_SIDE], Vec t[WINO_EDGE])
+{
+    const Vec sum = m[1] + m[2], difference = ROOT1_2 * (m[1] - m[2]);
+    const Vec sum2 = m[3] + m[4], difference2 = ROOT2 * (m[3] - m[4]);
+
+    t[0] = m[0] + sum + sum2;
+    t[1] = difference + difference2;
+    t[2] = 0.5f * sum + 2.0f * sum2;
+    t[3] = 0.5f * difference + 2.0f * difference2 + m[5];
+}
+
+/* G of three numbers. */
+FM_INLINE void
+wino_g(const Vec g[3], Vec t[WINO_SIDE])
+{
+    const Vec even = (-2.0f / 3.0f) * g[0] - (1.0f / 3.0f) * g[2], odd = (-2.0f / 3.0f * ROOT1_2) * g[1];
+    const Vec even2 = (1.0f / 6.0f) * g[0] + (1.0f / 3.0f) * g[2], odd2 = (1.0f / 6.0f * ROOT2) * g[1];
+
+    t[0] = g[0];
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = even2 + odd2;
+    t[4] = even2 - odd2;
+    t[5] = g[2];
+}
+
+/* G^T of six numbers. */
+FM_INLINE void
+wino_g_back(const Vec u[WINO_SIDE], Vec t[3])
+{
+    const Vec sum = u[1] + u[2], sum2 = u[3] + u[4];
+
+    t[0] = u[0] - (2.0f / 3.0f) * sum + (1.0f / 6.0f) * sum2;
+    t[1] = (-2.0f / 3.0f * ROOT1_2) * (u[1] - u[2]) + (1.0f / 6.0f * ROOT2) * (u[3] - u[4]);
+    t[2] = (1.0f / 3.0f) * (sum2 - sum) + u[5];
+}
+
+/* The first n of a vector's lanes; n is LANES but at the end of the channels. */
+FM_INLINE void
+wino_load(Vec *v, const float *from, size_t n)
+{
+    if (n == LANES) {
+        *v = *(const Mem *)from;
+        return;
+    }
+    *v = (Vec){0};
+    memcpy(v, from, n * sizeof *from);
+}
+
+FM_INLINE void
+wino_store(float *to, const Vec *v, size_t n)
+{
+    if (n == LANES)
+        *(Mem *)to = *v;
+    else
+        memcpy(to, v, n * sizeof *to);
+}
+
+/* out = T in T^T in each of n channels: T takes `from` numbers to `to`. The number in row i and column j is
+ * at i * row + j * column. `out` may be `in`: each channel is read before it is written. */
+FM_INLINE void
+wino_some(Transform T, size_t from, size_t to, const float *in, size_t in_row, size_t in_column, float *out,
+          size_t out_row, size_t out_column, size_t n)
+{
+    Vec half[WINO_SIDE][WINO_SIDE], line[WINO_SIDE], t[WINO_SIDE];
+
+    UNROLL for (size_t j = 0; j < from; j++) {
+        UNROLL for (size_t i = 0; i < from; i++) wino_load(&line[i], in + i * in_row + j * in_column, n);
+        T(line, t);
+        UNROLL for (size_t i = 0; i < to; i++) half[i][j] = t[i];
+    }
+    UNROLL for (size_t i = 0; i < to; i++) {
+        T(half[i], t);
+        UNROLL for (size_t j = 0; j < to; j++) wino_store(out + i * out_row + j * out_column, &t[j], n);
+    }
+}
+
+FM_INLINE void
+wino_transform(Transform T, size_t from, size_t to, const float *in, size_t in_row, size_t in_column, float *out,
+               size_t out_row, size_t out_column, size_t n)
+{
+    size_t c = 0;
+
+    for (; c + LANES <= n; c += LANES)
+        wino_some(T, from, to, in + c, in_row, in_column, out + c, out_row, out_column, LANES);
+    if (c < n)
+        wino_some(T, from, to, in + c, in_row, in_column, out + c, out_row, out_column, n - c);
+}
+
 /* V of one patch, row_step floats from row to row. */
 FM_INLINE void
-wino_in_any(const float *restrict d, size_t row_step, size_t C, float *restrict v, size_t step)
+wino_in_any(const float *d, size_t row_step, size_t C, float *v, size_t step)
 {
-    IVDEP for (size_t c = 0; c < C; c++)
-    {
-        float t[4][4];
-
-        for (int j = 0; j < 4; j++) {
-            const float *p = d + (size_t)j * C + c;
-            const float d0 = p[0], d1 = p[row_step], d2 = p[2 * row_step], d3 = p[3 * row_step];
-
-            t[0][j] = d0 - d2;
-            t[1][j] = d1 + d2;
-            t[2][j] = d2 - d1;
-            t[3][j] = d1 - d3;
-        }
-        for (int i = 0; i < 4; i++) {
-            float *q = v + (size_t)(4 * i) * step + c;
-
-            q[0] = t[i][0] - t[i][2];
-            q[step] = t[i][1] + t[i][2];
-            q[2 * step] = t[i][2] - t[i][1];
-            q[3 * step] = t[i][1] - t[i][3];
-        }
-    }
+    wino_transform(wino_b, WINO_SIDE, WINO_SIDE, d, row_step, C, v, WINO_SIDE * step, step, C);
 }
 
-FM_CPU_VARIANTS(wino_in, (const float *restrict d, size_t row_step, size_t C, float *restrict v, size_t step),
+FM_CPU_VARIANTS(wino_in, (const float *d, size_t row_step, size_t C, float *v, size_t step),
                 (d, row_step, C, v, step))
 
-/* A dy A^T of one 2 x 2 piece. */
+/* A dy A^T of one piece. */
 FM_INLINE void
-wino_spread_any(const float *restrict d, size_t row_step, size_t C, float *restrict m, size_t step)
+wino_spread_any(const float *d, size_t row_step, size_t C, float *m, size_t step)
 {
-    IVDEP for (size_t c = 0; c < C; c++)
-    {
-        float t[4][2];
-
-        for (int j = 0; j < 2; j++) {
-            const float d0 = d[(size_t)j * C + c], d1 = d[row_step + (size_t)j * C + c];
-
-            t[0][j] = d0;
-            t[1][j] = d0 + d1;
-            t[2][j] = d0 - d1;
-            t[3][j] = -d1;
-        }
-        for (int i = 0; i < 4; i++) {
-            float *q = m + (size_t)(4 * i) * step + c;
-
-            q[0] = t[i][0];
-            q[step] = t[i][0] + t[i][1];
-            q[2 * step] = t[i][0] - t[i][1];
-            q[3 * step] = -t[i][1];
-        }
-    }
+    wino_transform(wino_a, WINO_EDGE, WINO_SIDE, d, row_step, C, m, WINO_SIDE * step, step, C);
 }
 
-FM_CPU_VARIANTS(wino_spread, (const float *restrict d, size_t row_step, size_t C, float *restrict m, size_t step),
+FM_CPU_VARIANTS(wino_spread, (const float *d, size_t row_step, size_t C, float *m, size_t step),
                 (d, row_step, C, m, step))
 
-/* A^T m A, a 2 x 2 piece. */
+/* A^T m A, one piece. */
 FM_INLINE void
-wino_out_any(const float *restrict m, size_t step, size_t C, float *restrict y, size_t row_step)
+wino_out_any(const float *m, size_t step, size_t C, float *y, size_t row_step)
 {
-    IVDEP for (size_t c = 0; c < C; c++)
-    {
-        float t[2][4];
-
-        for (int j = 0; j < 4; j++) {
-            const float *p = m + (size_t)j * step + c;
-            const float m0 = p[0], m1 = p[4 * step], m2 = p[8 * step], m3 = p[12 * step];
-
-            t[0][j] = m0 + m1 + m2;
-            t[1][j] = m1 - m2 - m3;
-        }
-        for (int i = 0; i < 2; i++) {
-            float *q = y + (size_t)i * row_step + c;
-
-            q[0] = t[i][0] + t[i][1] + t[i][2];
-            q[C] = t[i][1] - t[i][2] - t[i][3];
-        }
-    }
+    wino_transform(wino_a_back, WINO_SIDE, WINO_EDGE, m, WINO_SIDE * step, step, y, row_step, C, C);
 }
 
-FM_CPU_VARIANTS(wino_out, (const float *restrict m, size_t step, size_t C, float *restrict y, size_t row_step),
+FM_CPU_VARIANTS(wino_out, (const float *m, size_t step, size_t C, float *y, size_t row_step),
                 (m, step, C, y, row_step))
 
-/* U (16, n) from filters g (9, n). */
+/* U (places, n) from filters g (9, n). */
 FM_INLINE void
-wino_filter_any(const float *restrict g, float *restrict u, size_t n)
+wino_filter_any(const float *g, float *u, size_t n)
 {
-    IVDEP for (size_t c = 0; c < n; c++)
-    {
-        float t[4][3];
-
-        for (size_t j = 0; j < 3; j++) {
-            const float g0 = g[j * n + c], g1 = g[(3 + j) * n + c], g2 = g[(6 + j) * n + c];
-
-            t[0][j] = g0;
-            t[1][j] = 0.5f * (g0 + g1 + g2);
-            t[2][j] = 0.5f * (g0 - g1 + g2);
-            t[3][j] = g2;
-        }
-        for (size_t i = 0; i < 4; i++) {
-            u[(4 * i) * n + c] = t[i][0];
-            u[(4 * i + 1) * n + c] = 0.5f * (t[i][0] + t[i][1] + t[i][2]);
-            u[(4 * i + 2) * n + c] = 0.5f * (t[i][0] - t[i][1] + t[i][2]);
-            u[(4 * i + 3) * n + c] = t[i][2];
-        }
-    }
+    wino_transform(wino_g, 3, WINO_SIDE, g, 3 * n, n, u, WINO_SIDE * n, n, n);
 }
 
-FM_CPU_VARIANTS(wino_filter, (const float *restrict g, float *restrict u, size_t n),
+FM_CPU_VARIANTS(wino_filter, (const float *g, float *u, size_t n),
                 (g, u, n))
 
 /* G^T u G: the gradient (9, n) in filters, over u's own first 9 places. */
 FM_INLINE void
 wino_filter_back_any(float *u, size_t n)
 {
-    IVDEP for (size_t c = 0; c < n; c++)
-    {
-        float t[3][4];
-
-        for (size_t j = 0; j < 4; j++) {
-            const float u0 = u[j * n + c], u1 = u[(4 + j) * n + c];
-            const float u2 = u[(8 + j) * n + c], u3 = u[(12 + j) * n + c];
-
-            t[0][j] = u0 + 0.5f * (u1 + u2);
-            t[1][j] = 0.5f * (u1 - u2);
-            t[2][j] = 0.5f * (u1 + u2) + u3;
-        }
-        for (size_t i = 0; i < 3; i++) {
-            u[(3 * i) * n + c] = t[i][0] + 0.5f * (t[i][1] + t[i][2]);
-            u[(3 * i + 1) * n + c] = 0.5f * (t[i][1] - t[i][2]);
-            u[(3 * i + 2) * n + c] = 0.5f * (t[i][1] + t[i][2]) + t[i][3];
-        }
-    }
+    wino_transform(wino_g_back, WINO_SIDE, 3, u, WINO_SIDE * n, n, u, 3 * n, n, n);
 }
 
 FM_CPU_VARIANTS(wino_filter_back, (float *u, size_t n),
@@ -206,7 +252,7 @@ FM_CPU_VARIANTS(wino_filter_back, (float *u, size_t n),
 
 /* ---- filters ---- */
 
-/* w (O, I, 3, 3) to U (16, I, O), or (16, O, I) turned; `plain` has room for (9, O I). */
+/* w (O, I, 3, 3) to U (places, I, O), or (places, O, I) turned; `plain` has room for (9, O I). */
 static void
 wino_weights(const FmShape *sw, const float *w, gboolean turned, float *u, float *plain)
 {
@@ -225,7 +271,7 @@ wino_weights(const FmShape *sw, const float *w, gboolean turned, float *u, float
 
 /* ---- pieces ---- */
 
-/* Where piece p lies: its image and the corner of its 2 x 2 results. */
+/* Where piece p lies: its image and the corner of its results. */
 typedef struct Piece {
     size_t image, h, w;
 } Piece;
@@ -235,7 +281,7 @@ wino_piece(const Wino *z, size_t p)
 {
     const size_t t = p % (z->th * z->tw);
 
-    return (Piece){p / (z->th * z->tw), 2 * (t / z->tw), 2 * (t % z->tw)};
+    return (Piece){p / (z->th * z->tw), WINO_EDGE * (t / z->tw), WINO_EDGE * (t % z->tw)};
 }
 
 /* The side x side pixels from (h - back, w - back) with zeros outside: a pointer into the image
@@ -268,7 +314,7 @@ wino_read(const Wino *z, const float *x, size_t first, size_t n)
 {
     for (size_t p = 0; p < n; p++) {
         size_t row_step;
-        const float *d = wino_pixels(z, x, z->I, wino_piece(z, first + p), 4, 1, &row_step);
+        const float *d = wino_pixels(z, x, z->I, wino_piece(z, first + p), WINO_SIDE, 1, &row_step);
 
         wino_in(d, row_step, z->I, z->v + p * z->I, z->step_i);
     }
@@ -281,16 +327,16 @@ wino_write(const Wino *z, float *y, size_t first, size_t n)
 
     for (size_t p = 0; p < n; p++) {
         const Piece at = wino_piece(z, first + p);
-        const size_t rows = MIN(2, z->H - at.h), columns = MIN(2, z->W - at.w);
+        const size_t rows = MIN(WINO_EDGE, z->H - at.h), columns = MIN(WINO_EDGE, z->W - at.w);
         float *to = y + ((at.image * z->H + at.h) * z->W + at.w) * C;
 
-        if (rows == 2 && columns == 2) {
+        if (rows == WINO_EDGE && columns == WINO_EDGE) {
             wino_out(z->m + p * C, z->step_o, C, to, z->W * C);
             continue;
         }
-        wino_out(z->m + p * C, z->step_o, C, z->patch, 2 * C);
+        wino_out(z->m + p * C, z->step_o, C, z->patch, WINO_EDGE * C);
         for (size_t i = 0; i < rows; i++)
-            memcpy(to + i * z->W * C, z->patch + 2 * i * C, columns * C * sizeof *to);
+            memcpy(to + i * z->W * C, z->patch + WINO_EDGE * i * C, columns * C * sizeof *to);
     }
 }
 
@@ -305,7 +351,7 @@ wino_forward(const Wino *z, const float *x, const float *u, float *y)
         const size_t n = MIN(z->block, pieces - first);
 
         wino_read(z, x, first, n);
-        for (size_t k = 0; k < 16; k++)
+        for (size_t k = 0; k < WINO_PLACES; k++)
             if (!cpu_gemm_f32(FALSE, FALSE, n, z->O, z->I, 1, z->v + k * z->step_i,
                               u + k * z->I * z->O, 0, z->m + k * z->step_o))
                 return FALSE;
@@ -374,11 +420,11 @@ wino_conv2d_weight(const FmKernelArgs *args)
         for (size_t p = 0; p < n; p++) {
             size_t row_step;
             const float *d =
-                wino_pixels(&z, args->in[1].data, z.O, wino_piece(&z, first + p), 2, 0, &row_step);
+                wino_pixels(&z, args->in[1].data, z.O, wino_piece(&z, first + p), WINO_EDGE, 0, &row_step);
 
             wino_spread(d, row_step, z.O, z.m + p * z.O, z.step_o);
         }
-        for (size_t k = 0; k < 16; k++)
+        for (size_t k = 0; k < WINO_PLACES; k++)
             if (!cpu_gemm_f32(TRUE, FALSE, z.I, z.O, n, 1, z.v + k * z.step_i, z.m + k * z.step_o,
                               first > 0, z.u + k * z.I * z.O))
                 return FALSE;
@@ -400,7 +446,7 @@ wino_scratch(const FmShape *x, const FmShape *w, size_t I, size_t O, size_t B)
     return need + cpu_align(9 * w->dim[0] * w->dim[1] * sizeof(float));
 }
 
-#define PACKED(s) cpu_align(25 * (s)->in[1]->dim[0] * (s)->in[1]->dim[1] * sizeof(float))
+#define PACKED(s) cpu_align((9 + WINO_PLACES) * (s)->in[1]->dim[0] * (s)->in[1]->dim[1] * sizeof(float))
 
 static size_t
 wino_conv2d_scratch(const FmKernelShapes *s)
@@ -450,7 +496,7 @@ wino_pack(const FmKernelArgs *args, gboolean turned, float *packed)
 {
     const FmShape *w = args->in[1].shape;
 
-    wino_weights(w, args->in[1].data, turned, packed, packed + 16 * w->dim[0] * w->dim[1]);
+    wino_weights(w, args->in[1].data, turned, packed, packed + WINO_PLACES * w->dim[0] * w->dim[1]);
 }
 
 static void
