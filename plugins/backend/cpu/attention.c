@@ -23,7 +23,7 @@
 
 /* One head of one row of the batch: where its first token lies, and from token to token. */
 typedef struct Head {
-    size_t T, d;
+    size_t tokens, d;
     size_t q, k, v, step; /* in qkv */
     size_t out, out_step; /* in (B, T, C) */
 } Head;
@@ -32,7 +32,7 @@ static Head
 head_of(const FmShape *qkv, const FmAttrAttention *attrs, size_t i)
 {
     const size_t C = qkv->dim[1] / 3, d = C / attrs->heads;
-    Head h = {.T = qkv->dim[0], .d = d, .step = 3 * C, .out = i * d, .out_step = C};
+    Head h = {.tokens = qkv->dim[0], .d = d, .step = 3 * C, .out = i * d, .out_step = C};
 
     h.q = attrs->split ? i * d : 3 * i * d;
     h.k = attrs->split ? C + i * d : (3 * i + 1) * d;
@@ -45,9 +45,9 @@ static size_t
 attention_scratch(const FmKernelShapes *s)
 {
     const Head h = head_of(s->in[0], s->attrs, 0);
-    const size_t R = MIN(h.T, ATTENTION_BLOCK), size = sizeof(double);
+    const size_t R = MIN(h.tokens, ATTENTION_BLOCK), size = sizeof(double);
 
-    return 2 * cpu_align(R * h.T * size) + cpu_align(R * size) + cpu_align(R * h.d * size);
+    return 2 * cpu_align(R * h.tokens * size) + cpu_align(R * size) + cpu_align(R * h.d * size);
 }
 
 /* c (m, n) = alpha a b + beta c, each with its own step between rows. */
@@ -97,5 +97,7 @@ exp_down_f32(float x)
 #define exp_down_f64 m_exp_f64
 
 #define NAME_OF attention
-#define TYPES "attention_types.inc"
+#define BODY "attention.inc"
+#define KERNELS \
+    CPU_ROW(attention, attention_scratch), CPU_ROW(attention_vjp, attention_scratch), CPU_ROW(softmax, NULL)
 #include "levels.inc"

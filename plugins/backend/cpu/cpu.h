@@ -21,6 +21,12 @@ typedef struct CpuEntry {
     FmKernel f32, f64;
 } CpuEntry;
 
+/* A row of the kernels of one LEVEL that levels.inc compiles; scratch: NULL or a function. */
+#define CPU_ROW(op, room) \
+    { \
+        #op, {.run = JOIN(op, _f32, LEVEL), .scratch = room}, {.run = JOIN(op, _f64, LEVEL), .scratch = room} \
+    }
+
 extern const CpuEntry cpu_matmul_table[], cpu_conv_table[];
 
 /* Float convolutions: Winograd's where it fits, else oneDNN's, else by columns. */

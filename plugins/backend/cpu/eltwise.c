@@ -214,12 +214,21 @@ FM_BEGIN_AVX2
 #include "activation_avx2.inc"
 FM_END_LEVEL
 #endif
-#define OWN_SILU_avx512 1
-#define OWN_SILU_avx2 1
-#define OWN_SILU_base 0
-#define OWN_ELU_avx512 0
-#define OWN_ELU_avx2 1
-#define OWN_ELU_base 0
+/* where activation_*.inc have kernels of their own */
+#define OWN_SILU_f32_avx512 1
+#define OWN_SILU_f32_avx2 1
+#define OWN_ELU_f32_avx2 1
+#define BLOCK (BLOCK_BYTES / sizeof(T))
 #define NAME_OF eltwise
-#define TYPES "eltwise_types.inc"
+#define BODY "eltwise.inc"
+#define KERNELS \
+    CPU_ROW(abs, single_scratch), CPU_ROW(sign, single_scratch), CPU_ROW(exp, single_scratch), CPU_ROW(log, single_scratch), \
+    CPU_ROW(log1p, single_scratch), CPU_ROW(sqrt, single_scratch), CPU_ROW(rsqrt, single_scratch), CPU_ROW(recip, single_scratch), \
+    CPU_ROW(sin, single_scratch), CPU_ROW(cos, single_scratch), CPU_ROW(tanh, single_scratch), CPU_ROW(sigmoid, single_scratch), \
+    CPU_ROW(erf, single_scratch), CPU_ROW(affine, single_scratch), CPU_ROW(pow, single_scratch), CPU_ROW(add, single_scratch), \
+    CPU_ROW(sub, single_scratch), CPU_ROW(mul, single_scratch), CPU_ROW(div, single_scratch), CPU_ROW(maximum, single_scratch), \
+    CPU_ROW(greater, single_scratch), CPU_ROW(equal, single_scratch), CPU_ROW(select, single_scratch), \
+    CPU_ROW(fused, fused_scratch), \
+    {"elu", {.run = JOIN(run_elu, _f32, LEVEL)}, {.run = JOIN(run_elu, _f64, LEVEL)}}, \
+    {"elu_slope", {.run = JOIN(run_elu_slope, _f32, LEVEL)}, {.run = JOIN(run_elu_slope, _f64, LEVEL)}}
 #include "levels.inc"

@@ -23,6 +23,7 @@ enum {
     TALL_ROWS = 96, TALL_DEPTH = 128, /* of such a copy */
 };
 
+#define VL ((int)(BYTES / sizeof(T))) /* elements of a vector */
 #ifdef FM_CPU_LEVELS
 FM_BEGIN_AVX512
 #define LEVEL _avx512

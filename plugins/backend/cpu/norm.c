@@ -47,5 +47,8 @@ norm_scratch(const FmKernelShapes *s)
 #include "math_f64.inc"
 
 #define NAME_OF norm
-#define TYPES "norm_types.inc"
+#define BODY "norm.inc"
+#define KERNELS \
+    CPU_ROW(group_norm_stats, norm_scratch), CPU_ROW(group_norm_apply, norm_scratch), \
+    CPU_ROW(group_norm_sums, norm_scratch), CPU_ROW(group_norm_dx, norm_scratch)
 #include "levels.inc"

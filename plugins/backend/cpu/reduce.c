@@ -36,5 +36,8 @@ reduce_scratch(const FmKernelShapes *shapes)
 }
 
 #define NAME_OF reduce
-#define TYPES "reduce_types.inc"
+#define BODY "reduce.inc"
+#define KERNELS \
+    CPU_ROW(sum, reduce_scratch), CPU_ROW(max, reduce_scratch), \
+    CPU_ROW(sum_rows, reduce_scratch), CPU_ROW(sum_batch, reduce_scratch)
 #include "levels.inc"
