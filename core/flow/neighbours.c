@@ -16,6 +16,7 @@ fm_neighbours_free(FmNeighbours *s)
     nb_bytes_free(s->bytes);
     fm_free(s->of);
     fm_free(s->kept);
+    fm_free(s->first);
     fm_free(s->weight);
     fm_free(s->length);
     fm_free(s->square);
@@ -119,9 +120,12 @@ fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, siz
         nb_tree_search(index, queries, k, threads, d2);
     else if (!nb_scan_search(index, queries, k, threads, d2))
         return no_memory(threads, error);
-    for (size_t i = queries->of ? queries->rows : 0; i-- > 0;) /* from the last: rows move up */
-        if (queries->of[i] != i)
-            memcpy(d2 + i * k, d2 + queries->of[i] * k, k * sizeof *d2);
+    for (size_t i = 0; queries->of && i < queries->rows; i++) {
+        const size_t first = queries->first[queries->of[i]];
+
+        if (first != i)
+            memcpy(d2 + i * k, d2 + first * k, k * sizeof *d2);
+    }
     return TRUE;
 }
 

@@ -1,7 +1,9 @@
 /* neighbours_bytes.c: the scan by products of bytes. A row is kept twice: its columns, or (p, r) where the frame
  * has directions, as 7-bit integers times a step of the row, for products of all pairs, and its columns as integers
  * of up to 15 bits, for pairs whose bound by bytes is not above the query's limit; both with the length of what
- * rounding takes, so that bounds hold.
+ * rounding takes, so that bounds hold. Where the frame has directions (p, r) is kept in 15 bits as well, for a bound
+ * between the two, and rows are put in the order of a tree of their leading coordinates: queries that follow each other
+ * are near each other, and see the groups of rows with near centres first.
  *
  * The limit comes from a few pairs that are measured early: those with the least bounds so far, when 256, 1024,
  * 4096, ... rows have been seen. Two sums of two products of 7 bits fit in 16 bits, so that one addition in
@@ -13,6 +15,7 @@
 #include <fmcore/cpu.h>
 #include <fmcore/plan.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 FM_FAST_FILE
@@ -26,7 +29,9 @@ enum {
     BYTES_FINE = 16,      /* the same of fine rows */
     BYTES_FINE_MOST = 16383,
     BYTES_COLUMNS = 1 << 16, /* more could overflow sums */
-    BYTES_FIRST = 256     /* rows before limits are looked for */
+    BYTES_FIRST = 256,    /* rows before limits are looked for */
+    BYTES_LEADING = 8,    /* coordinates that put rows in order, at most */
+    BYTES_NEAR = 64       /* queries that see groups in one order, and rows before limits are looked for then */
 };
 
 struct NbBytes {
@@ -36,9 +41,21 @@ struct NbBytes {
     gint32 *shift;      /* (n) BYTES_SHIFT sum of codes */
     gint16 *fine;       /* (n, fine_columns) */
     float *fine_step, *fine_lost; /* (n) */
+    /* With directions: */
+    size_t mid_columns, leading;
+    gint16 *mid;                /* (n, mid_columns) */
+    float *mid_step, *mid_lost; /* (n) */
+    double *centre;             /* (groups of 32, leading) means of coordinates */
 };
 
+/* A group of rows and how far its centre is. */
+typedef struct Far {
+    double d2;
+    size_t group;
+} Far;
+
 struct NbBytesWork {
+    Far *far;                                      /* (groups) */
     guint8 *a;                                     /* (SCAN_CHUNK, columns) codes of queries */
     gint32 product[BYTES_QUERIES * BYTES_GROUP];
 };
@@ -93,7 +110,8 @@ code_at(const NbBytes *b, size_t i, size_t c)
 
 typedef struct BytesBuild {
     FmNeighbours *s;
-    int fine_most;
+    int fine_most, mid_most;
+    double *leading, *toward; /* (n, leading) coordinates that put rows in order, (leading, D) their directions */
     double *v;     /* (threads, BYTES_GROUP, D) rows of a group, */
     double *p;     /* (threads, BYTES_GROUP, d) their coordinates, */
     double *z;     /* (threads, d + 1) and (p, r) of one */
@@ -158,12 +176,94 @@ build_group(void *ctx, int worker, size_t group)
     if (d > 0)
         fm_linalg_gemm_f64(TRUE, end - begin, d, D, 1.0, v, f->basis, 0.0, p);
     for (size_t i = begin; i < end; i++) {
-        if (d > 0)
+        if (d > 0) {
             append_rest(d, p + (i - begin) * d, square[i - begin], z);
+            quantise(d + 1, z, job->mid_most, b->mid + i * b->mid_columns, &b->mid_step[i], &lost_square);
+            b->mid_lost[i] = nb_length_up(lost_square);
+        }
         build_codes(s, i, d > 0 ? d + 1 : D, d > 0 ? z : v + (i - begin) * D, whole);
     }
     for (size_t i = end; i < (group + 1) * BYTES_GROUP; i++)
         s->square[i] = INFINITY; /* no row: never a candidate */
+}
+
+/* Leading coordinates of a group of rows. */
+static void
+lead_group(void *ctx, int worker, size_t group)
+{
+    const BytesBuild *job = ctx;
+    const FmNeighbours *s = job->s;
+    const size_t D = s->D, L = s->bytes->leading, begin = group * BYTES_GROUP, end = MIN(begin + BYTES_GROUP, s->n);
+    double *v = job->v + (size_t)worker * BYTES_GROUP * D;
+
+    for (size_t i = begin; i < end; i++)
+        nb_frame_row(s->frame, D, nb_row(s, i), v + (i - begin) * D);
+    fm_linalg_gemm_f64(TRUE, end - begin, L, D, 1.0, v, job->toward, 0.0, job->leading + begin * L);
+}
+
+/* centre: means over groups of rows in the order of the tree's leaves. */
+static void
+find_centres(const FmNeighbours *tree, size_t groups, double *centre)
+{
+    const size_t L = tree->D;
+
+    for (size_t g = 0; g < groups; g++) {
+        const size_t begin = g * BYTES_GROUP, end = MIN(begin + BYTES_GROUP, tree->n);
+
+        for (size_t c = 0; c < L; c++) {
+            double sum = 0.0;
+
+            for (size_t i = begin; i < end; i++)
+                sum += tree->x[tree->id[i] * L + c];
+            centre[g * L + c] = sum / (double)(end - begin);
+        }
+    }
+}
+
+/* Near rows to near places: leaves of a tree of leading coordinates. */
+static gboolean
+order_rows(BytesBuild *job, size_t groups, int threads)
+{
+    FmNeighbours *s = job->s;
+    NbBytes *b = s->bytes;
+    FmNeighbours tree = {.n = s->n, .D = b->leading};
+    gboolean ok;
+
+    b->centre = fm_alloc(groups * b->leading * sizeof *b->centre);
+    job->leading = fm_alloc(s->n * b->leading * sizeof *job->leading);
+    job->toward = fm_alloc(b->leading * s->D * sizeof *job->toward);
+    ok = b->centre && job->leading && job->toward;
+    if (ok) {
+        nb_frame_leading(s->frame, s->D, b->leading, job->toward);
+        fm_parallel(threads, groups, lead_group, job);
+        tree.x = job->leading;
+        ok = nb_tree_build(&tree, threads);
+    }
+    if (ok) {
+        find_centres(&tree, groups, b->centre);
+        ok = nb_equal_order(s, tree.id);
+    }
+    nb_tree_clear(&tree);
+    fm_free(job->leading);
+    fm_free(job->toward);
+    return ok;
+}
+
+/* Rows of (p, r) in 15 bits. */
+static gboolean
+alloc_mid(NbBytes *b, size_t n)
+{
+    b->mid = fm_alloc(n * b->mid_columns * sizeof *b->mid);
+    b->mid_step = fm_alloc(n * sizeof *b->mid_step);
+    b->mid_lost = fm_alloc(n * sizeof *b->mid_lost);
+    return b->mid && b->mid_step && b->mid_lost;
+}
+
+/* The largest code whose products with others do not overflow a sum of so many. */
+static int
+most_code(size_t columns)
+{
+    return (int)MIN(sqrt(2147483647.0 / (double)columns), BYTES_FINE_MOST);
 }
 
 gboolean
@@ -172,10 +272,12 @@ nb_bytes_build(FmNeighbours *s, int threads)
     const size_t groups = (s->n + BYTES_GROUP - 1) / BYTES_GROUP, n = groups * BYTES_GROUP;
     const size_t d = s->frame->directions;
     NbBytes *b = s->bytes = g_new0(NbBytes, 1);
-    BytesBuild job = {.s = s, .fine_most = (int)MIN(sqrt(2147483647.0 / (double)s->D), BYTES_FINE_MOST)};
+    BytesBuild job = {.s = s, .fine_most = most_code(s->D), .mid_most = most_code(d + 1)};
 
     b->columns = ((d > 0 ? d + 1 : s->D) + BYTES_STEP - 1) / BYTES_STEP * BYTES_STEP;
     b->fine_columns = (s->D + BYTES_FINE - 1) / BYTES_FINE * BYTES_FINE;
+    b->mid_columns = (d + BYTES_FINE) / BYTES_FINE * BYTES_FINE;
+    b->leading = MIN(d, (size_t)BYTES_LEADING);
     b->code = fm_alloc(n * b->columns);
     b->step = fm_alloc(n * sizeof *b->step);
     b->shift = fm_alloc(n * sizeof *b->shift);
@@ -187,8 +289,10 @@ nb_bytes_build(FmNeighbours *s, int threads)
     job.p = fm_alloc(((size_t)threads * BYTES_GROUP * d + 1) * sizeof *job.p);
     job.z = fm_alloc((size_t)threads * (d + 1) * sizeof *job.z);
     job.whole = fm_alloc((size_t)threads * b->columns * sizeof *job.whole);
-    const gboolean ok = b->code && b->step && b->shift && b->fine && b->fine_step && b->fine_lost && s->lost &&
-                        job.v && job.p && job.z && job.whole;
+    gboolean ok = b->code && b->step && b->shift && b->fine && b->fine_step && b->fine_lost && s->lost &&
+                  job.v && job.p && job.z && job.whole;
+    if (d > 0)
+        ok = ok && alloc_mid(b, s->n) && order_rows(&job, groups, threads);
     if (ok)
         fm_parallel(threads, groups, build_group, &job);
     fm_free(job.v);
@@ -209,6 +313,10 @@ nb_bytes_free(NbBytes *b)
     fm_free(b->fine);
     fm_free(b->fine_step);
     fm_free(b->fine_lost);
+    fm_free(b->mid);
+    fm_free(b->mid_step);
+    fm_free(b->mid_lost);
+    fm_free(b->centre);
     g_free(b);
 }
 
@@ -218,17 +326,26 @@ nb_bytes_work_new(const FmNeighbours *s)
     NbBytesWork *w = g_new0(NbBytesWork, 1);
 
     w->a = fm_alloc(SCAN_CHUNK * s->bytes->columns);
-    if (w->a)
+    w->far = fm_alloc((s->n + BYTES_GROUP - 1) / BYTES_GROUP * sizeof *w->far);
+    if (w->a && w->far)
         return w;
-    g_free(w);
+    nb_bytes_work_free(w);
     return NULL;
+}
+
+size_t
+nb_bytes_chunk(const NbBytes *b)
+{
+    return b->centre ? BYTES_NEAR : SCAN_CHUNK;
 }
 
 void
 nb_bytes_work_free(NbBytesWork *w)
 {
-    if (w)
+    if (w) {
         fm_free(w->a);
+        fm_free(w->far);
+    }
     g_free(w);
 }
 
@@ -353,6 +470,19 @@ refine(const BytesScan *job, Query *query, size_t at)
         query_add(query, job->k, f - width, f + width, at);
 }
 
+/* A better bound than that of bytes: of (p, r) in 15 bits. */
+static float
+middle_bound(const BytesScan *job, const Query *query, size_t at)
+{
+    const FmNeighbours *y = job->s;
+    const NbBytes *s = y->bytes, *q = job->q->bytes;
+    gint32 sum;
+
+    dot(s->mid_columns, q->mid + query->row * s->mid_columns, s->mid + at * s->mid_columns, &sum);
+    return y->square[at] - 2.0f * ((float)sum * q->mid_step[query->row] * s->mid_step[at]) -
+           half_width(&query->mid, y->square[at], y->length[at], s->mid_lost[at]);
+}
+
 /* The k candidates with the least bounds to the front (Hoare's selection). */
 static void
 select_least(Candidate *c, size_t n, size_t k)
@@ -428,6 +558,12 @@ begin_query(const BytesScan *job, Query *query, guint8 *a)
     query->coarse =
         scan_margin(q->D, &(Lengths){.square = (double)q->square[row], .lost_square = lost * lost});
     query->coarse.square += (float)(4.0 * blur * (1.0 + 1e-5));
+    if (b->mid) {
+        const double mid = (double)b->mid_lost[row];
+
+        query->mid = scan_margin(q->D, &(Lengths){.square = (double)q->square[row], .lost_square = mid * mid});
+        query->mid.square += (float)(4.0 * blur * (1.0 + 1e-5));
+    }
     query->reach = (float)(5.0 * blur * (1.0 + 1e-5)) * q->square[row];
     query->step = 0.5f * b->step[row];
     for (size_t c = 0; c < b->columns; c += 4) {
@@ -448,10 +584,59 @@ take_group(const BytesScan *job, Query *q, const BytesRows *y, size_t at, const 
     for (guint32 mask = within(y, product, q->step, q->limit + q->reach + width); mask; mask &= mask - 1) {
         const size_t j = (size_t)__builtin_ctz(mask), i = at + j;
         const float f = y->square[j] - (float)(product[j] - y->shift[j]) * q->step * y->step[j];
-        const float low = f - half_width(&q->coarse, y->square[j], s->length[i], s->lost[i]);
+        float low = f - half_width(&q->coarse, y->square[j], s->length[i], s->lost[i]);
 
-        if (low <= q->limit + q->reach && i < s->n && (s != job->q || i != q->row))
+        if (!(low <= q->limit + q->reach) || i >= s->n || (s == job->q && i == q->row))
+            continue;
+        if (s->bytes->mid && q->limit < FLT_MAX)
+            low = MAX(low, middle_bound(job, q, i));
+        if (low <= q->limit + q->reach)
             take_row(job, q, low, i);
+    }
+}
+
+static int
+by_distance(const void *a, const void *b)
+{
+    const Far *x = a, *y = b;
+
+    return x->d2 != y->d2 ? (x->d2 > y->d2) - (x->d2 < y->d2) : (x->group > y->group) - (x->group < y->group);
+}
+
+/* Groups of rows, those near the queries first where rows are in order. */
+static void
+order_groups(const BytesScan *job, Query *const *query, size_t n, size_t groups, Far *far)
+{
+    const NbBytes *s = job->s->bytes, *q = job->q->bytes;
+    double x[BYTES_LEADING] = {0};
+
+    for (size_t g = 0; g < groups; g++)
+        far[g] = (Far){.group = g};
+    if (!s->centre)
+        return;
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < s->leading; c++)
+            x[c] += q->centre[query[i]->row / BYTES_GROUP * s->leading + c] / (double)n;
+    for (size_t g = 0; g < groups; g++)
+        for (size_t c = 0; c < s->leading; c++)
+            far[g].d2 += (s->centre[g * s->leading + c] - x[c]) * (s->centre[g * s->leading + c] - x[c]);
+    qsort(far, groups, sizeof *far, by_distance);
+}
+
+/* Candidates of all queries in the group of rows at .. */
+static void
+scan_group(const BytesScan *job, NbBytesWork *w, Query *const *query, size_t n, size_t at)
+{
+    const FmNeighbours *s = job->s;
+    const NbBytes *b = s->bytes;
+    const BytesRows y = {.code = b->code + at * b->columns, .square = s->square + at, .step = b->step + at,
+                         .shift = b->shift + at};
+    const Largest m = largest(s, at, MIN((size_t)BYTES_GROUP, s->n - at), s->lost + at);
+
+    for (size_t i = 0; i < n; i += BYTES_QUERIES) {
+        multiply(b->columns, w->a + i * b->columns, y.code, w->product);
+        for (size_t r = i; r < MIN(i + BYTES_QUERIES, n); r++)
+            take_group(job, query[r], &y, at, &m, w->product + (r - i) * BYTES_GROUP);
     }
 }
 
@@ -459,22 +644,15 @@ void
 nb_bytes_scan(const FmNeighbours *s, const FmNeighbours *q, size_t k, NbBytesWork *w, Query *const *query, size_t n)
 {
     const BytesScan job = {.s = s, .q = q, .k = k};
-    const NbBytes *b = s->bytes;
-    size_t next = BYTES_FIRST;
+    const size_t groups = (s->n + BYTES_GROUP - 1) / BYTES_GROUP;
+    size_t next = (s->bytes->centre ? BYTES_NEAR : BYTES_FIRST) / BYTES_GROUP;
 
     for (size_t i = 0; i < n; i++)
-        begin_query(&job, query[i], w->a + i * b->columns);
-    for (size_t at = 0; at < s->n; at += BYTES_GROUP) {
-        const BytesRows y = {.code = b->code + at * b->columns, .square = s->square + at, .step = b->step + at,
-                             .shift = b->shift + at};
-        const Largest m = largest(s, at, MIN((size_t)BYTES_GROUP, s->n - at), s->lost + at);
-
-        for (size_t i = 0; i < n; i += BYTES_QUERIES) {
-            multiply(b->columns, w->a + i * b->columns, y.code, w->product);
-            for (size_t r = i; r < MIN(i + BYTES_QUERIES, n); r++)
-                take_group(&job, query[r], &y, at, &m, w->product + (r - i) * BYTES_GROUP);
-        }
-        if (at + BYTES_GROUP == next) {
+        begin_query(&job, query[i], w->a + i * s->bytes->columns);
+    order_groups(&job, query, n, groups, w->far);
+    for (size_t g = 0; g < groups; g++) {
+        scan_group(&job, w, query, n, w->far[g].group * BYTES_GROUP);
+        if (g + 1 == next) {
             for (size_t i = 0; i < n; i++)
                 tighten(&job, query[i], FALSE);
             next *= 4;

@@ -1,5 +1,5 @@
-/* neighbours_equal.c: equal rows are searched once. An index keeps one row of each set of equal ones, the first, and
- * how many there are; without equal rows it keeps all as they are given. */
+/* neighbours_equal.c: which rows are searched and in what order. Of equal rows an index keeps one, the first, and how
+ * many there are; without equal rows it keeps all, as they are given until they are put in order. */
 #include "flow/neighbours_private.h"
 
 #include <fmcore/array.h>
@@ -84,12 +84,14 @@ keep_first(FmNeighbours *s, size_t different)
     size_t next = 0;
 
     s->kept = fm_alloc(different * sizeof *s->kept);
+    s->first = fm_alloc(different * sizeof *s->first);
     s->weight = fm_alloc(different * sizeof *s->weight);
-    if (!s->kept || !s->weight)
+    if (!s->kept || !s->first || !s->weight)
         return FALSE;
     for (size_t i = 0; i < s->n; i++) {
         if (s->of[i] == i) { /* earlier rows have their places already */
             s->kept[next] = row ? row[i] : (guint32)i;
+            s->first[next] = (guint32)i;
             s->weight[next] = 1;
             s->of[i] = (guint32)next++;
             continue;
@@ -124,4 +126,52 @@ nb_equal_find(FmNeighbours *s, int threads)
     else if (different > 0 && !keep_first(s, different))
         different = 0;
     return different > 0;
+}
+
+/* to[i] = from[order[i]], or order[i] where there is no `from`; owned. */
+static guint32 *
+take_order(size_t n, const guint32 *from, const guint32 *order)
+{
+    guint32 *to = fm_alloc(n * sizeof *to);
+
+    for (size_t i = 0; to && i < n; i++)
+        to[i] = from ? from[order[i]] : order[i];
+    return to;
+}
+
+static void
+replace(guint32 **old, guint32 *by)
+{
+    fm_free(*old);
+    *old = by;
+}
+
+gboolean
+nb_equal_order(FmNeighbours *s, const guint32 *order)
+{
+    guint32 *kept = take_order(s->n, s->row, order), *first = take_order(s->n, s->first, order);
+    guint32 *weight = s->weight ? take_order(s->n, s->weight, order) : NULL;
+    guint32 *place = fm_alloc(s->n * sizeof *place);
+    const gboolean ok = kept && first && !weight == !s->weight && place;
+
+    if (!ok) {
+        fm_free(kept);
+        fm_free(first);
+        fm_free(weight);
+        fm_free(place);
+        return FALSE;
+    }
+    for (size_t i = 0; i < s->n; i++)
+        place[order[i]] = (guint32)i;
+    replace(&s->kept, kept);
+    replace(&s->first, first);
+    replace(&s->weight, weight);
+    s->row = s->kept;
+    for (size_t i = 0; s->of && i < s->rows; i++)
+        s->of[i] = place[s->of[i]];
+    if (s->of)
+        fm_free(place);
+    else
+        s->of = place;
+    return TRUE;
 }

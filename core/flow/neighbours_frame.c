@@ -5,7 +5,8 @@
  * because remainders' lengths differ by no more than remainders (Cauchy-Schwarz). B comes from a sample of rows by
  * a randomised range finder with one power iteration (Halko, Martinsson & Tropp 2011, doi:10.1137/090771806,
  * alg. 4.4) and the eigenvectors of the sample's covariance within it; d is the one that costs least on rows
- * beside that sample. Nothing but time rests on the choice, and its random numbers are fixed.
+ * beside that sample; they are then mixed by a cosine transform, which any B may be. Nothing but time rests on the choice,
+ * and its random numbers are fixed.
  *
  * Rounding: B is scaled so that it lengthens nothing. With delta >= |B B' - I|, the r^2 = |x|^2 - |p|^2 that is
  * computed exceeds the remainder's by at most 10 delta |x|^2, delta holding every rounding of sums in double too;
@@ -190,12 +191,11 @@ count_candidates(const Sample *s, size_t l, size_t d, const double *length2)
     double count = 0.0, rest[FRAME_TEST], lost[FRAME_TEST];
 
     for (size_t i = 0; i < n; i++) {
-        double sum, most = 0.0;
+        double sum, most;
 
         dot(d, s->p + i * l, s->p + i * l, &sum);
         rest[i] = sqrt(MAX(length2[i] - sum, 0.0));
-        for (size_t c = 0; c < d; c++)
-            most = MAX(most, fabs(s->p[i * l + c]));
+        most = 3.0 * sqrt(sum / (double)d); /* of directions that are mixed */
         lost[i] = MAX(most, rest[i]) / (63.0 * sqrt(12.0)) * sqrt((double)d + 1.0);
     }
     for (size_t i = 0; i < MIN(n, (size_t)FRAME_QUERIES); i++) {
@@ -260,9 +260,49 @@ choose_number(Sample *s, size_t n, size_t l, double *best)
     return chosen;
 }
 
+/* The orthonormal cosine transform of d values, entry (j, i). */
+static double
+cosine(size_t d, size_t j, size_t i)
+{
+    return sqrt((j > 0 ? 2.0 : 1.0) / (double)d) * cos(G_PI * ((double)i + 0.5) * (double)j / (double)d);
+}
+
+/* The first d directions of the sample, mixed so that coordinates are of like size: fewer bits are lost in bytes. */
+static gboolean
+mix_directions(Sample *s, size_t d)
+{
+    const size_t D = s->D;
+    double *transform = fm_alloc(d * d * sizeof *transform), *mixed = fm_alloc(d * D * sizeof *mixed);
+    const gboolean ok = transform && mixed;
+
+    if (ok) {
+        for (size_t j = 0; j < d; j++)
+            for (size_t i = 0; i < d; i++)
+                transform[j * d + i] = cosine(d, j, i);
+        fm_linalg_gemm_f64(FALSE, d, D, d, 1.0, transform, s->y, 0.0, mixed);
+        memcpy(s->y, mixed, d * D * sizeof *mixed);
+    }
+    fm_free(transform);
+    fm_free(mixed);
+    return ok;
+}
+
+void
+nb_frame_leading(const NbFrame *f, size_t D, size_t n, double *to)
+{
+    memset(to, 0, n * D * sizeof *to);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < f->directions; j++) {
+            const double c = cosine(f->directions, j, i);
+
+            for (size_t k = 0; k < D; k++)
+                to[i * D + k] += c * f->basis[j * D + k];
+        }
+}
+
 /* Take the first d directions of the sample. */
 static gboolean
-keep_directions(NbFrame *f, const Sample *s, size_t d)
+keep_directions(NbFrame *f, Sample *s, size_t d)
 {
     const size_t D = s->D;
     g_autofree double *product = g_new(double, d * d + 1);
@@ -270,6 +310,8 @@ keep_directions(NbFrame *f, const Sample *s, size_t d)
 
     if (d == 0)
         return TRUE;
+    if (!mix_directions(s, d))
+        return FALSE;
     fm_linalg_gemm_f64(TRUE, d, d, D, 1.0, s->y, s->y, 0.0, product);
     for (size_t i = 0; i < d; i++)
         for (size_t j = 0; j < d; j++)

@@ -20,9 +20,10 @@ struct FmNeighbours {
     const guint32 *row;
     gboolean tree;
     size_t rows;     /* as many were given */
-    guint32 *of;     /* (rows) place of a row among those that differ, not above its own; NULL: all differ, */
+    guint32 *of;     /* (rows) place of a row among those that differ; NULL: all differ and are in order, */
     guint32 *kept;   /* (n) and so are these: `row` */
-    guint32 *weight; /* (n) how many rows are equal to it */
+    guint32 *first;  /* (n) which of those given it is, the first of equal ones */
+    guint32 *weight; /* (n) how many rows are equal to it; NULL: one */
     /* Tree. Node 0 has all leaves; a node with L > 1 leaves has the first (L + 1) / 2 in its left child,
      * which follows it, so that positions say everything; leaf l has points 16 l .. 16 l + 15. */
     size_t leaves;
@@ -48,6 +49,13 @@ static inline const double *
 nb_row(const FmNeighbours *s, size_t i)
 {
     return s->x + (s->row ? s->row[i] : i) * s->D;
+}
+
+/* Which of those given row i is. */
+static inline size_t
+nb_given(const FmNeighbours *s, size_t i)
+{
+    return s->first ? s->first[i] : i;
 }
 
 /* Rows equal to row i, itself among them. */
@@ -104,8 +112,9 @@ typedef struct NbBalls {
 
 /* ---- neighbours_equal.c ---- */
 
-/* Keep one of equal rows. FALSE: no memory. */
+/* Keep one of equal rows; take row order[i] as row i. FALSE: no memory. */
 gboolean nb_equal_find(FmNeighbours *s, int threads);
+gboolean nb_equal_order(FmNeighbours *s, const guint32 *order);
 
 /* ---- neighbours_tree.c ---- */
 
@@ -142,7 +151,7 @@ struct NbFrame {
     double *centre; /* (D) */
     double scale;
     size_t directions; /* of a subspace, d; 0: none */
-    double *basis;     /* (d, D) */
+    double *basis;     /* (d, D), mixed */
     double blur;       /* |x| times this: how far (p, r) is from where the inequality holds */
     double cost;       /* of a query with these directions, in products of a column in bytes; 0: none were looked for */
 };
@@ -157,6 +166,8 @@ double nb_frame_cost(const FmNeighbours *s);
 double nb_frame_least(size_t n, size_t D);
 /* to (D) = (x - centre) scale; its squared length. */
 double nb_frame_row(const NbFrame *f, size_t D, const double *x, double *to);
+/* to (n, D): the directions of largest variance, n <= d. */
+void nb_frame_leading(const NbFrame *f, size_t D, size_t n, double *to);
 gboolean nb_frame_equal(size_t D, const NbFrame *a, const NbFrame *b);
 void nb_frame_free(NbFrame *f); /* NULL allowed */
 
@@ -164,9 +175,12 @@ void nb_frame_free(NbFrame *f); /* NULL allowed */
 
 /* TRUE where the processor has them and D columns cannot overflow. */
 gboolean nb_bytes_usable(size_t D);
-/* Rows of s, whose frame is set, in bytes, and their lengths. */
+/* Rows of s, whose frame is set, in bytes, and their lengths; where the frame has directions, in an order in which near
+ * rows follow each other. */
 gboolean nb_bytes_build(FmNeighbours *s, int threads);
 void nb_bytes_free(NbBytes *b); /* NULL allowed */
+/* Queries of one work item, at most. */
+size_t nb_bytes_chunk(const NbBytes *b);
 
 /* ---- neighbours_scan.c ---- */
 

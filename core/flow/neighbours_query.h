@@ -37,7 +37,7 @@ typedef struct Query {
     float least[FM_NEIGHBOURS_MAX]; /* upper bounds, ascending */
     Candidate candidate[SCAN_ROOM];
     /* Scan of bytes: rows that have only the bound of their bytes. */
-    Margin coarse;
+    Margin coarse, mid;
     float reach, step; /* reach: how much higher than limit that bound may be */
     size_t n_raw;
     Candidate raw[SCAN_ROOM];

@@ -232,12 +232,12 @@ typedef struct ScanJob {
     const guint32 *row;   /* (n) of q; NULL: its rows */
     const NbBalls *balls; /* count within them; NULL: find the k nearest */
     gboolean different;   /* equal rows count once */
-    double *d2;           /* (n, k) */
+    double *d2;           /* (n, k), in the order of `row` or in which rows were given */
     struct ScanWork {
-        Query *query;     /* (SCAN_CHUNK) */
-        guint16 *a;       /* (SCAN_CHUNK, columns 32) bfloat16 */
+        Query *query;     /* (chunk) */
+        guint16 *a;       /* (chunk, columns 32) bfloat16 */
         double *v;        /* (D) one row in the frame */
-        float *x, *y;     /* (SCAN_CHUNK, D), (SCAN_WIDTH, D) floats */
+        float *x, *y;     /* (chunk, D), (SCAN_WIDTH, D) floats */
         float *lost;      /* (SCAN_WIDTH): e_y of floats */
         float *product;   /* (SCAN_ROWS, SCAN_WIDTH) */
         NbBytesWork *bytes;
@@ -459,7 +459,7 @@ scan_chunk(void *ctx, int worker, size_t chunk)
         if (job->balls)
             decide_ball(job, &w->query[i - begin], i);
         else
-            decide(job, &w->query[i - begin], job->d2 + i * job->k);
+            decide(job, &w->query[i - begin], job->d2 + (job->row ? i : nb_given(job->q, i)) * job->k);
 }
 
 double
@@ -486,11 +486,11 @@ work_init(ScanJob *job, int threads)
     for (int t = 0; t < threads; t++) {
         struct ScanWork *w = &job->work[t];
 
-        w->query = fm_alloc(SCAN_CHUNK * sizeof *w->query);
-        w->a = s->pack ? fm_alloc(SCAN_CHUNK * s->columns * SCAN_K * sizeof *w->a) : NULL;
+        w->query = fm_alloc(job->chunk * sizeof *w->query);
+        w->a = s->pack ? fm_alloc(job->chunk * s->columns * SCAN_K * sizeof *w->a) : NULL;
         w->bytes = s->bytes ? nb_bytes_work_new(s) : NULL;
         w->v = fm_alloc(s->D * sizeof *w->v);
-        w->x = fm_alloc(SCAN_CHUNK * s->D * sizeof *w->x);
+        w->x = fm_alloc(job->chunk * s->D * sizeof *w->x);
         w->y = fm_alloc(SCAN_WIDTH * s->D * sizeof *w->y);
         w->lost = fm_alloc(SCAN_WIDTH * sizeof *w->lost);
         w->product = fm_alloc(SCAN_ROWS * SCAN_WIDTH * sizeof *w->product);
@@ -523,7 +523,8 @@ scan(ScanJob *job, int threads)
     gboolean ok;
 
     /* few queries: smaller items, so that every thread has some */
-    job->chunk = CLAMP(job->n / (4 * (size_t)threads) / 32 * 32, 32, (size_t)SCAN_CHUNK);
+    job->chunk = CLAMP(job->n / (4 * (size_t)threads) / 32 * 32, 32,
+                       job->s->bytes ? nb_bytes_chunk(job->s->bytes) : (size_t)SCAN_CHUNK);
     ok = work_init(job, threads);
     if (ok)
         fm_parallel(threads, (job->n + job->chunk - 1) / job->chunk, scan_chunk, job);

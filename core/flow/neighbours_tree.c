@@ -292,7 +292,7 @@ typedef struct TreeSearch {
 static inline guint32
 answer_place(const TreeSearch *job, guint32 id)
 {
-    return job->place && id != G_MAXUINT32 ? job->place[id] : id;
+    return id == G_MAXUINT32 ? id : job->place ? job->place[id] : (guint32)nb_given(job->q, id);
 }
 
 enum {
