@@ -22,9 +22,9 @@ kl_add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const char
     metrics_add(metrics, name, &e, 0.0);
 }
 
-/* What is infinite at t = 1 has no number there and a reason: the others are at the grid's end. */
+/* What is infinite, or has no bar that holds, has no number and a reason. */
 static void
-add_infinite(GArray *metrics, const char *name, const char *why)
+add_none(GArray *metrics, const char *name, const char *why)
 {
     FmEstimate e = {.value = NAN, .se = NAN, .unit = "nats"};
 
@@ -35,26 +35,31 @@ add_infinite(GArray *metrics, const char *name, const char *why)
 static GArray *
 kl_metrics(const FmKl *kl, double seconds)
 {
+    static const char both[] = "from points of p and of q";
     GArray *m = metrics_new();
     const size_t end = kl->T - 1;
     FmEstimate e = {.value = kl->kl.value, .se = kl->kl.se > 0 ? kl->kl.se : NAN, .n = kl->n, .unit = "nats"};
 
     fm_estimate_text(&e, "route", kl->exact ? "closed form"
-                                  : kl->low ? "mean of log p/q + q/p - 1"
-                                            : "mean of log p/q");
+                                  : kl->kl_both ? "points of p and q"
+                                                : "mean of log p/q");
     fm_estimate_number(&e, "t", kl->t[end]);
     fm_estimate_number(&e, "failed", (double)kl->failed);
     fm_estimate_number(&e, "tail", kl->tail);
     fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);
     metrics_add(m, "kl", &e, seconds);
-    if (kl->infinite) {
-        add_infinite(m, "kl-at-1", kl->kl_at_1);
-        add_infinite(m, "bound-at-1", kl->bound_at_1);
-        add_infinite(m, "score-gap2-at-1", kl->bound_at_1);
+    if (kl->infinite) { /* the other figures are at the grid's end */
+        add_none(m, "kl-at-1", kl->kl_at_1);
+        add_none(m, "bound-at-1", kl->bound_at_1);
+        add_none(m, "score-gap2-at-1", kl->bound_at_1);
     }
     kl_add(m, kl, "kl-ratio", (FmNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
-    kl_add(m, kl, "kl-low-variance", (FmNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
-        "mean of log p/q + q/p - 1");
+    if (kl->low_why)
+        add_none(m, "kl-low-variance", kl->low_why);
+    else
+        kl_add(m, kl, "kl-low-variance", (FmNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
+               "mean of log p/q + q/p - 1");
+    kl_add(m, kl, "kl-both", kl->both, "nats", both);
     kl_add(m, kl, "kl-evolution", (FmNumber){kl->value[FM_KL_EVOLUTION][end], kl->se[FM_KL_EVOLUTION][end]}, "nats",
         "evolution identity");
     kl_add(m, kl, "kl-routes-differ", (FmNumber){kl->value[FM_KL_DIFFERENCE][end], kl->se[FM_KL_DIFFERENCE][end]},
@@ -69,9 +74,13 @@ kl_metrics(const FmKl *kl, double seconds)
         kl_add(m, kl, "bound-exact", (FmNumber){kl->exact_bound, NAN}, "nats", "closed form");
         kl_add(m, kl, "bound-sharp-exact", (FmNumber){kl->exact_sharp, NAN}, "nats", "closed form");
     }
-    kl_add(m, kl, "reverse-kl", kl->reverse, "nats", "by weights q/p");
-    kl_add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", "by weights q/p");
-    kl_add(m, kl, "tv", kl->tv, "", "by weights q/p");
+    if (isinf(kl->reverse.value))
+        add_none(m, "reverse-kl", "infinite: p has density 0 at a point of q");
+    else
+        kl_add(m, kl, "reverse-kl", kl->reverse, "nats", both);
+    kl_add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", both);
+    kl_add(m, kl, "tv", kl->tv, "", both);
+    kl_add(m, kl, "unreached", (FmNumber){kl->unreached, NAN}, "", "share of q where no trajectory of p is expected");
     kl_add(m, kl, "weights-mean", kl->weight, "", "mean of q/p, 1 when p's trajectories cover q");
     kl_add(m, kl, "weights-ess", (FmNumber){kl->ess, NAN}, "", "effective sample size of q/p");
     kl_add(m, kl, "entropy", (FmNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");

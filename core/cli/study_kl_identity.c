@@ -110,7 +110,7 @@ static void
 report_case(Study *s, const Case *c, const FmKl *kl)
 {
     const size_t end = kl->T - 1;
-    const double value = kl->value[FM_KL_EVOLUTION][end], se = MAX(kl->se[FM_KL_EVOLUTION][end], kl->se[FM_KL_RATIO][end]);
+    const double value = kl->value[FM_KL_EVOLUTION][end], se = MAX(kl->se[FM_KL_EVOLUTION][end], kl->kl.se);
     g_autofree char *name = g_strdup_printf("%d-d %s", (int)kl->D, c->net ? "learned" : "scale=1.1"),
                     *z = g_strdup_printf("%s: max |z|", name), *small = g_strdup_printf("%s: se / KL", name),
                     *residual = g_strdup_printf("%s: pathwise residual", name),
@@ -122,6 +122,8 @@ report_case(Study *s, const Case *c, const FmKl *kl)
     study_number(s, "times", (double)kl->T);
     study_number(s, "kl_ratio", kl->value[FM_KL_RATIO][end]);
     study_number(s, "se_ratio", kl->se[FM_KL_RATIO][end]);
+    study_number(s, "kl", kl->kl.value);
+    study_number(s, "se", kl->kl.se);
     study_number(s, "kl_evolution", kl->value[FM_KL_EVOLUTION][end]);
     study_number(s, "se_evolution", kl->se[FM_KL_EVOLUTION][end]);
     study_number(s, "max_z", kl->z_max);
@@ -130,7 +132,7 @@ report_case(Study *s, const Case *c, const FmKl *kl)
     checks_add_below(s->checks, z, kl->z_max, 4.0);
     checks_add_below(s->checks, residual, kl->residual_max, 1e-6);
     checks_add_below(s->checks, quadrature, kl->quadrature / kl->se[FM_KL_EVOLUTION][end], 0.1);
-    checks_add_below(s->checks, small, se / value, 0.05); /* of both routes */
+    checks_add_below(s->checks, small, se / value, 0.05); /* of KL at the end, and of the second route */
 }
 
 static gboolean

@@ -180,7 +180,8 @@ fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
     kl->still = pair->still;
     kl_times(kl, pair->t0, pair->t1, pair->infinite && pair->t1 < 1.0);
     kl->alignment = kl->alignment_se = kl->z_max = kl->quadrature = kl->residual_max = kl->residual_coarse = kl->ess = NAN;
-    kl->reverse = kl->jensen_shannon = kl->tv = (FmNumber){NAN, NAN};
+    kl->reverse = kl->jensen_shannon = kl->tv = kl->both = (FmNumber){NAN, NAN};
+    kl->unreached = NAN;
     return kl;
 }
 
@@ -196,6 +197,7 @@ fm_kl_free(FmKl *kl)
         g_free(kl->se[c]);
     }
     fm_free(kl->x);
+    fm_free(kl->own_ratio);
     g_free(kl->t);
     g_free(kl->pace);
     g_free(kl->exact);
@@ -221,41 +223,44 @@ typedef struct KlJob {
     const FmKlOptions *o;
     FmKl *kl;
     KlWorker *worker;
-    double *x0; /* (n, D) */
+    double *x0, *y0; /* (n, D) starts of p's trajectories, in p's units, and of q's own points, in q's; y0 NULL: none */
     double *nfe; /* of each tile */
     size_t tile;
     gint failed;
 } KlJob;
 
-/* Where p's trajectories begin: its path's own marginal where p_t is in closed form and holds data
- * already, else the base of the flow. */
+/* Points of q's own for each trajectory of p: they cost a solve or two each, a trajectory that many at every time. */
+#define OWN 4
+
+/* Where n trajectories of one side begin, x0 (n, D): its path's own marginal where p_t is in closed form and holds
+ * data already, else the base of the flow. */
 static gboolean
-kl_start(KlJob *j, GError **error)
+kl_start(const KlJob *j, const FmExact *e, size_t n, guint64 step, double *x0, GError **error)
 {
-    const FmRun *run = j->pair->p->flow->run;
-    const size_t n = j->o->n, D = j->kl->D;
-    const FmKey noise = {.seed = j->o->seed, .stream = FM_STREAM_SAMPLE},
-                data = {.seed = j->o->seed, .stream = FM_STREAM_EVAL};
+    const FmRun *run = e->flow->run;
+    const size_t D = e->D;
+    const FmKey noise = {.seed = j->o->seed, .stream = FM_STREAM_SAMPLE, .step = step},
+                data = {.seed = j->o->seed, .stream = FM_STREAM_EVAL, .step = step};
     const FmPlugin *path = run->plugin[FM_KIND_PATH];
-    const double sd = fm__base_sd(j->pair->p->flow);
+    const double sd = fm__base_sd(e->flow);
     FmAffine c = {.sigma = 1.0};
 
     if (run->source != NULL)
-        return fm_dataset_draw(run->source, noise, 0, n, j->x0, NULL, error);
-    fm_fill_normal_f64(noise, 0, n, D, j->x0);
+        return fm_dataset_draw(run->source, noise, 0, n, x0, NULL, error);
+    fm_fill_normal_f64(noise, 0, n, D, x0);
     if (fm_path_is_affine(path))
         fm_path_coefficients(path, j->pair->t0, &c);
-    if (!j->pair->p->closed || c.alpha == 0.0 || run->plugin[FM_KIND_DATASET] == NULL) {
+    if (!e->closed || c.alpha == 0.0 || run->plugin[FM_KIND_DATASET] == NULL) {
         for (size_t i = 0; i < n * D; i++)
-            j->x0[i] *= sd;
+            x0[i] *= sd;
         return TRUE;
     }
     double *x1 = fm__need("kl", n, D, sizeof(double), error);
     const gboolean ok =
         x1 != NULL && fm_dataset_draw(run->plugin[FM_KIND_DATASET], data, 0, n, x1, NULL, error);
     for (size_t i = 0; ok && i < n * D; i++)
-        j->x0[i] = sqrt(c.sigma * c.sigma + c.gamma * c.gamma) * j->x0[i] +
-                   c.alpha * (x1[i] - run->shift[i % D]) / run->scale[i % D];
+        x0[i] = sqrt(c.sigma * c.sigma + c.gamma * c.gamma) * x0[i] +
+                c.alpha * (x1[i] - run->shift[i % D]) / run->scale[i % D];
     fm_free(x1);
     return ok;
 }
@@ -368,36 +373,62 @@ kl_record(const KlJob *j, const KlWorker *o, size_t time, size_t row0, size_t n)
     }
 }
 
+/* x (n, D) of side e at its start; learned flows carry log-density and score in `state`. */
 static gboolean
-kl_begin_tile(const KlJob *j, KlWorker *o, size_t row0, size_t n)
+kl_begin_tile(const FmExact *e, KlWorker *o, const double *start, size_t n, double *x, double *log_density, double *score)
 {
-    const FmExact *p = j->pair->p;
-    const size_t D = p->D, W = 2 * D + 1;
+    const size_t D = e->D, W = 2 * D + 1;
 
-    memcpy(o->x, j->x0 + row0 * D, n * D * sizeof(double));
-    if (p->closed)
+    memcpy(x, start, n * D * sizeof(double));
+    if (e->closed)
         return TRUE;
-    if (!fm__exact_base(p, n, o->x, o->log_p, o->sp, NULL))
+    if (!fm__exact_base(e, n, x, log_density, score, NULL))
         return FALSE;
     for (size_t r = 0; r < n; r++) {
-        memcpy(o->state + r * W, o->x + r * D, D * sizeof(double));
-        o->state[r * W + D] = o->log_p[r];
-        memcpy(o->state + r * W + D + 1, o->sp + r * D, D * sizeof(double));
+        memcpy(o->state + r * W, x + r * D, D * sizeof(double));
+        o->state[r * W + D] = log_density[r];
+        memcpy(o->state + r * W + D + 1, score + r * D, D * sizeof(double));
     }
     return TRUE;
 }
 
 static gboolean
-kl_advance(const KlJob *j, KlWorker *o, int w, size_t n, double from, double to)
+kl_advance(const FmExact *e, FmExactWorker *own, KlWorker *o, int w, size_t n, double *x, double from, double to)
 {
-    const FmExact *p = j->pair->p;
-    const gboolean ok = p->closed
-                            ? fm__exact_move(p, o->p, w, n, o->x, from, to, NULL, o->stat)
-                            : fm__exact_carry(p, o->p, w, n, o->state, from, to, NULL, o->stat);
+    const gboolean ok = e->closed ? fm__exact_move(e, own, w, n, x, from, to, NULL, o->stat)
+                                  : fm__exact_carry(e, own, w, n, o->state, from, to, NULL, o->stat);
 
     for (size_t r = 0; ok && r < n; r++)
         o->nfe += o->stat[r].nfe;
     return ok;
+}
+
+/* Both log-densities at q's own points at the last time. */
+static gboolean
+kl_own_tile(const KlJob *j, KlWorker *o, int w, size_t row0, size_t n)
+{
+    const FmKlPair *pair = j->pair;
+    const FmExact *q = pair->q;
+    const size_t D = q->D, W = 2 * D + 1;
+
+    if (!kl_begin_tile(q, o, j->y0 + row0 * D, n, o->xq, o->log_q, o->sq) ||
+        !kl_advance(q, o->q, o, w, n, o->xq, pair->t0, pair->t1))
+        return FALSE;
+    for (size_t r = 0; !q->closed && r < n; r++) {
+        memcpy(o->xq + r * D, o->state + r * W, D * sizeof(double));
+        o->log_q[r] = o->state[r * W + D];
+    }
+    if (q->closed && !fm__exact_density(q, o->q, w, n, o->xq, pair->t1, NULL, o->log_q, o->sq, NULL))
+        return FALSE;
+    for (size_t i = 0; i < n * D; i++)
+        o->x[i] = (o->xq[i] - pair->b[i % D]) / pair->a[i % D];
+    if (!fm__exact_density(pair->p, o->p, w, n, o->x, pair->t1, NULL, o->log_p, o->sp, o->stat))
+        return FALSE;
+    for (size_t r = 0; r < n; r++) {
+        j->kl->own_ratio[row0 + r] = o->log_p[r] - o->log_q[r] - pair->log_a;
+        o->nfe += o->stat[r].nfe;
+    }
+    return TRUE;
 }
 
 static void
@@ -406,18 +437,21 @@ kl_tile(void *ctx, int w, size_t i)
     KlJob *j = ctx;
     KlWorker *o = &j->worker[w];
     const size_t row0 = i * j->tile, n = MIN(j->tile, j->o->n - row0), D = j->kl->D;
-    gboolean ok = kl_begin_tile(j, o, row0, n);
+    const FmExact *p = j->pair->p;
+    gboolean ok = kl_begin_tile(p, o, j->x0 + row0 * D, n, o->x, o->log_p, o->sp);
 
     o->nfe = 0;
     for (size_t k = 0; ok && k < j->kl->T; k++) {
         const double t = j->kl->t[k];
 
-        ok = (k == 0 || kl_advance(j, o, w, n, j->kl->t[k - 1], t)) && kl_eval_p(j, o, w, n, t) &&
+        ok = (k == 0 || kl_advance(p, o->p, o, w, n, o->x, j->kl->t[k - 1], t)) && kl_eval_p(j, o, w, n, t) &&
              kl_eval_q(j, o, w, n, t);
         if (ok)
             kl_record(j, o, k, row0, n);
     }
     memcpy(j->kl->x + row0 * D, o->x, n * D * sizeof(double));
+    for (size_t k = 0; ok && j->y0 != NULL && k < OWN; k++)
+        ok = kl_own_tile(j, o, w, k * j->o->n + row0, n);
     j->nfe[i] = o->nfe;
     if (!ok)
         g_atomic_int_set(&j->failed, 1);
@@ -476,6 +510,9 @@ kl_compact(FmKl *kl, size_t n)
                     kl->field[f][to++] = kl->field[f][j * n + i];
     kl->n = kept;
     kl->failed = n - kept;
+    for (size_t i = 0; kl->own_ratio != NULL && i < OWN * n; i++)
+        if (!isnan(kl->own_ratio[i]) && kl->own_ratio[i] != INFINITY)
+            kl->own_ratio[kl->own_n++] = kl->own_ratio[i];
 }
 
 static gboolean
@@ -486,8 +523,12 @@ kl_trajectories(KlJob *j, GError **error)
     const int threads = (int)MIN((size_t)MAX(j->o->threads, 1), tiles);
     gboolean ok = (j->x0 = fm__need("kl", n, kl->D, sizeof(double), error)) != NULL &&
                   (kl->x = fm__need("kl", n, kl->D, sizeof(double), error)) != NULL &&
-                  kl_start(j, error);
+                  kl_start(j, j->pair->p, n, 0, j->x0, error);
 
+    if (ok && kl->still == FM_KL_MOVING)
+        ok = (j->y0 = fm__need("kl", OWN * n, kl->D, sizeof(double), error)) != NULL &&
+             (kl->own_ratio = fm__need("kl", OWN * n, 1, sizeof(double), error)) != NULL &&
+             kl_start(j, j->pair->q, OWN * n, 1, j->y0, error);
     for (int f = 0; ok && f < FM_KL_N_FIELDS; f++)
         ok = (kl->field[f] = fm__need("kl", n, kl->T, sizeof(double), error)) != NULL;
     j->worker = g_new0(KlWorker, threads);
@@ -513,6 +554,7 @@ kl_trajectories(KlJob *j, GError **error)
     g_free(j->worker);
     g_free(j->nfe);
     fm_free(j->x0);
+    fm_free(j->y0);
     return ok;
 }
 

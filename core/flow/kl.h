@@ -75,11 +75,17 @@ typedef struct FmKl {
     double *x; /* (n, D) at the last time, p's model units */
     double *value[FM_KL_N_CURVES], *se[FM_KL_N_CURVES]; /* (T) each */
     gboolean low; /* FM_KL_RATIO is the low-variance form */
+    const char *low_why; /* why the low-variance form has no bar that holds; static; NULL: it has */
+    double *own_ratio; /* (own_n) log p/q at the last time at points of q's own; NULL unless FM_KL_MOVING */
+    size_t own_n;
     /* closed form, when both p_t and q_t are Gaussian; else NULL */
     double *exact, *exact_integrand; /* (T) */
     double exact_eps2, exact_gap2, exact_sharp, exact_bound; /* as below, without sampling */
     /* at the last time */
-    FmNumber kl; /* what the verdict is about: closed form where there is one, else route (a) */
+    FmNumber both; /* KL from p's and q's points together */
+    FmNumber kl; /* what the verdict is about: closed form where there is one, else `both` or the mean of log p/q,
+                  * whichever has the smaller standard error */
+    gboolean kl_both; /* it is `both` */
     FmNumber eps2, gap2; /* integrals of eps_t^2 and S_t, sampled (closed when n = 0) */
     FmNumber sharp, bound; /* KL_0 + int eps_t sqrt(S_t) dt, KL_0 + eps sqrt(S), likewise */
     double alignment, alignment_se; /* (KL - KL_0) / (eps sqrt(S)); se NAN where it is in closed form */
@@ -90,10 +96,11 @@ typedef struct FmKl {
     double residual_coarse; /* the largest at the end when every other time is left out: far above
                              * residual_max, the residual is the grid's and not the calculation's */
     double residual_max, residual[4]; /* pathwise: over all times; at the end 50, 90, 99, 100 % */
-    FmNumber reverse, jensen_shannon, tv; /* KL(q||p), JS, TV by importance weights q/p */
+    FmNumber reverse, jensen_shannon, tv; /* KL(q||p), infinite where p has density 0 at a point of q; JS; TV */
     FmNumber weight; /* mean of q/p at the end, 1 up to its standard error */
     double tail; /* tail index of the weights q/p (Hill): the low form needs < 1/4 */
     double ess; /* effective sample size of these weights */
+    double unreached; /* share of q's own points where p's trajectories have less than one expected point in all */
     double nfe_mean; /* evaluations a trajectory and time */
 } FmKl;
 

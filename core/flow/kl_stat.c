@@ -18,6 +18,8 @@ typedef struct Stat {
     double *ratio, *evolution; /* (T, n) of routes (a) and (b), sample by sample */
     double *cumulated; /* (T, n) */
     double *v; /* (n) */
+    double *last; /* (n) influence of each trajectory on kl->kl, */
+    double last_se; /* and what q's own points add to its standard error */
 } Stat;
 
 static void
@@ -62,16 +64,51 @@ stat_tail(Stat *s)
     return sum / (double)m * (1.0 + 2.0 / sqrt((double)m));
 }
 
-#define WEIGHTS_SE 3.0
+/* p/(p + q) times l + exp(-l) - 1, at l = log p/q: from 0 at l = 0 to 1 at -infinity, like l above. */
+static double
+term_excess(double l)
+{
+    if (l == -INFINITY)
+        return 1.0;
+    return l >= 0 ? (l + expm1(-l)) / (1.0 + exp(-l)) : (l * exp(l) - expm1(l)) / (1.0 + exp(l));
+}
 
-/* The low-variance form is log p/q + q/p - 1 >= 0. It is used when its standard error at the end is
- * smaller, the weights q/p are not so heavy-tailed that it could not be trusted, and their mean is not clearly below 1:
- * then q has mass where no trajectory of p went. Clearly: the plain mean is the low-variance one less (mean - 1), so that
- * whoever takes it whenever the mean is off by chance takes it where it is off itself. */
+/* What of E_p[log p/q + q/p - 1] lies where q's own points say that p's trajectories are not expected to have a
+ * point: the largest q/p, as long as the p-mass below them, that of 1 / (q/p), makes less than one trajectory. */
+static double
+stat_unreached(Stat *s)
+{
+    FmKl *kl = s->kl;
+    const size_t m = kl->own_n;
+    double expected = 0, sum = 0;
+    size_t i = 0;
+
+    if (m == 0)
+        return INFINITY;
+    g_autofree double *l = g_memdup2(kl->own_ratio, m * sizeof *l);
+    qsort(l, m, sizeof *l, compare_doubles);
+    for (; i < m && l[i] < 0; i++) {
+        expected += exp(l[i]) * (double)s->n / (double)m;
+        if (expected > 1.0)
+            break;
+        sum += l[i] == -INFINITY ? 1.0 : l[i] * exp(l[i]) - expm1(l[i]);
+    }
+    kl->unreached = (double)i / (double)m;
+    return sum / (double)m;
+}
+
+#define TAIL_MAX 0.25
+#define UNREACHED_SE 0.5
+
+/* The low-variance form is log p/q + q/p - 1 >= 0. Its bar holds when the weights q/p are not so heavy-tailed that it could
+ * not be trusted, and what is missing of it where no trajectory of p goes is small against it; it is used along p when
+ * it is the smaller at the end, too. The mean of the weights does not show what is missing: it is known to a standard
+ * error only, which is as large as that of the plain mean. */
 static void
 stat_ratio(Stat *s)
 {
     FmKl *kl = s->kl;
+    const size_t end = s->T - 1;
 
     for (size_t j = 0; j < s->T; j++) {
         for (size_t i = 0; i < s->n; i++)
@@ -82,11 +119,15 @@ stat_ratio(Stat *s)
         stat_set(s, FM_KL_LOW, j, s->v);
     }
     for (size_t i = 0; i < s->n; i++)
-        s->v[i] = exp(-log_ratio(kl, (s->T - 1) * s->n + i));
-    const FmNumber w = fm__mean(s->v, s->n);
-    kl->weight = w;
+        s->v[i] = exp(-log_ratio(kl, end * s->n + i));
+    kl->weight = fm__mean(s->v, s->n);
     kl->tail = stat_tail(s);
-    kl->low = kl->still == FM_KL_MOVING && kl->tail < 0.25 && 1.0 - w.value < WEIGHTS_SE * w.se && kl->se[FM_KL_LOW][s->T - 1] < kl->se[FM_KL_PLAIN][s->T - 1];
+    const double unreached = stat_unreached(s);
+    kl->low_why = kl->still != FM_KL_MOVING                            ? "the other density stands still"
+                  : unreached > UNREACHED_SE * kl->se[FM_KL_LOW][end] ? "q has mass where no trajectory of p goes"
+                  : !(kl->tail < TAIL_MAX)                             ? "the weights q/p have heavy tails"
+                                                                       : NULL;
+    kl->low = kl->low_why == NULL && kl->se[FM_KL_LOW][end] < kl->se[FM_KL_PLAIN][end];
     for (size_t j = 0; j < s->T; j++) {
         double *a = s->ratio + j * s->n;
 
@@ -204,7 +245,6 @@ stat_bound(Stat *s)
     const double *E = kl->value[FM_KL_EPS2_T], *S = kl->value[FM_KL_GAP2_T];
     g_autofree double *root = g_new(double, s->T), *weight = g_new(double, s->T), *sharp = g_new(double, s->n),
                       *e = g_new(double, s->n), *g = g_new(double, s->n), *bound = g_new(double, s->n);
-    const double *last = s->ratio + (s->T - 1) * s->n;
 
     for (size_t j = 0; j < s->T; j++)
         root[j] = sqrt(E[j] * S[j]);
@@ -235,15 +275,15 @@ stat_bound(Stat *s)
     if (kl->exact == NULL) {
         kl->alignment = eps * gap > 0 ? (kl->kl.value - kl->value[FM_KL_RATIO][0]) / (eps * gap) : NAN;
         for (size_t i = 0; i < s->n; i++) /* e is free */
-            e[i] = (last[i] - s->ratio[i] - kl->alignment * (bound[i] - s->ratio[i])) / (eps * gap);
-        kl->alignment_se = fm__mean(e, s->n).se;
+            e[i] = (s->last[i] - s->ratio[i] - kl->alignment * (bound[i] - s->ratio[i])) / (eps * gap);
+        kl->alignment_se = hypot(fm__mean(e, s->n).se, s->last_se / (eps * gap));
     }
     for (size_t i = 0; i < s->n; i++) {
-        sharp[i] -= last[i];
-        bound[i] -= last[i];
+        sharp[i] -= s->last[i];
+        bound[i] -= s->last[i];
     }
-    const double sharp_se = fm__mean(sharp, s->n).se;
-    kl->slack_se = fm__mean(bound, s->n).se;
+    const double sharp_se = hypot(fm__mean(sharp, s->n).se, s->last_se);
+    kl->slack_se = hypot(fm__mean(bound, s->n).se, s->last_se);
     if (kl->still == FM_KL_MOVING && kl->gap2.value == 0.0) /* P = Q: nothing grows */
         kl->infinite = FALSE;
     fm__kl_judge(kl, sharp_se, kl->slack_se);
@@ -270,30 +310,90 @@ fm__kl_judge(FmKl *kl, double sharp_se, double bound_se)
                               exact ? 0.0 : sharp_se);
 }
 
-/* ---- other divergences at the last time, by the weights w = q/p ---- */
+/* ---- divergences at the last time from the points of both sides ----
+ * int f dx = 1/2 E_p[f / m] + 1/2 E_q[f / m], m = (p + q) / 2 (the balance heuristic: Veach & Guibas 1995,
+ * doi:10.1145/218380.218498). With f made positive by q - p of integral 0, f / m grows no faster than |log p/q| where
+ * importance weights q/p on p's points alone have tails, and leaves out nothing that either side has points in. */
+
+static double
+term_kl(double l)
+{
+    return 2.0 * term_excess(l);
+}
+
+static double
+term_reverse(double l)
+{
+    return 2.0 * term_excess(-l);
+}
+
+static double
+term_jensen_shannon(double l)
+{
+    const double a = fabs(l), e = exp(-a);
+
+    return G_LN2 - log1p(e) - (e > 0 ? a * e / (1.0 + e) : 0.0);
+}
+
+static double
+term_tv(double l)
+{
+    return tanh(0.5 * fabs(l));
+}
+
+static FmNumber
+stat_both(Stat *s, double (*term)(double l), double *own_se)
+{
+    const FmKl *kl = s->kl;
+    const size_t end = (s->T - 1) * s->n;
+    g_autofree double *own = g_new(double, MAX(kl->own_n, 1));
+
+    if (kl->own_n < 2)
+        return (FmNumber){NAN, NAN};
+    for (size_t i = 0; i < s->n; i++)
+        s->v[i] = term(log_ratio(kl, end + i));
+    for (size_t i = 0; i < kl->own_n; i++)
+        own[i] = term(kl->own_ratio[i]);
+    const FmNumber p = fm__mean(s->v, s->n), q = fm__mean(own, kl->own_n);
+    if (own_se != NULL)
+        *own_se = 0.5 * q.se;
+    return (FmNumber){0.5 * (p.value + q.value), 0.5 * hypot(p.se, q.se)};
+}
+
+static gboolean
+own_has_zero(const FmKl *kl)
+{
+    for (size_t i = 0; i < kl->own_n; i++)
+        if (kl->own_ratio[i] == -INFINITY)
+            return TRUE;
+    return FALSE;
+}
 
 static void
 stat_relatives(Stat *s)
 {
     FmKl *kl = s->kl;
-    g_autofree double *reverse = g_new(double, s->n), *js = g_new(double, s->n), *tv = g_new(double, s->n);
-    double sum = 0, squares = 0;
+    const size_t end = (s->T - 1) * s->n;
+    double sum = 0, squares = 0, own_se = 0;
 
     for (size_t i = 0; i < s->n; i++) {
-        const double l = log_ratio(kl, (s->T - 1) * s->n + i), w = exp(-l);
-        const double log_half_p = l > 0 ? log1p(exp(-l)) : -l + log1p(exp(l)); /* log (p + q)/p */
+        const double w = exp(-log_ratio(kl, end + i));
 
-        /* control variate w - 1 of mean zero: w log w - w + 1 >= 0 */
-        reverse[i] = -w * l - w + 1.0;
-        js[i] = 0.5 * (G_LN2 - log_half_p) + 0.5 * w * (G_LN2 - l - log_half_p);
-        tv[i] = 0.5 * fabs(1.0 - w);
         sum += w;
         squares += w * w;
     }
-    kl->reverse = fm__mean(reverse, s->n);
-    kl->jensen_shannon = fm__mean(js, s->n);
-    kl->tv = fm__mean(tv, s->n);
     kl->ess = squares > 0 ? sum * sum / squares : 0.0;
+    kl->both = stat_both(s, term_kl, &own_se);
+    kl->reverse = own_has_zero(kl) ? (FmNumber){INFINITY, NAN} : stat_both(s, term_reverse, NULL);
+    kl->jensen_shannon = stat_both(s, term_jensen_shannon, NULL);
+    kl->tv = stat_both(s, term_tv, NULL);
+    if (kl->exact != NULL)
+        return;
+    kl->kl_both = kl->both.se < kl->se[FM_KL_PLAIN][s->T - 1];
+    kl->kl = kl->kl_both ? kl->both : (FmNumber){kl->value[FM_KL_PLAIN][s->T - 1], kl->se[FM_KL_PLAIN][s->T - 1]};
+    s->last_se = kl->kl_both ? own_se : 0.0;
+    for (size_t i = 0; i < s->n; i++)
+        s->last[i] = kl->kl_both ? term_excess(log_ratio(kl, end + i)) : log_ratio(kl, end + i);
 }
 
 void
@@ -301,9 +401,9 @@ fm__kl_statistics(FmKl *kl)
 {
     const size_t total = kl->n * kl->T;
     g_autofree double *ratio = g_new(double, total), *evolution = g_new(double, total),
-                      *cumulated = g_new(double, total), *v = g_new(double, kl->n);
+                      *cumulated = g_new(double, total), *v = g_new(double, kl->n), *last = g_new0(double, kl->n);
     Stat s = {.kl = kl, .n = kl->n, .T = kl->T, .ratio = ratio, .evolution = evolution,
-              .cumulated = cumulated, .v = v};
+              .cumulated = cumulated, .v = v, .last = last};
 
     for (int c = 0; c < FM_KL_N_CURVES; c++) {
         kl->value[c] = g_new0(double, kl->T);
@@ -315,11 +415,9 @@ fm__kl_statistics(FmKl *kl)
         stat_set(&s, FM_KL_EPS2_T, j, kl->field[FM_KL_EPS2] + j * s.n);
         stat_set(&s, FM_KL_GAP2_T, j, kl->field[FM_KL_GAP2] + j * s.n);
     }
-    if (kl->exact == NULL)
-        kl->kl = (FmNumber){kl->value[FM_KL_RATIO][s.T - 1], kl->se[FM_KL_RATIO][s.T - 1]};
     stat_entropy(&s);
-    stat_bound(&s);
     stat_relatives(&s);
+    stat_bound(&s);
     stat_residual(&s);
 }
 

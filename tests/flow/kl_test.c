@@ -263,23 +263,98 @@ START_TEST(standard_errors_cover)
 }
 END_TEST
 
-/* Where the weights q/p are bounded and p covers q, a chance deviation of their mean from 1 does not lead to the plain mean,
- * which is off by just that then: of two standard errors every twentieth would. */
+/* Figures from the points of both sides: KL, reverse KL, Jensen-Shannon and TV of normal distributions of other widths and
+ * means, of which the weights q/p have tails. Nominal 95 % intervals hold the truth in 90 to 99 % of the seeds. */
+START_TEST(bars_from_the_points_of_both_sides_cover)
+{
+    enum { SEEDS = 200 };
+    Setup p = setup_flow("oracle", "gaussian:dim=1", "ot"), q = setup_flow("oracle", "gaussian:dim=1,mean=0.4,sd=1.3", "ot");
+    const double v = 1.69, forward = 0.5 * (1.0 / v - 1.0 + log(v) + 0.16 / v), reverse = 0.5 * (v - 1.0 - log(v) + 0.16);
+    double js = 0.0, tv = 0.0; /* by the trapezoidal rule */
+    int covered[4] = {0};
+
+    for (double x = -12.0; x < 12.0; x += 1e-3) {
+        const double a = exp(-0.5 * x * x) / sqrt(2 * G_PI), b = exp(-0.5 * (x - 0.4) * (x - 0.4) / v) / sqrt(2 * G_PI * v);
+
+        js += 0.5e-3 * (a * log(2 * a / (a + b)) + b * log(2 * b / (a + b)));
+        tv += 0.5e-3 * fabs(a - b);
+    }
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const FmKlOptions o = {.n = 200, .times = 7, .threads = 2, .stop = NAN, .seed = (guint64)seed};
+        g_autoptr(FmKl) kl = measure(&p, &q, o);
+        const FmNumber got[4] = {kl->both, kl->reverse, kl->jensen_shannon, kl->tv};
+        const double truth[4] = {forward, reverse, js, tv};
+
+        for (int k = 0; k < 4; k++)
+            covered[k] += fabs(got[k].value - truth[k]) < 1.96 * got[k].se;
+    }
+    for (int k = 0; k < 4; k++)
+        ck_assert_msg(covered[k] >= 180 && covered[k] <= 198, "figure %d: %d of 200", k, covered[k]);
+    setup_clear(&p);
+    setup_clear(&q);
+}
+END_TEST
+
+/* q has a mode that p lacks, of less mass than the error of the weights' mean, and the others lie a little aside: the low-variance
+ * form misses that mass and has a bar that does not show it. It has no bar then, and KL is that of the parts:
+ * modes far from each other, KL = 0.25^2 / 2 - log(1 - mass). */
+START_TEST(what_p_does_not_reach_is_noticed)
+{
+    enum { SEEDS = 20 };
+    Setup p = setup_flow("oracle", "mixture:k=8,radius=40,sd=1,weights=[1,1,1,1,1,1,1,1e-12]", "ot"),
+          q = setup_flow("oracle", "mixture:k=8,radius=40.25,sd=1,weights=[1,1,1,1,1,1,1,0.14]", "ot");
+    const double truth = 0.03125 - log(1.0 - 0.14 / 7.14);
+    int covered = 0, low = 0, missed = 0, seen = 0;
+
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const FmKlOptions o = {.n = 400, .times = 7, .threads = 2, .stop = NAN, .seed = (guint64)seed};
+        g_autoptr(FmKl) kl = measure(&p, &q, o);
+
+        low += kl->low;
+        missed += fabs(kl->value[FM_KL_LOW][6] - truth) > 3.0 * kl->se[FM_KL_LOW][6];
+        covered += fabs(kl->kl.value - truth) < 1.96 * kl->kl.se;
+        seen += kl->low_why != NULL && kl->unreached > 0.005 && kl->unreached < 0.06;
+    }
+    ck_assert_int_ge(missed, 18);
+    ck_assert_int_eq(low, 0);
+    ck_assert_int_ge(seen, 18);
+    ck_assert_msg(covered >= 17, "%d of %d", covered, SEEDS);
+    setup_clear(&p);
+    setup_clear(&q);
+}
+END_TEST
+
+/* P = Q: no divergence, no bar, nothing undefined. */
+START_TEST(equal_flows_have_no_divergence)
+{
+    Setup p = setup_flow("oracle", "8gaussians", "ot");
+    const FmKlOptions o = {.n = 10, .times = 7, .threads = 2, .stop = NAN, .seed = 5};
+    g_autoptr(FmKl) kl = measure(&p, &p, o);
+
+    ck_assert_double_eq(kl->kl.value, 0.0);
+    ck_assert_double_eq(kl->reverse.value, 0.0);
+    ck_assert_double_eq(kl->jensen_shannon.value, 0.0);
+    ck_assert_double_eq(kl->tv.value, 0.0);
+    ck_assert_double_eq(kl->tv.se, 0.0);
+    ck_assert_int_eq(kl->verdict, FM_VERDICT_HOLDS);
+    setup_clear(&p);
+}
+END_TEST
+
+/* Where the weights q/p are bounded and p covers q, the low-variance form is used along the way. */
 START_TEST(the_low_variance_form_is_not_left_by_chance)
 {
     enum { SEEDS = 100 };
     Setup p = setup_flow("oracle:field=linear,a=a1", "gaussian:dim=2", "ot"),
           q = setup_flow("oracle:field=linear,a=a1,beta=-0.1", "gaussian:dim=2", "ot");
-    int low = 0, off = 0;
+    int low = 0;
 
     for (int seed = 0; seed < SEEDS; seed++) {
         const FmKlOptions o = {.n = 100, .times = 7, .threads = 2, .stop = NAN, .seed = (guint64)seed};
         g_autoptr(FmKl) kl = measure(&p, &q, o);
 
         low += kl->low;
-        off += fabs(kl->weight.value - 1.0) > 2.0 * kl->weight.se;
     }
-    ck_assert_int_ge(off, 2);
     ck_assert_int_ge(low, 99);
     setup_clear(&p);
     setup_clear(&q);
@@ -454,6 +529,9 @@ main(void)
                      {relatives_agree_with_closed_forms},
                      {entropy_routes_are_paired},
                      {standard_errors_cover},
+                     {bars_from_the_points_of_both_sides_cover},
+                     {what_p_does_not_reach_is_noticed},
+                     {equal_flows_have_no_divergence},
                      {the_low_variance_form_is_not_left_by_chance},
                      {the_bar_of_the_alignment_is_its_spread},
                      {the_way_of_a_normal_flow_has_its_closed_form},
