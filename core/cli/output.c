@@ -333,6 +333,15 @@ print_solver_error(const GArray *metrics)
         printf("  the solver's own error exceeds the standard error of %s: a finer --solver makes it smaller\n", names->str);
 }
 
+/* Details beyond the third that a value must not be read without. */
+static gboolean
+detail_warns(const FmDetail *d)
+{
+    static const char *const names[] = {"error bar", "samples", "covariances", NULL};
+
+    return g_strv_contains(names, d->name);
+}
+
 void
 metrics_print(GArray *metrics)
 {
@@ -347,9 +356,11 @@ metrics_print(GArray *metrics)
         if (isfinite(m->e.se))
             g_string_append_printf(line, " +- %.2g", m->e.se);
         g_string_append_printf(line, " %s  (n = %zu", m->e.unit && !isnan(m->e.value) ? m->e.unit : "", m->e.n);
-        for (size_t k = 0; k < m->e.n_details && k < 3; k++) {
+        for (size_t k = 0; k < m->e.n_details; k++) {
             const FmDetail *d = &m->e.detail[k];
 
+            if (k >= 3 && !detail_warns(d))
+                continue;
             if (!d->text[0])
                 g_string_append_printf(line, ", %s %.4g", d->name, d->number);
             else if (strcmp(d->name, "what") == 0) /* the figure in words */

@@ -11,22 +11,28 @@ divergence_ops(FmPlugin *divergence)
     return fm_plugin_ops(divergence);
 }
 
-/* Every value of `x` (n * D) must be finite; `set` is "first" or "second". */
+/* Every value of `x` (n * D) must be finite; `set` is "first" or "second". `most` grows to the largest magnitude. */
 static gboolean
-divergence_check_finite(const char *name, const FmSamples *s, const char *set, GError **error)
+divergence_check_finite(const char *name, const FmSamples *s, const char *set, double *most, GError **error)
 {
     enum { LANES = 16, BLOCK = 4096 };
 
     for (size_t i = 0; i < s->n * s->D; i++) {
         if (i % BLOCK == 0 && i + BLOCK <= s->n * s->D) { /* x - x is 0, or NaN: no branch a value */
-            double sum[LANES] = {0}, all = 0.0;
+            double sum[LANES] = {0}, top[LANES] = {0}, all = 0.0;
 
             for (size_t j = i; j < i + BLOCK; j += LANES)
-                for (size_t l = 0; l < LANES; l++)
-                    sum[l] += s->x[j + l] - s->x[j + l];
+                for (size_t l = 0; l < LANES; l++) {
+                    const double x = s->x[j + l], size = fabs(x);
+
+                    sum[l] += x - x;
+                    top[l] = size > top[l] ? size : top[l];
+                }
             for (size_t l = 0; l < LANES; l++)
                 all += sum[l];
             if (all == 0.0) {
+                for (size_t l = 0; l < LANES; l++)
+                    *most = MAX(*most, top[l]);
                 i += BLOCK - 1;
                 continue;
             }
@@ -38,8 +44,32 @@ divergence_check_finite(const char *name, const FmSamples *s, const char *set, G
                         name, i / s->D, i % s->D, set, s->x[i]);
             return FALSE;
         }
+        *most = MAX(*most, fabs(s->x[i]));
     }
     return TRUE;
+}
+
+/* Fourth powers of distances are numbers, neither infinite nor 0 for all. */
+#define LARGEST 1e70
+#define SMALLEST 1e-70
+
+static gboolean
+divergence_check_scale(const char *name, double most, GError **error)
+{
+    if (most <= LARGEST && (most >= SMALLEST || most == 0.0))
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_DATA,
+                "divergence '%s': the largest value of both samples is %g, expected 0 or between %g and %g, so that squares "
+                "neither overflow nor vanish; scale both samples",
+                name, most, SMALLEST, LARGEST);
+    return FALSE;
+}
+
+/* The same rows twice are no independent samples: estimators of them are off where each row meets itself. */
+static gboolean
+divergence_same_rows(const FmSamples *p, const FmSamples *q)
+{
+    return p->n == q->n && memcmp(p->x, q->x, p->n * p->D * sizeof *p->x) == 0;
 }
 
 /* Densities at the points of `s`; -infinity (density 0) is a value, NaN and +infinity are not. */
@@ -71,6 +101,7 @@ fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples
 {
     const FmDivergenceOps *ops = divergence_ops(divergence);
     const char *name = fm_plugin_name(divergence);
+    double most = 0.0;
     size_t n_min;
 
     g_return_val_if_fail(ops != NULL, FALSE);
@@ -92,13 +123,19 @@ fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples
                     name, p->n, q->n, n_min);
         return FALSE;
     }
-    if (!divergence_check_finite(name, p, "first", error) ||
-        !divergence_check_finite(name, q, "second", error))
+    if (!divergence_check_finite(name, p, "first", &most, error) ||
+        !divergence_check_finite(name, q, "second", &most, error))
+        return FALSE;
+    if (!ops->needs_density && !divergence_check_scale(name, most, error))
         return FALSE;
     if (ops->needs_density && (!divergence_check_density(name, p, "first", error) ||
                                !divergence_check_density(name, q, "second", error)))
         return FALSE;
-    return ops->estimate(fm_plugin_self(divergence), p, q, key, threads, out, error);
+    if (!ops->estimate(fm_plugin_self(divergence), p, q, key, threads, out, error))
+        return FALSE;
+    if (!ops->needs_density && divergence_same_rows(p, q))
+        fm_estimate_text(out, "samples", "the same rows twice, not independent: the bar does not hold");
+    return TRUE;
 }
 
 static FmDetail *

@@ -470,7 +470,7 @@ frechet_compare(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey 
         if (by_law && isfinite(out->value)) {
             out->se = sqrt(MAX(law.first, 0.0) + law.second);
             fm_estimate_interval(out, law.bias, law.first, law.second, law.scale);
-        } else if (job.groups == 0)
+        } else if (isnan(out->se))
             fm_estimate_text(out, "error bar", f->groups > 1 ? "none: too few rows" : "none: groups=0");
         if (n / whole_parts <= p->D)
             fm_estimate_text(out, "covariances", "singular: fewer rows than columns");

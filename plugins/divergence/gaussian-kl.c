@@ -1,8 +1,8 @@
 /* gaussian-kl: KL between the Gaussians with the samples' means and covariances, in nats.
  *   KL = 1/2 [tr(Sq^-1 Sp) + u^T Sq^-1 u - d + log det Sq / det Sp],  u = mp - mq
  * Source: closed form (Kullback 1959, sec. 9.1). Standard error: delta method, the variance of the
- * influence of each row, plus the variance d (d + 3) / 4 (1/n + 1/m)^2 of the estimate at P = Q,
- * where the influence vanishes (Wilks). Equals KL(P||Q) for Gaussians only. */
+ * influence of each row, plus the variance of the estimate at P = Q, where the influence vanishes: d (d + 3) / 4 (1/n + 1/m)^2
+ * for many rows (Wilks). Equals KL(P||Q) for Gaussians only. */
 #include <fmcore/array.h>
 #include <fmcore/backend.h>
 #include <fmcore/divergence.h>
@@ -41,10 +41,16 @@ gaussian_fit(GaussianFit *f, const FmSamples *s)
     for (size_t a = 0; a < D; a++)
         for (size_t b = a + 1; b < D; b++)
             f->chol[a * D + b] = f->chol[b * D + a];
+    double *sd = f->chol + D * D; /* the row is free */
+    for (size_t d = 0; d < D; d++)
+        sd[d] = sqrt(f->chol[d * D + d]);
     f->singular = s->n <= D || !fm_linalg_cholesky(D, f->chol);
-    for (size_t d = 0; d < D && !f->singular; d++)
-        f->logdet += 2.0 * log(f->chol[d * D + d]);
-    f->singular |= !isfinite(f->logdet);
+    for (size_t d = 0; d < D && !f->singular; d++) {
+        const double pivot = f->chol[d * D + d];
+
+        f->singular = !(pivot > 1e-7 * sd[d] && pivot > 1e-12 * fabs(f->mean[d])); /* what rounding leaves */
+        f->logdet += 2.0 * log(pivot);
+    }
     return TRUE;
 }
 
@@ -120,14 +126,57 @@ gaussian_influence(const FmSamples *s, const GaussianFit *p, const GaussianFit *
     return MAX(0.0, sum2 / (double)s->n - pow(sum / (double)s->n, 2.0));
 }
 
+/* Abramowitz & Stegun 6.3.5 and 6.3.18 */
+static double
+gaussian_digamma(double x)
+{
+    double below = 0.0;
+
+    for (; x < 10.0; x += 1.0)
+        below -= 1.0 / x;
+    const double s = 1.0 / (x * x);
+    return below + log(x) - 0.5 / x - s * (1.0 / 12.0 - s * (1.0 / 120.0 - s / 252.0));
+}
+
+/* Mean of the estimate for normal rows at P = Q: by E Sq^-1 = (m - 1) / (m - d - 2) S^-1 and E log det of a Wishart matrix
+ * (Muirhead 1982, doi:10.1002/9780470316559, sec. 3.2). d (d + 3) / 4 (1/n + 1/m) for many rows; infinite for m <= d + 2. */
+static double
+gaussian_bias(double d, double n, double m)
+{
+    if (m <= d + 2.0)
+        return INFINITY;
+    const double inverse = (m - 1.0) / (m - d - 2.0);
+    double sum = d * (inverse - 1.0) + (1.0 / n + 1.0 / m) * d * inverse - d * log((m - 1.0) / (n - 1.0));
+
+    for (double i = 1.0; i <= d; i++)
+        sum += gaussian_digamma(0.5 * (m - i)) - gaussian_digamma(0.5 * (n - i));
+    return 0.5 * sum;
+}
+
+/* The standard error, and the ends of the interval, from the variance `var` by the influences. For few rows the law at P = Q is
+ * wider than that of many by the square of the ratio of their means, and more skewed by the third power (measured at P = Q, 1 to
+ * 32 columns: 0.88 to 1.04 of the standard deviation from 30 rows on, 0.8 with 10). */
+static void
+gaussian_error(double d, double n, double m, double var, FmEstimate *out)
+{
+    const double rate = 1.0 / n + 1.0 / m, many = 0.25 * d * (d + 3.0) * rate, bias = gaussian_bias(d, n, m), q = bias / many;
+    const double second = many * rate * pow(q, 4.0), first = var - 2.0 * second; /* the influence's noise is twice that */
+
+    if (!isfinite(bias)) {
+        fm_estimate_text(out, "error bar", "none: the estimate has no mean with so few rows");
+        return;
+    }
+    fm_estimate_number(out, "bias when equal", bias);
+    out->se = sqrt(MAX(first, 0.0) + second);
+    fm_estimate_interval(out, bias, first, second, 0.5 * rate * pow(q, 3.0));
+}
+
 /* value and se from two fits that are not singular; scratch (4, D). */
 static void
 gaussian_finish(const FmSamples *p, const FmSamples *q, const GaussianFit *a, const GaussianFit *b,
                 double *scratch, FmEstimate *out)
 {
     const size_t D = p->D;
-    const double rate = 1.0 / (double)p->n + 1.0 / (double)q->n;
-    const double df = 0.5 * (double)D * ((double)D + 3.0);
     double *u = scratch, *g = u + D, *z = g + D, trace = 0.0, var;
 
     for (size_t c = 0; c < D; c++) { /* |Lq^-1 Lp|^2, column by column */
@@ -143,10 +192,7 @@ gaussian_finish(const FmSamples *p, const FmSamples *q, const GaussianFit *a, co
     gaussian_backward(D, b->chol, g);
     var = gaussian_influence(p, a, b, u, g, TRUE, z) / (double)p->n +
           gaussian_influence(q, a, b, u, g, FALSE, z) / (double)q->n;
-    /* at P = Q 2 KL / rate is chi-squared with df degrees, and the influence is noise of variance df rate^2 */
-    out->se = sqrt(MAX(var - df * rate * rate, 0.0) + 0.5 * df * rate * rate);
-    fm_estimate_interval(out, 0.5 * df * rate, var - df * rate * rate, 0.5 * df * rate * rate, 0.5 * rate);
-    fm_estimate_number(out, "bias when equal", 0.5 * df * rate);
+    gaussian_error((double)D, (double)p->n, (double)q->n, var, out);
 }
 
 static gboolean
@@ -179,7 +225,7 @@ static const FmDivergenceOps gaussian_kl_ops = {
 };
 
 static const FmFact gaussian_kl_facts[] = {
-    {"bias", "upwards: about d (d + 3) / 4 (1/n + 1/m) near P = Q (printed with the result)"},
+    {"bias", "upwards: about d (d + 3) / 4 (1/n + 1/m) near P = Q (printed with the result, for normal rows)"},
     {"assumes", "only means and covariances are compared"},
     {NULL, NULL},
 };

@@ -330,6 +330,23 @@ knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighb
     return ok;
 }
 
+/* A column of one value in a sample: there is no density. Its number, else D. */
+static size_t
+knn_constant(const FmSamples *s)
+{
+    size_t d = 0;
+
+    for (; d < s->D; d++) {
+        size_t i = 1;
+
+        while (i < s->n && s->x[i * s->D + d] == s->x[d])
+            i++;
+        if (i == s->n)
+            break;
+    }
+    return d;
+}
+
 static gboolean
 knn_alloc(KnnJob *job, size_t n)
 {
@@ -410,7 +427,7 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
 {
     const KnnKl *knn = self;
     KnnJob job = {.d = p->D, .members = knn_members(knn, p->D), .equal = knn->variant == KNN_EQUAL_RADIUS};
-    const size_t k = job.members.most;
+    const size_t k = job.members.most, constant[2] = {knn_constant(p), knn_constant(q)};
     gboolean ok;
 
     if (p->n < k + 2 || q->n < k + 1 || MAX(p->n, q->n) >= G_MAXUINT32) {
@@ -419,6 +436,13 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
                     "and %zu for k = %zu and fewer than 2^32",
                     p->n, q->n, k + 2, k + 1, k);
         return FALSE;
+    }
+    if (MIN(constant[0], constant[1]) < p->D) {
+        out->unit = "nats";
+        out->n = p->n;
+        g_snprintf(out->why, sizeof out->why, "column %zu of the %s sample is constant: there is no density",
+                   constant[constant[0] == p->D], constant[0] == p->D ? "second" : "first");
+        return TRUE;
     }
     job.width = k + 1;
     ok = knn_alloc(&job, p->n);

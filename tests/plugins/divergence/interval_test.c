@@ -36,7 +36,9 @@ START_TEST(intervals_cover_the_own_mean)
         {"w2", 60, 3, 0.0, 1.37}, {"w2", 60, 10, 0.0, 1.37},
         {"sliced-w2:projections=40", 80, 3, 0.0, 1.37}, {"gaussian-kl", 300, 1, 0.0, 1.37},
         {"gaussian-kl", 300, 1, 0.2, 1.37}, {"gaussian-kl", 300, 3, 0.0, 1.37},
-        {"gaussian-kl", 300, 3, 0.3, 1.5}, {"mmd:bandwidth=[1.37]", 100, 1, 0.0, 1.37},
+        {"gaussian-kl", 300, 3, 0.3, 1.5}, {"gaussian-kl", 40, 10, 0.0, 1.37},
+        {"gaussian-kl", 30, 2, 0.0, 1.37}, {"gaussian-kl", 40, 10, 0.3, 1.37},
+        {"mmd:bandwidth=[1.37]", 100, 1, 0.0, 1.37},
         {"mmd:bandwidth=[1.37]", 100, 1, 0.25, 1.37}, {"mmd:bandwidth=[1.37]", 100, 4, 0.0, 1.37},
         {"mmd:bandwidth=[1.37]", 100, 1, 2.0, 1.37}, {"energy", 100, 1, 0.0, 1.37},
         {"energy", 100, 1, 0.2, 1.37}, {"energy", 100, 1, 0.35, 1.37},
@@ -129,7 +131,7 @@ main(void)
 {
     fm_registry_load_all();
     return run_tests("intervals", 120,
-                     {intervals_cover_the_own_mean, 28},
+                     {intervals_cover_the_own_mean, 31},
                      {interval_is_that_of_the_law, 24},
                      {interval_needs_a_law},
                      {scale_of_known_weights});
