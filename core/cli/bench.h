@@ -69,4 +69,16 @@ gboolean bench_startup(Bench *b, GError **error);
 
 int bench_calibration(Cli *cli, GError **error);
 
+/* Where its rows go. */
+typedef struct CalibrationOut {
+    JsonBuilder *json; /* NULL: stdout */
+} CalibrationOut;
+/* One row of a figure with symmetric bars; value, se (seeds); truth NAN: not known. */
+void calibration_row(const CalibrationOut *out, const char *name, size_t D, size_t n, const char *pair, size_t seeds, double truth,
+                     const double *value, const double *se);
+
+/* ---- bench_calibration_kl.c: the figures of `kl P Q` ---- */
+
+gboolean bench_calibration_kl(size_t seeds, int threads, const CalibrationOut *out, GError **error);
+
 #endif

@@ -30,14 +30,20 @@ static const Case cases[] = {
     {"gaussian-kl", 2, 1000, 0.05, 1.0},
     {"gaussian-kl", 2, 1000, 0.0, 1.0},
     {"gaussian-kl", 10, 1000, 0.0, 1.0},
+    {"gaussian-kl", 2, 30, 0.0, 1.0},
+    {"gaussian-kl", 10, 30, 0.0, 1.0},
+    {"gaussian-kl", 32, 100, 0.0, 1.0},
     {"grid-kl", 1, 10000, 0.3, 0.8},
     {"grid-kl", 2, 10000, 0.3, 0.8},
     {"grid-kl", 1, 10000, 0.0, 1.0},
     {"grid-kl", 2, 10000, 0.0, 1.0},
     {"grid-kl:smooth=1", 2, 10000, 0.3, 0.8},
     {"mc-kl", 2, 1000, 0.3, 1.2},
+    {"mc-kl", 32, 100, 0.3, 1.2},
     {"tv", 2, 1000, 0.3, 1.0},
+    {"tv", 2, 30, 0.3, 1.0},
     {"jensen-shannon", 1, 1000, 0.3, 1.2},
+    {"jensen-shannon", 1, 30, 0.3, 1.2},
     {"mmd:bandwidth=[1]", 1, 500, 0.3, 1.2},
     {"mmd:bandwidth=[1]", 1, 500, 0.6, 1.0},
     {"mmd:bandwidth=[1]", 1, 500, 0.2, 1.0},
@@ -79,6 +85,7 @@ static const Case cases[] = {
     {"frechet", 2, 1000, 0.1, 1.0},
     {"frechet", 2, 1000, 0.0, 1.0},
     {"frechet", 10, 1000, 0.0, 1.0},
+    {"frechet", 32, 100, 0.3, 1.2},
 };
 
 /* ---- the truth ---- */
@@ -235,36 +242,37 @@ typedef struct Row {
     double below, above;              /* shares that end below the estimator's mean, or begin above */
 } Row;
 
+/* Of intervals low, high (seeds). */
 static Row
-summary(const Calibration *job)
+summary(size_t seeds, double truth, const double *value, const double *se, const double *low, const double *high)
 {
-    const double n = (double)job->seeds;
-    Row r = {.truth = exact(job->c)};
+    const double n = (double)seeds;
+    Row r = {.truth = truth};
 
-    for (size_t i = 0; i < job->seeds; i++) {
-        r.mean += job->value[i] / n;
-        r.se += job->se[i] / n;
+    for (size_t i = 0; i < seeds; i++) {
+        r.mean += value[i] / n;
+        r.se += se[i] / n;
     }
-    for (size_t i = 0; i < job->seeds; i++) {
-        r.sd += (job->value[i] - r.mean) * (job->value[i] - r.mean) / (n - 1.0);
-        r.covers_truth += (job->low[i] <= r.truth && r.truth <= job->high[i]) / n;
-        r.below += (job->high[i] < MAX(r.mean, 0.0)) / n; /* no divergence is below 0 */
-        r.above += (job->low[i] > MAX(r.mean, 0.0)) / n;
+    for (size_t i = 0; i < seeds; i++) {
+        r.sd += (value[i] - r.mean) * (value[i] - r.mean) / (n - 1.0);
+        r.covers_truth += (low[i] <= r.truth && r.truth <= high[i]) / n;
+        r.below += (high[i] < MAX(r.mean, 0.0)) / n; /* no divergence is below 0 */
+        r.above += (low[i] > MAX(r.mean, 0.0)) / n;
     }
     r.sd = sqrt(r.sd);
+    r.covers_truth = isnan(truth) ? NAN : r.covers_truth;
     r.covers_mean = 1.0 - r.below - r.above;
     return r;
 }
 
 static void
-row_json(JsonBuilder *json, const Case *c, size_t seeds, const Row *r)
+row_json(JsonBuilder *json, const char *name, size_t D, size_t n, const char *pair, size_t seeds, const Row *r)
 {
     json_builder_begin_object(json);
-    out_text(json, "name", c->spec);
-    out_int(json, "dim", (gint64)c->D);
-    out_int(json, "n", (gint64)c->n);
-    out_real(json, "mean_p", c->mean);
-    out_real(json, "sd_p", c->sd);
+    out_text(json, "name", name);
+    out_int(json, "dim", (gint64)D);
+    out_int(json, "n", (gint64)n);
+    out_text(json, "p", pair);
     out_int(json, "seeds", (gint64)seeds);
     out_real(json, "truth", r->truth);
     out_real(json, "mean", r->mean);
@@ -279,12 +287,34 @@ row_json(JsonBuilder *json, const Case *c, size_t seeds, const Row *r)
 }
 
 static void
-row_print(const Case *c, const Row *r)
+row_out(const CalibrationOut *out, const char *name, size_t D, size_t n, const char *pair, size_t seeds, const Row *r)
 {
-    printf("%-26s %3zu %6zu  N(%.2f, %.1f^2) %10.5f %10.5f %+9.5f %9.5f %9.5f %7.1f%% %7.1f%% %7.1f%% %7.1f%%\n",
-           c->spec, c->D, c->n, c->mean, c->sd, r->truth, r->mean, r->mean - r->truth, r->sd, r->se,
-           100.0 * r->covers_truth, 100.0 * r->covers_mean, 100.0 * r->below, 100.0 * r->above);
+    if (out->json) {
+        row_json(out->json, name, D, n, pair, seeds, r);
+        return;
+    }
+    printf("%-26s %3zu %6zu  %-14s %5zu ", name, D, n, pair, seeds);
+    if (isnan(r->truth))
+        printf("%10s %10.5f %9s %9.5f %9.5f %8s", "-", r->mean, "-", r->sd, r->se, "-");
+    else
+        printf("%10.5f %10.5f %+9.5f %9.5f %9.5f %7.1f%%", r->truth, r->mean, r->mean - r->truth, r->sd, r->se, 100.0 * r->covers_truth);
+    printf(" %7.1f%% %7.1f%% %7.1f%%\n", 100.0 * r->covers_mean, 100.0 * r->below, 100.0 * r->above);
     fflush(stdout);
+}
+
+void
+calibration_row(const CalibrationOut *out, const char *name, size_t D, size_t n, const char *pair, size_t seeds, double truth,
+                const double *value, const double *se)
+{
+    g_autofree double *low = g_new(double, 2 * seeds);
+    double *high = low + seeds;
+
+    for (size_t i = 0; i < seeds; i++) {
+        low[i] = value[i] - 1.96 * se[i];
+        high[i] = value[i] + 1.96 * se[i];
+    }
+    const Row row = summary(seeds, truth, value, se, low, high);
+    row_out(out, name, D, n, pair, seeds, &row);
 }
 
 static gboolean
@@ -293,6 +323,19 @@ is_of(const Case *c, const char *name)
     const size_t length = strcspn(c->spec, ":");
 
     return strlen(name) == length && strncmp(c->spec, name, length) == 0;
+}
+
+/* The figures of `kl P Q` have rows of their own. */
+static const char kl_name[] = "kl";
+
+static gboolean
+kl_is_wanted(const GPtrArray *names)
+{
+    gboolean wanted = names->len == 0;
+
+    for (guint i = 0; i < names->len && !wanted; i++)
+        wanted = strcmp(names->pdata[i], kl_name) == 0;
+    return wanted;
 }
 
 /* Was it asked for? By no --divergence all are. */
@@ -327,6 +370,7 @@ case_names(void)
         if (k == 0 || !is_of(&cases[k - 1], name))
             g_string_append_printf(names, "%s%s", k == 0 ? "" : ", ", name);
     }
+    g_string_append_printf(names, ", %s", kl_name);
     return g_string_free(names, FALSE);
 }
 
@@ -337,7 +381,7 @@ check_names(const GPtrArray *names, GError **error)
     for (guint i = 0; i < names->len; i++) {
         g_autofree char *known = NULL;
 
-        if (has_cases(names->pdata[i]))
+        if (has_cases(names->pdata[i]) || strcmp(names->pdata[i], kl_name) == 0)
             continue;
         known = case_names();
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "bench calibration: --divergence '%s' has no rows; allowed, without options: %s",
@@ -347,14 +391,32 @@ check_names(const GPtrArray *names, GError **error)
     return TRUE;
 }
 
+/* The rows of one case. */
+static gboolean
+bench_case(const Case *c, size_t seeds, int threads, double *space, const CalibrationOut *out, GError **error)
+{
+    Calibration job = {.c = c, .seeds = seeds, .value = space, .se = space + seeds, .low = space + 2 * seeds, .high = space + 3 * seeds};
+    g_autofree char *pair = g_strdup_printf("N(%.2f, %.1f^2)", c->mean, c->sd);
+
+    fm_parallel(threads, seeds, one_seed, &job);
+    if (job.failure != NULL) {
+        g_propagate_error(error, job.failure);
+        return FALSE;
+    }
+    const Row row = summary(seeds, exact(c), job.value, job.se, job.low, job.high);
+    row_out(out, c->spec, c->D, c->n, pair, seeds, &row);
+    return TRUE;
+}
+
 int
 bench_calibration(Cli *cli, GError **error)
 {
     const size_t seeds = cli->repeat > 1 ? (size_t)cli->repeat : 200;
     const int threads =
         cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors();
-    g_autofree double *value = g_new0(double, 4 * seeds);
+    g_autofree double *space = g_new0(double, 4 * seeds);
     g_autoptr(JsonBuilder) json = json_builder_new();
+    const CalibrationOut out = {.json = cli->json ? json : NULL};
     g_autofree char *text = NULL;
 
     if (!check_names(cli->config->divergences, error))
@@ -362,29 +424,15 @@ bench_calibration(Cli *cli, GError **error)
     out_header(json, cli, "ok");
     out_array(json, "calibration");
     if (!cli->json)
-        printf("P as given in each column, Q = N(0, 1), %zu seeds; how many 95 %% intervals (low to high where the\n"
-               "estimate has them, else value +- 1.96 se) cover the truth and the mean, end below the mean, begin above it\n"
-               "%-26s %3s %6s  %-13s %10s %10s %9s %9s %9s %8s %8s %8s %8s\n",
-               seeds, "estimator", "d", "n", "P", "truth", "mean", "bias", "sd", "mean se", "truth",
-               "mean", "below", "above");
-    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        Calibration job = {.c = &cases[i], .seeds = seeds, .value = value, .se = value + seeds,
-                           .low = value + 2 * seeds, .high = value + 3 * seeds};
-        Row row;
-
-        if (!is_wanted(&cases[i], cli->config->divergences))
-            continue;
-        fm_parallel(threads, seeds, one_seed, &job);
-        if (job.failure != NULL) {
-            g_propagate_error(error, job.failure);
+        printf("P as given in each column, Q = N(0, 1); of the figures of `kl P Q` with modes, Q is aside; how many 95 %% intervals (low to\n"
+               "high where the estimate has them, else value +- 1.96 se) cover the truth and the mean, end below the mean, begin above it\n"
+               "%-26s %3s %6s  %-14s %5s %10s %10s %9s %9s %9s %8s %8s %8s %8s\n",
+               "estimator", "d", "n", "P", "seeds", "truth", "mean", "bias", "sd", "mean se", "truth", "mean", "below", "above");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        if (is_wanted(&cases[i], cli->config->divergences) && !bench_case(&cases[i], seeds, threads, space, &out, error))
             return -1;
-        }
-        row = summary(&job);
-        if (cli->json)
-            row_json(json, job.c, seeds, &row);
-        else
-            row_print(job.c, &row);
-    }
+    if (kl_is_wanted(cli->config->divergences) && !bench_calibration_kl(seeds, threads, &out, error))
+        return -1;
     json_builder_end_array(json);
     text = out_finish(json);
     if (cli->json)
