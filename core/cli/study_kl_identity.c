@@ -75,9 +75,9 @@ static const Case cases[] = {
     {"mixture:radius=2", NULL, 0, 800, 101},
     {"mixture:dim=8,radius=2", NULL, 0, 800, 61},
     {"mixture:dim=32,radius=2", NULL, 0, 800, 41},
-    {"mixture:radius=2", "mlp:width=128,depth=2", 6000, 950, 101},
-    {"mixture:dim=8,radius=2", "mlp:width=32,depth=2", 1000, 1200, 81},
-    {"mixture:dim=32,radius=2", "mlp:width=32,depth=2", 3000, 960, 81},
+    {"mixture:radius=2", "mlp:width=128,depth=2", 6000, 800, 101},
+    {"mixture:dim=8,radius=2", "mlp:width=32,depth=2", 1000, 640, 81},
+    {"mixture:dim=32,radius=2", "mlp:width=32,depth=2", 3000, 720, 81},
 };
 
 static FmKl *
