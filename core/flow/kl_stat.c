@@ -287,6 +287,8 @@ stat_bound(Stat *s)
     if (kl->still == FM_KL_MOVING && kl->gap2.value == 0.0) /* P = Q: nothing grows */
         kl->infinite = FALSE;
     fm__kl_judge(kl, sharp_se, kl->slack_se);
+    if (kl->still == FM_KL_MOVING && kl->eps2.value == 0.0)
+        kl->verdict = kl->verdict_sharp = FM_VERDICT_HOLDS; /* KL and bound are KL_0, the slack is the solver's noise */
 }
 
 static FmVerdict
