@@ -500,11 +500,23 @@ done:
 int
 cmd_report(Cli *cli, GError **error)
 {
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
+
     for (guint i = 0; i < cli->args->len; i++) {
         if (!fm_report_write(cli->args->pdata[i], error))
             return -1;
-        if (!cli->quiet)
-            printf("%s/report.html\n", (char *)cli->args->pdata[i]);
+        g_ptr_array_add(files, g_build_filename(cli->args->pdata[i], "report.html", NULL));
+        if (!cli->json && !cli->quiet)
+            puts(files->pdata[i]);
+    }
+    if (cli->json) {
+        g_autoptr(JsonBuilder) b = json_builder_new();
+        g_autofree char *text = NULL;
+
+        out_header(b, cli, "ok");
+        out_texts(b, "files", files->len, files->pdata);
+        text = out_finish(b);
+        puts(text);
     }
     return 0;
 }

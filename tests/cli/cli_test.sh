@@ -96,6 +96,8 @@ expect 0 "5 samples" "$fm" sample "$dir/a" --samples 5 --solver dopri5:rtol=1e-9
 grep -q warning "$dir/out" && fail "a tolerance that f32 meets brings a warning"
 expect 0 "nll" "$fm" run --dataset gaussian --net oracle --dtype f64 --solver dopri8:rtol=1e-11,atol=1e-11 --samples 5 --eval-samples 5 --quiet --out "$dir/double"
 expect 0 "report.html" "$fm" report "$dir/a"
+expect 0 '"command" : "report"' "$fm" report "$dir/a" "$dir/b" --json
+grep -q "/b/report.html\"" "$dir/out" || fail "report --json does not name its files"
 expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
 
 expect 0 "bound 0.004948" "$fm" kl oracle:field=linear oracle:field=linear,beta=0.05 --samples 100 --times 21 --out "$dir/kl"
