@@ -158,7 +158,7 @@ draw_plane(FmRun *run, FmFlow *flow, Outcome *o, size_t n, const char *file, GEr
     if (!fm_run_data(run, run->data.rows > 0 ? "all" : "test", 0, m, data, NULL, error))
         return FALSE;
     picture_box(data, m, o->samples, n, box);
-    if (run->net_info.classes == 0 && strcmp(run->config->likelihood, "none") != 0 &&
+    if (run->net_info.classes == 0 && strcmp(run->config->likelihood, "none") != 0 && evaluate_has_density(run, NULL) &&
         !grid_density(flow, box, side, &density, error))
         return FALSE;
     return fm_plot_scatter2(file, data, m, o->samples, n, density, side, side, box, error);

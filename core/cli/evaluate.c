@@ -216,8 +216,6 @@ evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const F
     FmProbeNoise noise;
     FmEstimate e;
 
-    if (no_density(run, "nll", "nats", start, metrics))
-        return TRUE;
     for (size_t i = 0; i < n; i++)
         v[i] = -log_q[i];
     e = mean_of(v, n, "nats");
@@ -319,6 +317,9 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
     int *labels = run->net_info.classes > 0 ? p->y : NULL;
     FmSolveSummary s = {0};
 
+    /* Before the solver: from points without density it takes all steps that it may. */
+    if (no_density(run, "nll", "nats", start, metrics))
+        return TRUE;
     if (!z) {
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu encodings of %zu values do not fit in memory",
                     p->n, p->D);
