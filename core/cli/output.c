@@ -337,7 +337,7 @@ print_solver_error(const GArray *metrics)
 static gboolean
 detail_warns(const FmDetail *d)
 {
-    static const char *const names[] = {"error bar", "samples", "covariances", NULL};
+    static const char *const names[] = {"error bar", "samples", "covariances", "column", NULL};
 
     return g_strv_contains(names, d->name);
 }

@@ -330,7 +330,7 @@ knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighb
     return ok;
 }
 
-/* A column of one value in a sample: there is no density. Its number, else D. */
+/* The first column that has one value in a sample, else D. */
 static size_t
 knn_constant(const FmSamples *s)
 {
@@ -437,13 +437,6 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
                     p->n, q->n, k + 2, k + 1, k);
         return FALSE;
     }
-    if (MIN(constant[0], constant[1]) < p->D) {
-        out->unit = "nats";
-        out->n = p->n;
-        g_snprintf(out->why, sizeof out->why, "column %zu of the %s sample is constant: there is no density",
-                   constant[constant[0] == p->D], constant[0] == p->D ? "second" : "first");
-        return TRUE;
-    }
     job.width = k + 1;
     ok = knn_alloc(&job, p->n);
     if (!ok)
@@ -451,6 +444,12 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
                     p->n);
     else
         ok = knn_run(&job, knn, p, q, key, threads, out, error);
+    if (ok && MIN(constant[0], constant[1]) < p->D) { /* as ties: a number, and what it assumes */
+        g_autofree char *text = g_strdup_printf("%zu of the %s sample is constant: no density there",
+                                                constant[constant[0] == p->D], constant[0] == p->D ? "second" : "first");
+
+        fm_estimate_text(out, "column", text);
+    }
     knn_free(&job);
     return ok;
 }
