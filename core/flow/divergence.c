@@ -138,6 +138,17 @@ fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples
     return TRUE;
 }
 
+double
+fm_digamma(double x)
+{
+    double below = 0.0;
+
+    for (; x < 10.0; x += 1.0)
+        below -= 1.0 / x;
+    const double s = 1.0 / (x * x);
+    return below + log(x) - 0.5 / x - s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0))));
+}
+
 static FmDetail *
 estimate_append(FmEstimate *e, const char *name)
 {

@@ -13,17 +13,6 @@
 
 enum { ENTROPY_MAX_K = 64, ENTROPY_PARTS = 10 };
 
-/* psi(m) of a whole number: harmonic numbers. */
-static double
-digamma(size_t m)
-{
-    double sum = -0.57721566490153286061;
-
-    for (size_t i = 1; i < m; i++)
-        sum += 1.0 / (double)i;
-    return sum;
-}
-
 /* The estimate from n rows; *equal is a row with k equals, or n. d2: room for (n, k). */
 static gboolean
 entropy_of(size_t n, size_t columns, const double *x, size_t k, int threads, double *d2, double *value,
@@ -43,7 +32,7 @@ entropy_of(size_t n, size_t columns, const double *x, size_t k, int threads, dou
             *equal = i;
         mean += 0.5 * D * log(square) / (double)n;
     }
-    *value = digamma(n) - digamma(k) + 0.5 * D * log(G_PI) - lgamma(0.5 * D + 1.0) + mean;
+    *value = fm_digamma((double)n) - fm_digamma((double)k) + 0.5 * D * log(G_PI) - lgamma(0.5 * D + 1.0) + mean;
     return TRUE;
 }
 

@@ -50,6 +50,9 @@ typedef struct FmDivergenceOps {
 gboolean fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples *q,
                                 FmKey key, int threads, FmEstimate *out, GError **error);
 
+/* psi(x), the derivative of log Gamma, for x > 0, to 1e-13 (Abramowitz & Stegun 6.3.5 and 6.3.18). */
+double fm_digamma(double x);
+
 /* Append a detail; silently dropped when there are FM_MAX_DETAILS. */
 void fm_estimate_number(FmEstimate *e, const char *name, double number);
 void fm_estimate_text(FmEstimate *e, const char *name, const char *text);

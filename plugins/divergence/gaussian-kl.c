@@ -126,18 +126,6 @@ gaussian_influence(const FmSamples *s, const GaussianFit *p, const GaussianFit *
     return MAX(0.0, sum2 / (double)s->n - pow(sum / (double)s->n, 2.0));
 }
 
-/* Abramowitz & Stegun 6.3.5 and 6.3.18 */
-static double
-gaussian_digamma(double x)
-{
-    double below = 0.0;
-
-    for (; x < 10.0; x += 1.0)
-        below -= 1.0 / x;
-    const double s = 1.0 / (x * x);
-    return below + log(x) - 0.5 / x - s * (1.0 / 12.0 - s * (1.0 / 120.0 - s / 252.0));
-}
-
 /* Mean of the estimate for normal rows at P = Q: by E Sq^-1 = (m - 1) / (m - d - 2) S^-1 and E log det of a Wishart matrix
  * (Muirhead 1982, doi:10.1002/9780470316559, sec. 3.2). d (d + 3) / 4 (1/n + 1/m) for many rows; infinite for m <= d + 2. */
 static double
@@ -149,7 +137,7 @@ gaussian_bias(double d, double n, double m)
     double sum = d * (inverse - 1.0) + (1.0 / n + 1.0 / m) * d * inverse - d * log((m - 1.0) / (n - 1.0));
 
     for (double i = 1.0; i <= d; i++)
-        sum += gaussian_digamma(0.5 * (m - i)) - gaussian_digamma(0.5 * (n - i));
+        sum += fm_digamma(0.5 * (m - i)) - fm_digamma(0.5 * (n - i));
     return 0.5 * sum;
 }
 

@@ -54,18 +54,6 @@ static const FmOption knn_options[] = {
 
 /* ---- what is averaged ---- */
 
-/* psi(c) for an integer c >= 1 (Abramowitz & Stegun 6.3.2 and 6.3.18). */
-static double
-knn_digamma(size_t c)
-{
-    double x = (double)c, sum = 0.0;
-
-    for (; x < 10.0; x += 1.0)
-        sum -= 1.0 / x;
-    return sum + log(x) - 0.5 / x - 1.0 / (12.0 * x * x) + 1.0 / (120.0 * pow(x, 4.0)) -
-           1.0 / (252.0 * pow(x, 6.0));
-}
-
 /* Neighbour numbers and their weights. */
 typedef struct KnnMembers {
     size_t n, most; /* most: the largest k */
@@ -94,7 +82,7 @@ knn_ensemble(size_t k, size_t d)
     }
     for (size_t i = 0; i < m.n; i++) {
         m.weight[i] = (s2 - s1 * a[i]) / ((double)m.n * s2 - s1 * s1);
-        m.psi[i] = knn_digamma(m.k[i]);
+        m.psi[i] = fm_digamma((double)m.k[i]);
     }
     return m;
 }
@@ -105,7 +93,7 @@ knn_members(const KnnKl *knn, size_t d)
     if (knn->variant == KNN_ENSEMBLE)
         return knn_ensemble((size_t)knn->k, d);
     return (KnnMembers){.n = 1, .most = (size_t)knn->k, .k = {(size_t)knn->k}, .weight = {1.0},
-                        .psi = {knn_digamma((size_t)knn->k)}};
+                        .psi = {fm_digamma((double)knn->k)}};
 }
 
 /* ---- one point ---- */
@@ -222,7 +210,7 @@ knn_term(const KnnAdd *add, size_t i, int j)
 
     if (isinf(radius))
         return -INFINITY;
-    return 0.5 * (double)job->d * log(radius) - (count > 0 ? knn_digamma(count) : job->members.psi[add->m]);
+    return 0.5 * (double)job->d * log(radius) - (count > 0 ? fm_digamma((double)count) : job->members.psi[add->m]);
 }
 
 static void
