@@ -31,6 +31,20 @@ static const struct {
     double bias;
 } cases[] = {{"gaussian:dim=1,sd=2.385", 0.01}, {"gaussian:dim=3,sd=0.7", 0.08}, {"8gaussians", 0.07}};
 
+/* -gamma, -gamma - 2 log 2, and a harmonic number. */
+START_TEST(digamma_of_known_values)
+{
+    const double gamma = 0.57721566490153286061;
+    double sum = -gamma;
+
+    for (int i = 1; i < 20; i++)
+        sum += 1.0 / i;
+    ck_assert_double_eq_tol(fm_digamma(1.0), -gamma, 1e-13);
+    ck_assert_double_eq_tol(fm_digamma(0.5), -gamma - 2.0 * G_LN2, 1e-13);
+    ck_assert_double_eq_tol(fm_digamma(20.0), sum, 1e-13);
+}
+END_TEST
+
 START_TEST(covers_its_mean)
 {
     double value[100], se[100], truth, mean = 0;
@@ -66,5 +80,6 @@ main(void)
 {
     return run_tests("entropy", 120,
                      {covers_its_mean, 3},
+                     {digamma_of_known_values},
                      {equal_rows_are_refused});
 }

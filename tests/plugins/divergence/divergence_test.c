@@ -433,20 +433,6 @@ START_TEST(gaussian_kl_knows_its_bias_for_few_rows)
 }
 END_TEST
 
-/* -gamma, -gamma - 2 log 2, and a harmonic number. */
-START_TEST(digamma_of_known_values)
-{
-    const double gamma = 0.57721566490153286061;
-    double sum = -gamma;
-
-    for (int i = 1; i < 20; i++)
-        sum += 1.0 / i;
-    ck_assert_double_eq_tol(fm_digamma(1.0), -gamma, 1e-13);
-    ck_assert_double_eq_tol(fm_digamma(0.5), -gamma - 2.0 * G_LN2, 1e-13);
-    ck_assert_double_eq_tol(fm_digamma(20.0), sum, 1e-13);
-}
-END_TEST
-
 /* What has no density, or no squares in double, is said in a sentence. */
 START_TEST(constant_columns_and_extreme_values_are_named)
 {
@@ -790,7 +776,6 @@ main(void)
     tcase_add_test(t, knn_is_quick);
     tcase_add_test(t, gaussian_kl_equals_its_formula);
     tcase_add_test(t, gaussian_kl_knows_its_bias_for_few_rows);
-    tcase_add_test(t, digamma_of_known_values);
     tcase_add_test(t, constant_columns_and_extreme_values_are_named);
     tcase_add_loop_test(t, scale_does_not_matter, 0, 16);
     tcase_add_loop_test(t, tv_and_jensen_shannon_match_gaussians, 0, 2);
