@@ -2,15 +2,8 @@
 # docs_test.sh: the commands of doc/tutorial.md (its blocks marked sh) and of README.md (lines that begin
 # with ./fmcore) are run in order as they stand, but for the number of steps and samples.
 set -eu
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-top=$(cd "${top_srcdir:-.}" && pwd)
-build=$(cd "${top_builddir:-.}" && pwd)
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. "${top_srcdir:-.}/tests/shell.sh"
 mkdir "$dir/bin" "$dir/tutorial" "$dir/readme"
-failures=0
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
 
 # fmcore with little work: a hundredth of the steps, few samples, where nothing else was asked.
 cat >"$dir/bin/fmcore" <<END
@@ -51,5 +44,4 @@ ln -s ../bin/fmcore "$dir/readme/fmcore"
 # shellcheck disable=SC2016
 sed -n -e 's/^    \.\/bootstrap && \.\/fmcore/.\/fmcore/p' -e 's/^    \(\.\/fmcore .*\)/\1/p' -e 's/^`\(\.\/fmcore --[^`]*\)`.*/\1/p' \
     "$top/README.md" | sed 's/^\.\/fmcore *&&.*//' | shorten | run_all readme
-[ "$failures" = 0 ] || exit 1
-echo "the commands of the documentation work"
+finish "the commands of the documentation work"

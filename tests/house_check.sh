@@ -1,10 +1,8 @@
 #!/bin/sh
 # house_check.sh: what the architecture promises, checked in the sources and in what was built.
 set -eu
-build=${top_builddir:-$PWD}
-cd "${top_srcdir:-.}"
-failures=0
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+. "${top_srcdir:-.}/tests/shell.sh"
+cd "$top"
 plugin_names=$(grep -hoE 'plugins/[a-z]+/[a-z0-9-]+\.la' plugins/*/local.am | sed 's#.*/##; s#\.la$##' | sort -u)
 
 # ---- sources ----
@@ -60,5 +58,4 @@ for so in "$build"/plugins/*/.libs/*.so; do
     [ -z "$bad" ] || fail "$so exports $bad, expected $want alone"
 done
 [ "$seen" -gt 10 ] || fail "only $seen built files were found below $build"
-[ "$failures" = 0 ] || exit 1
-echo "the house is in order"
+finish "the house is in order"

@@ -2,12 +2,8 @@
 # man_test.sh: fmcore.1 has every command and every option that the program has, and no other; the pages
 # are sound where groff is there to say so.
 set -eu
-fm=${FMCORE:-./fmcore}
-doc=${top_srcdir:-.}/doc
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+. "${top_srcdir:-.}/tests/shell.sh"
+doc=$top/doc
 
 "$fm" --help | sed -n '/^Commands/,/^$/s/^    \([a-z][a-z-]*\).*/\1/p' | sort >"$dir/commands"
 [ -s "$dir/commands" ] || fail "--help names no commands"
@@ -31,5 +27,4 @@ if command -v groff >/dev/null 2>&1; then
         [ -z "$said" ] || fail "groff says of $page: $said"
     done
 fi
-[ "$failures" = 0 ] || exit 1
-echo "the manual pages are true"
+finish "the manual pages are true"

@@ -2,26 +2,7 @@
 # cli_test.sh: the program as its user types it: a whole small run, every command on it, the exit
 # status and the sentence of each wrong input.
 set -eu
-# The Check suites look for leaks; here the leak checker would crash in OpenMP's idle threads and
-# report fontconfig's caches.
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-fm=${FMCORE:-./fmcore}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
-
-# expect STATUS TEXT COMMAND...: exit status, and TEXT somewhere in what it prints.
-expect() {
-    want=$1 text=$2
-    shift 2
-    got=0
-    "$@" >"$dir/out" 2>&1 || got=$?
-    [ "$got" = "$want" ] || fail "$* ended with $got, expected $want: $(cat "$dir/out")"
-    [ -z "$text" ] || grep -qF -- "$text" "$dir/out" || fail "$* does not say '$text': $(cat "$dir/out")"
-}
+. "${top_srcdir:-.}/tests/shell.sh"
 
 small="--dataset moons --steps 60 --samples 200 --eval-samples 200 --quiet --threads 2"
 expect 0 "fmcore 0.1.0" "$fm" --version
@@ -201,6 +182,4 @@ printf '1,2\n3,nan\n4,5\n' >"$dir/nan.csv"
 expect 1 "finite" "$fm" measure "$dir/nan.csv" "$dir/s.npy"
 head -c 100 "$dir/a/model.safetensors" >"$dir/b/model.safetensors"
 expect 1 "safetensors" "$fm" sample "$dir/b"
-
-[ "$failures" = 0 ] || exit 1
-echo "all commands behave"
+finish "all commands behave"

@@ -2,14 +2,7 @@
 # crash_test.sh: what interrupts a training leaves a run that loads and goes on to the same weights: kill
 # -9 at twenty moments, Ctrl-C, SIGTERM, and a disk that is full.
 set -eu
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-fm=${FMCORE:-./fmcore}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+. "${top_srcdir:-.}/tests/shell.sh"
 
 step_of() { head -c 4096 "$1/checkpoint.safetensors" | grep -a -o '"step":"[0-9]*"' | tr -dc 0-9; }
 
@@ -118,6 +111,4 @@ cmp "$dir/before" "$dir/full/checkpoint.safetensors" || fail "a full disk took t
 ! ls "$dir/full" | grep -q fmtmp || fail "a full disk left a temporary file"
 "$fm" train --resume "$dir/full" --quiet >/dev/null || fail "does not go on after a full disk"
 [ ! -c /dev/full ] || ! "$fm" list >/dev/full 2>"$dir/err" || fail "a full standard output is not noticed"
-
-[ "$failures" = 0 ] || exit 1
-echo "interrupted runs go on"
+finish "interrupted runs go on"

@@ -1,15 +1,7 @@
 #!/bin/sh
 # embed_test.sh: the README's C program, taken from the README, compiled and run on a small run.
 set -eu
-# The Check suites look for leaks; here the leak checker would crash in OpenMP's idle threads and
-# report fontconfig's caches.
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-fm=${FMCORE:-./fmcore}
-top=${top_srcdir:-.}
-build=${top_builddir:-.}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. "${top_srcdir:-.}/tests/shell.sh"
 
 awk '/^## A flow in a C program/ { on = 1 } on && /^```c/ { code = 1; next } /^```/ { if (code) exit } code' \
     "$top/README.md" >"$dir/embed.c"

@@ -2,15 +2,8 @@
 # errors_test.sh: each wrong input is a sentence and the documented exit status, and nothing is
 # half-written.
 set -eu
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-fm=${FMCORE:-./fmcore}
-dir=$(mktemp -d)
-trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
+. "${top_srcdir:-.}/tests/shell.sh"
 cd "$dir"
-failures=0
-
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
 
 # expect STATUS TEXT COMMAND...: exit status, one line "fmcore: ..." on stderr that holds TEXT, nothing
 # on stdout, and no file more than before.
@@ -147,6 +140,4 @@ expect 2 "does not apply to 'study entropy'" study entropy --dataset moons --out
 got=0
 "$fm" run --dataset moonz --json >.out 2>.err || got=$?
 [ "$got" = 2 ] && grep -q '"code" : "unknown-name"' .out && grep -q '"status" : "error"' .out || fail "--json: $(cat .out)"
-
-[ "$failures" = 0 ] || exit 1
-echo "every wrong input is a sentence"
+finish "every wrong input is a sentence"

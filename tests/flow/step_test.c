@@ -1,11 +1,11 @@
 /* step_test.c: what a written first step says is what the step did. */
 #include "suite.h"
+#include "tree.h"
 
 #include <fmcore/io.h>
 
 #include "flow/run.h"
 
-#include <glib/gstdio.h>
 #include <math.h>
 
 static FmArray *
@@ -19,19 +19,6 @@ load(const char *dir, const char *name)
     ck_assert_msg(wide != NULL, "%s: %s", name, error ? error->message : "");
     fm_array_free(array);
     return wide;
-}
-
-static void
-remove_tree(const char *dir)
-{
-    g_autoptr(GDir) d = g_dir_open(dir, 0, NULL);
-    const char *name;
-
-    while (d != NULL && (name = g_dir_read_name(d)) != NULL) {
-        g_autofree char *file = g_build_filename(dir, name, NULL);
-        g_unlink(file);
-    }
-    g_rmdir(dir);
 }
 
 /* sum of (v - u)^2 over all numbers, and of v - u over rows for each dimension. */

@@ -1,6 +1,7 @@
 /* train_test.c: training repeats bit by bit over threads and resumption, survives kill -9, and
  * likelihoods of a linear field agree with the closed form. */
 #include "suite.h"
+#include "tree.h"
 #include "flow/run.h"
 
 #include <glib/gstdio.h>
@@ -52,19 +53,6 @@ trained_digest(FmConfig *c, FmTrainResult *result)
     char *digest = fm_params_digest(run->params);
     fm_run_free(run);
     return digest;
-}
-
-static void
-remove_tree(const char *dir)
-{
-    g_autoptr(GDir) d = g_dir_open(dir, 0, NULL);
-    const char *name;
-
-    while (d != NULL && (name = g_dir_read_name(d)) != NULL) {
-        g_autofree char *file = g_build_filename(dir, name, NULL);
-        g_unlink(file);
-    }
-    g_rmdir(dir);
 }
 
 static const char *const couplings[] = {"independent", "ot"};

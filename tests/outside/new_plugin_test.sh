@@ -4,8 +4,6 @@
 set -eu
 . "${top_srcdir:-.}/tests/outside/stage.sh"
 use_stage
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 
 for kind in dataset coupling path net objective optimizer solver divergence backend; do
@@ -41,5 +39,4 @@ expect 0 "path-of-mine.c" "$fm" new-plugin path path-of-mine --force
 expect 2 "expected KIND NAME" "$fm" new-plugin path
 : >file
 expect 1 "cannot create folder 'file/x'" "$fm" new-plugin path x --out file/x
-[ "$failures" = 0 ] || exit 1
-echo "new plugins of every kind build and run"
+finish "new plugins of every kind build and run"

@@ -2,13 +2,7 @@
 # loading_test.sh: plugins are opened when they are named and not before; what cannot be opened is
 # listed with its reason, in text and in JSON.
 set -eu
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-fm=${FMCORE:-./fmcore}
-dir=$(mktemp -d)
-trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
-failures=0
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+. "${top_srcdir:-.}/tests/shell.sh"
 
 # The plugins that a command opens, by the dynamic linker's own account.
 opened() {
@@ -70,5 +64,4 @@ grep -q "^    dopri5 " "$dir/out" || fail "good plugins are not listed beside ba
 got=0
 "$fm" train --plugin-path "$dir/bad" --path text --quiet --out "$dir/x" >"$dir/out" 2>&1 || got=$?
 [ "$got" = 1 ] && grep -q "cannot be loaded" "$dir/out" || fail "a run with a text file as plugin: $got, $(cat "$dir/out")"
-[ "$failures" = 0 ] || exit 1
-echo "plugins are opened when they are named"
+finish "plugins are opened when they are named"

@@ -1,10 +1,10 @@
 /* frechet_test.c: feature spaces against PyTorch, distances against scipy, the extrapolation's bias and
  * interval, and what is refused. */
 #include "suite.h"
+#include "tree.h"
 #include "flow/run.h"
 #include "io/safetensors.h"
 
-#include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
 
@@ -348,19 +348,6 @@ START_TEST(refuses)
     fm_run_free(run);
 }
 END_TEST
-
-static void
-remove_tree(const char *path)
-{
-    g_autoptr(GDir) d = g_dir_open(path, 0, NULL);
-
-    for (const char *name; d && (name = g_dir_read_name(d));) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-
-        remove_tree(child);
-    }
-    g_remove(path);
-}
 
 int
 main(void)

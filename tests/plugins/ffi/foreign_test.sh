@@ -2,25 +2,9 @@
 # foreign_test.sh: foreign functions as a user names them, every command on them; Fortran where there is
 # a compiler (exit 77 without).
 set -eu
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-fm=${FMCORE:-./fmcore}
-here=${top_srcdir:-.}/tests/plugins/ffi
-lib=${top_builddir:-.}/tests/plugins/ffi/.libs/field.so
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
-
-# expect STATUS TEXT COMMAND...
-expect() {
-    want=$1 text=$2
-    shift 2
-    got=0
-    "$@" >"$dir/out" 2>&1 || got=$?
-    [ "$got" = "$want" ] || fail "$* ended with $got, expected $want: $(cat "$dir/out")"
-    grep -qF -- "$text" "$dir/out" || fail "$* does not say '$text': $(cat "$dir/out")"
-}
+. "${top_srcdir:-.}/tests/shell.sh"
+here=$top/tests/plugins/ffi
+lib=$build/tests/plugins/ffi/.libs/field.so
 
 data="ffi:library=$lib,symbol=rows_from_normals,args=[n,z,x],noise=2,log_density=log_density"
 few="--samples 200 --eval-samples 200 --quiet --threads 2"
@@ -56,5 +40,4 @@ done
 # shellcheck disable=SC2086
 expect 0 "trained" "$fm" run --dataset "$disc" --net mlp:width=8,depth=1 --steps 20 $few --out "$dir/disc"
 expect 1 "did you mean 'ffield_'?" "$fm" run --dataset "$data" --net "ffi:library=$f,symbol=ffield" --out "$dir/m"
-[ "$failures" = 0 ] || exit 1
-echo "foreign functions work"
+finish "foreign functions work"
