@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <glib/gstdio.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,6 +63,19 @@ use_build_tree(void)
         g_setenv("FMCORE_DATA_PATH", FM_SOURCE_DATA_DIR, TRUE);
 }
 
+/* A file that is opened must not become a standard stream that was closed: progress would be written into it. */
+static void
+occupy_streams(void)
+{
+    int fd;
+
+    do /* read only: writing to it fails, as to a closed one */
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 static void
 print_error(const Cli *cli, const char *command, gboolean json, const GError *error)
 {
@@ -94,13 +108,24 @@ wants_json(int argc, char **argv)
     return FALSE;
 }
 
+/* The exit status, unless what was printed did not arrive. */
+static int
+printed(int status)
+{
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0) {
+        fprintf(stderr, "fmcore: cannot write to standard output\n");
+        status = 1;
+    }
+    return status;
+}
+
 static int
 print_help(const CliCommand *command)
 {
     g_autofree char *text = cli_help(command);
 
     fputs(text, stdout);
-    return 0;
+    return printed(0);
 }
 
 int
@@ -111,11 +136,12 @@ main(int argc, char **argv)
     const char *name = "run";
     int first = 1, status = -1;
 
+    occupy_streams();
     /* OpenBLAS' own threads are never used, and look for work for 50 ms after they start. */
     g_setenv("OPENBLAS_NUM_THREADS", "1", FALSE);
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         printf("fmcore %s\n", fm_version());
-        return 0;
+        return printed(0);
     }
     if (argc == 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
         return print_help(NULL);
@@ -139,9 +165,5 @@ main(int argc, char **argv)
         print_error(cli, name, wants_json(argc, argv), error);
         status = error->domain == FM_ERROR ? fm_error_exit_status(error->code) : 1;
     }
-    if (fflush(stdout) != 0 && status == 0) {
-        fprintf(stderr, "fmcore: cannot write to standard output\n");
-        status = 1;
-    }
-    return status;
+    return printed(status);
 }

@@ -110,5 +110,13 @@ grep -q "checkpoint.safetensors' cannot be written: File too large" "$dir/err" |
 cmp "$dir/before" "$dir/full/checkpoint.safetensors" || fail "a full disk took the earlier checkpoint"
 ! ls "$dir/full" | grep -q fmtmp || fail "a full disk left a temporary file"
 "$fm" train --resume "$dir/full" --quiet >/dev/null || fail "does not go on after a full disk"
-[ ! -c /dev/full ] || ! "$fm" list >/dev/full 2>"$dir/err" || fail "a full standard output is not noticed"
+for what in list --help --version "bench startup --repeat 1"; do
+    # shellcheck disable=SC2086
+    [ ! -c /dev/full ] || ! "$fm" $what >/dev/full 2>"$dir/err" || fail "$what: a full standard output is not noticed"
+done
+
+# The next file that is opened must not take the place of a closed standard error, and then the progress.
+"$fm" train --dataset moons --steps 2000 --out "$dir/closed" >/dev/null 2>&-
+! grep -q training: "$dir/closed"/* || fail "progress went into a file of the run"
+
 finish "interrupted runs go on"
