@@ -46,6 +46,7 @@ typedef struct Benchmark {
     const char *name, *summary;
     gboolean (*run)(Bench *b, GError **error);
     gboolean of_run; /* takes a RUN, and --profile */
+    gboolean writes; /* takes --out */
 } Benchmark;
 
 /* ---- bench_flow.c: with the parts of a run ---- */

@@ -411,7 +411,8 @@ bench_case(const Case *c, size_t seeds, int threads, double *space, const Calibr
 int
 bench_calibration(Cli *cli, GError **error)
 {
-    const size_t seeds = cli->repeat > 1 ? (size_t)cli->repeat : 200;
+    static const char *const always[] = {"threads", "json", "quiet", "plugin-path", NULL}, *const taken[] = {"divergence", "repeat", NULL};
+    const size_t seeds = cli->repeat > 0 ? (size_t)cli->repeat : 200;
     const int threads =
         cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors();
     g_autofree double *space = g_new0(double, 4 * seeds);
@@ -419,8 +420,12 @@ bench_calibration(Cli *cli, GError **error)
     const CalibrationOut out = {.json = cli->json ? json : NULL};
     g_autofree char *text = NULL;
 
-    if (!check_names(cli->config->divergences, error))
+    if (!cli_takes(cli, always, "--threads", taken, error) || !check_names(cli->config->divergences, error))
         return -1;
+    if (seeds < 2) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --repeat is 1, expected 2 seeds or more, whose scatter is measured");
+        return -1;
+    }
     out_header(json, cli, "ok");
     out_array(json, "calibration");
     if (!cli->json)

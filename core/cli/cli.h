@@ -69,6 +69,9 @@ void cli_free(Cli *cli);
 /* Parse argv after the command's name. FALSE with FM_ERROR_USAGE. */
 gboolean cli_parse(Cli *cli, int argc, char **argv, GError **error);
 gboolean cli_given(const Cli *cli, const char *option); /* was --option given? */
+/* FALSE with a sentence where an option was given that the command's first argument uses no part of: neither `always` (of
+ * which the sentence names `beside`) nor `taken`; NULL closes both. */
+gboolean cli_takes(const Cli *cli, const char *const *always, const char *beside, const char *const *taken, GError **error);
 char *cli_help(const CliCommand *command); /* owned text; NULL: of the program */
 /* NAME[:options] to an instance; the spec must not be empty. */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Cli, cli_free)

@@ -7,14 +7,14 @@
 #include <string.h>
 
 static const Benchmark benchmarks[] = {
-    {"train-step", "a whole step: batch, coupling, path, forward, backward, clip, optimizer, EMA", bench_train_step, TRUE},
-    {"sample", "--samples rows from noise to data", bench_sample, TRUE},
-    {"likelihood", "log-densities of --eval-samples points of the data", bench_likelihood, TRUE},
-    {"coupling", "pairs of one batch (--coupling, else ot)", bench_coupling, FALSE},
-    {"divergence", "each --divergence (else knn-kl) between --eval-samples and --samples points", bench_divergence, FALSE},
-    {"gemm", "matrix products at several shapes, one thread and all", bench_gemm, FALSE},
-    {"conv", "convolution and its two adjoints at several shapes", bench_conv, FALSE},
-    {"startup", "the program's start, up to a list of its plugins", bench_startup, FALSE},
+    {"train-step", "a whole step: batch, coupling, path, forward, backward, clip, optimizer, EMA", bench_train_step, TRUE, TRUE},
+    {"sample", "--samples rows from noise to data", bench_sample, TRUE, FALSE},
+    {"likelihood", "log-densities of --eval-samples points of the data", bench_likelihood, TRUE, FALSE},
+    {"coupling", "pairs of one batch (--coupling, else ot)", bench_coupling, FALSE, TRUE},
+    {"divergence", "each --divergence (else knn-kl) between --eval-samples and --samples points", bench_divergence, FALSE, TRUE},
+    {"gemm", "matrix products at several shapes, one thread and all", bench_gemm, FALSE, FALSE},
+    {"conv", "convolution and its two adjoints at several shapes", bench_conv, FALSE, FALSE},
+    {"startup", "the program's start, up to a list of its plugins", bench_startup, FALSE, FALSE},
 };
 
 /* Milliseconds: warm-up at least, a repetition that needs none, a benchmark at least and at most. */
@@ -169,35 +169,54 @@ bench_print(Bench *b, const char *name, const BenchRow *row)
 
 /* ---- the command ---- */
 
+static const Benchmark *
+bench_find(const char *name)
+{
+    for (size_t i = 0; name && i < G_N_ELEMENTS(benchmarks); i++)
+        if (strcmp(name, benchmarks[i].name) == 0)
+            return &benchmarks[i];
+    return NULL;
+}
+
 static gboolean
-check_name(const char *name, gboolean profile, const char *run, GError **error)
+check_name(const char *name, GError **error)
 {
     const char *names[G_N_ELEMENTS(benchmarks) + 2] = {NULL};
     g_autofree char *all = NULL;
     const char *near;
-    gboolean of_run = FALSE;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(benchmarks); i++) {
+    for (size_t i = 0; i < G_N_ELEMENTS(benchmarks); i++)
         names[i] = benchmarks[i].name;
-        of_run = of_run || (benchmarks[i].of_run && g_strcmp0(name, names[i]) == 0);
-        if (profile && name && strcmp(name, names[i]) == 0 && !benchmarks[i].of_run) {
-            g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                        "option --profile does not apply to 'bench %s', only to train-step, sample and likelihood", name);
-            return FALSE;
-        }
-    }
     names[G_N_ELEMENTS(benchmarks)] = "calibration";
-    if (name && g_strv_contains(names, name) && run && !of_run) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "'bench %s' takes no run and was given '%s', expected one of train-step, sample and likelihood", name, run);
-        return FALSE;
-    }
     if (!name || g_strv_contains(names, name))
         return TRUE;
     near = fm_error_suggest(name, names);
     all = g_strjoinv(", ", (char **)names);
     g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "no benchmark is called '%s'%s%s%s; there are %s", name,
                 near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "", all);
+    return FALSE;
+}
+
+/* What only some of the benchmarks do: a RUN as second argument, --profile, files. */
+static gboolean
+check_use(const Cli *cli, const char *name, GError **error)
+{
+    const Benchmark *which = bench_find(name);
+    const char *run = cli->args->len > 1 ? cli->args->pdata[1] : NULL;
+    const char *option = cli_given(cli, "force") ? "force" : "out";
+
+    if (run && !(which && which->of_run))
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "'bench %s' takes no run and was given '%s', expected one of train-step, sample and likelihood", name, run);
+    else if (cli->profile && name && !(which && which->of_run))
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --profile does not apply to 'bench %s', only to train-step, sample and likelihood", name);
+    else if (cli_given(cli, option) && !(which && which->writes))
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --%s does not apply to 'bench%s%s', only to train-step, coupling and divergence, one at a time, "
+                    "which write what they work on", option, name ? " " : "", name ? name : "");
+    else
+        return TRUE;
     return FALSE;
 }
 
@@ -241,7 +260,7 @@ cmd_bench(Cli *cli, GError **error)
     Bench b = {.cli = cli};
     gboolean ok = TRUE;
 
-    if (!check_name(name, cli->profile, cli->args->len > 1 ? cli->args->pdata[1] : NULL, error))
+    if (!check_name(name, error) || !check_use(cli, name, error))
         return -1;
     if (name && strcmp(name, "calibration") == 0)
         return bench_calibration(cli, error);

@@ -111,20 +111,7 @@ study_takes(const Study *s, const char *const *taken, GError **error)
     static const char *const always[] = {"seed", "threads", "out", "force", "json", "quiet", "backend",
                                          "plugin-path", NULL};
 
-    for (guint i = 0; i < s->cli->given->len; i++) {
-        const char *name = s->cli->given->pdata[i];
-        g_autofree char *all = NULL;
-
-        if (g_strv_contains(always, name) || g_strv_contains(taken, name))
-            continue;
-        all = taken[0] ? g_strjoinv(", --", (char **)taken) : NULL;
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "option --%s does not apply to 'study %s'; beside --seed, --threads and --out it "
-                    "takes %s%s", name, (char *)s->cli->args->pdata[0], all ? "--" : "nothing",
-                    all ? all : "");
-        return FALSE;
-    }
-    return TRUE;
+    return cli_takes(s->cli, always, "--seed, --threads and --out", taken, error);
 }
 
 FmRun *

@@ -136,6 +136,24 @@ cli_given(const Cli *cli, const char *option)
     return FALSE;
 }
 
+gboolean
+cli_takes(const Cli *cli, const char *const *always, const char *beside, const char *const *taken, GError **error)
+{
+    for (guint i = 0; i < cli->given->len; i++) {
+        const char *name = cli->given->pdata[i];
+        g_autofree char *all = NULL;
+
+        if (g_strv_contains(always, name) || g_strv_contains(taken, name))
+            continue;
+        all = taken[0] ? g_strjoinv(", --", (char **)taken) : NULL;
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --%s does not apply to '%s %s'; beside %s it takes %s%s", name, cli->command->name,
+                    (char *)cli->args->pdata[0], beside, all ? "--" : "nothing", all ? all : "");
+        return FALSE;
+    }
+    return TRUE;
+}
+
 static const Opt *
 opt_find(const char *name)
 {

@@ -133,6 +133,12 @@ expect 1 "'absent/config.ini': No such file or directory" sample absent
 expect 2 "expected directories" list --plugin-path absent
 expect 2 "takes no run and was given 'run'" bench gemm run
 expect 1 "not a run directory" bench sample absent
+expect 2 "does not apply to 'bench sample', only to train-step, coupling and divergence" bench sample run --out new
+expect 2 "does not apply to 'bench', only to" bench --out new
+expect 2 "does not apply to 'bench gemm'" bench gemm --force
+expect 2 "--force does not apply to 'bench calibration'" bench calibration --force
+expect 2 "--seed does not apply to 'bench calibration'" bench calibration --seed 3
+expect 2 "--repeat is 1, expected 2 seeds" bench calibration --repeat 1
 expect 2 "from 0 to 9007199254740992" run --dataset moons --seed -1
 expect 2 "does not apply to 'study paths'" study paths --steps 3 --out new
 expect 2 "does not apply to 'study entropy'" study entropy --dataset moons --out new
