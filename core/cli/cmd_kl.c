@@ -253,11 +253,22 @@ kl_finish(Cli *cli, const Side side[2], const FmKl *kl, double seconds, const ch
     return TRUE;
 }
 
+FmKl *
+kl_measure(const Cli *cli, const char *what, FmFlow *p, FmFlow *q, const FmKlOptions *options, GError **error)
+{
+    g_autoptr(Progress) progress = progress_new(cli, what);
+    FmKlOptions o = *options;
+
+    o.progress = progress_part;
+    o.listener = progress;
+    return fm_kl_new(p, q, &o, error);
+}
+
 static gboolean
 kl_compare(Cli *cli, const Side side[2], const FmKlOptions *options, const char *dir, GError **error)
 {
     const double start = cli_seconds();
-    g_autoptr(FmKl) kl = fm_kl_new(side[0].flow, side[1].flow, options, error);
+    g_autoptr(FmKl) kl = kl_measure(cli, "KL(p_t||q_t)", side[0].flow, side[1].flow, options, error);
 
     return kl && kl_finish(cli, side, kl, cli_seconds() - start, dir, error);
 }

@@ -16,6 +16,9 @@ char *kl_end_json(JsonBuilder *b, const char *words);
 /* result.json in dir, and with --json on stdout. */
 gboolean kl_write(const Cli *cli, const char *dir, const char *json, GError **error);
 
+/* fm_kl_new() with its progress on a terminal as `what`. */
+FmKl *kl_measure(const Cli *cli, const char *what, FmFlow *p, FmFlow *q, const FmKlOptions *options, GError **error);
+
 /* Measure one flow's way to its end; result.json and kl.svg in dir, the rest on stdout. */
 gboolean kl_profile(Cli *cli, const Side *side, const FmKlOptions *options, const char *dir, GError **error);
 

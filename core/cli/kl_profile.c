@@ -23,16 +23,16 @@ way_clear(Way *p)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Way, way_clear)
 
 static gboolean
-way_measure(Way *p, FmFlow *flow, FmKlOptions o, GError **error)
+way_measure(const Cli *cli, Way *p, FmFlow *flow, FmKlOptions o, GError **error)
 {
     g_autoptr(GError) why = NULL;
 
     o.still = FM_KL_END;
-    p->end = fm_kl_new(flow, flow, &o, error);
+    p->end = kl_measure(cli, "KL(q_t||q_T)", flow, flow, &o, error);
     if (!p->end)
         return FALSE;
     o.still = FM_KL_DATA;
-    p->data = fm_kl_new(flow, flow, &o, &why);
+    p->data = kl_measure(cli, "KL(q_t||data)", flow, flow, &o, &why);
     if (p->data)
         return TRUE;
     if (!g_error_matches(why, FM_ERROR, FM_ERROR_UNSUPPORTED)) {
@@ -213,7 +213,7 @@ kl_profile(Cli *cli, const Side *side, const FmKlOptions *options, const char *d
     const double start = cli_seconds();
     g_auto(Way) p = {NULL, NULL, ""};
 
-    if (!way_measure(&p, side->flow, *options, error))
+    if (!way_measure(cli, &p, side->flow, *options, error))
         return FALSE;
     g_autoptr(GArray) metrics = way_metrics(&p, cli_seconds() - start);
     g_autofree char *words = way_words(&p), *json = way_json(cli, side, &p, metrics, words, dir);

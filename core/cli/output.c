@@ -396,17 +396,17 @@ progress_new(const Cli *cli, const char *what)
     return p;
 }
 
-static void
-draw_bar(const FmProgress *f, double rate, double eta)
-{
-    char bar[25];
-    const int full = f->steps > 0 ? (int)(24 * f->step / f->steps) : 0;
+enum { BAR = 24 };
 
-    memset(bar, '.', 24);
-    memset(bar, '#', (size_t)MIN(full, 24));
-    bar[24] = '\0';
-    fprintf(stderr, "\r[%s] %llu/%llu  loss %.4f  %.0f steps/s  ETA %.0f s   ", bar,
-            (unsigned long long)f->step, (unsigned long long)f->steps, f->loss, rate, eta);
+static void
+draw_bar(guint64 done, guint64 all)
+{
+    char bar[BAR + 1] = "";
+    const guint64 full = all > 0 ? MIN(BAR * done / all, BAR) : 0;
+
+    memset(bar, '.', BAR);
+    memset(bar, '#', (size_t)full);
+    fprintf(stderr, "\r[%s] ", bar);
 }
 
 gboolean
@@ -414,7 +414,7 @@ progress_step(const FmProgress *f, void *data)
 {
     Progress *p = data;
     const double now = cli_seconds();
-    const double rate = f->seconds > 0 ? (double)f->step / f->seconds : 0.0;
+    const double rate = f->steps_per_second;
     const double eta = rate > 0 ? (double)(f->steps - MIN(f->step, f->steps)) / rate : 0.0;
 
     if (caught_signal)
@@ -423,13 +423,34 @@ progress_step(const FmProgress *f, void *data)
         return TRUE;
     p->last = now;
     if (p->terminal) {
-        draw_bar(f, rate, eta);
+        draw_bar(f->step, f->steps);
+        fprintf(stderr, "%llu/%llu  loss %.4f  %.0f steps/s  ETA %.0f s   ", (unsigned long long)f->step,
+                (unsigned long long)f->steps, f->loss, rate, eta);
         p->drawn = TRUE;
     } else {
         fprintf(stderr, "%s: step %llu of %llu, loss %.4f, %.0f steps/s, %.0f s to go\n", p->what,
                 (unsigned long long)f->step, (unsigned long long)f->steps, f->loss, rate, eta);
     }
     return TRUE;
+}
+
+void
+progress_part(size_t done, size_t all, void *data)
+{
+    Progress *p = data;
+    const double now = cli_seconds(), passed = now - p->start;
+
+    if (p->silent || !p->terminal || passed < 0.3 || (done < all && now - p->last < 0.1))
+        return;
+    p->last = now;
+    p->drawn = done < all;
+    if (p->drawn) {
+        draw_bar(done, all);
+        fprintf(stderr, "%s: %.0f %%  ETA %.0f s   ", p->what, 100.0 * (double)done / (double)all,
+                passed * (double)(all - done) / (double)done);
+    } else {
+        fputs("\r\033[K", stderr); /* takes the line away */
+    }
 }
 
 void

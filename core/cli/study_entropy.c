@@ -4,9 +4,9 @@
  *   c   Kozachenko & Leonenko's estimate from the points alone
  * and, where the path ends in the data itself, the closed form. Checked at the end of the path, at
  * several standard errors of the difference, paired where routes share their trajectories. */
+#include "cli/kl.h"
 #include "cli/study.h"
 #include "flow/entropy.h"
-#include "flow/kl.h"
 
 #include <math.h>
 #include <string.h>
@@ -59,7 +59,7 @@ one_case(Study *s, const EntropyCase *e, const char *path, GError **error)
     const size_t last = ENTROPY_TIMES - 1;
     FmRun *run = study_oracle_run(s, "oracle", e->dataset, path, error);
     g_autoptr(FmFlow) flow = run ? fm_flow_from_run(run, error) : NULL;
-    g_autoptr(FmKl) kl = flow ? fm_kl_new(flow, flow, &options, error) : NULL;
+    g_autoptr(FmKl) kl = flow ? kl_measure(s->cli, e->dataset, flow, flow, &options, error) : NULL;
     const double exact = run && isnan(e->stop) ? fm_dataset_entropy(run->plugin[FM_KIND_DATASET]) : NAN;
     double knn = NAN, knn_se = NAN;
 

@@ -2,8 +2,8 @@
 #ifndef FMCORE_CORE_CLI_STUDY_KL_H
 #define FMCORE_CORE_CLI_STUDY_KL_H
 
+#include "cli/kl.h"
 #include "cli/study.h"
-#include "flow/kl.h"
 
 #define STUDY_KL_SOLVER "dopri8:rtol=1e-8,atol=1e-8"
 /* For nets, which are solved back and forth from every time: a quarter fewer steps, residuals still far below 1e-6. */

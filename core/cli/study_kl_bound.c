@@ -32,7 +32,7 @@ linear_bound(Study *s, size_t i, Linear *c, GError **error)
 
     if (side_field(&side[0], "oracle:field=linear,a=a1", NULL, 2, s->threads, STUDY_KL_SOLVER, error) &&
         side_field(&side[1], q, NULL, 2, s->threads, STUDY_KL_SOLVER, error))
-        kl = fm_kl_new(side[0].flow, side[1].flow, &o, error);
+        kl = kl_measure(s->cli, q, side[0].flow, side[1].flow, &o, error);
     sides_clear(side);
     if (!kl)
         return FALSE;
@@ -91,7 +91,7 @@ checkpoint(Study *s, Side *q, size_t i, Curve *c, GError **error)
     const gboolean ok = fm_run_train(q->run, NULL, NULL, &result, error);
     g_clear_pointer(&result.loss_curve, g_array_unref);
     if (ok && side_field(&p, "oracle", q->run, -1, s->threads, STUDY_KL_SOLVER, error))
-        kl = fm_kl_new(p.flow, q->flow, &o, error);
+        kl = kl_measure(s->cli, "the bound", p.flow, q->flow, &o, error);
     fm_flow_free(p.flow);
     fm_run_free(p.run);
     if (!kl)

@@ -101,7 +101,7 @@ measure_case(const Study *s, const Case *c, GError **error)
         ok = side_field(&side[1], q, NULL, -1, s->threads, STUDY_KL_SOLVER, error);
     }
     if (ok && side_field(&side[0], p, c->net ? side[1].run : NULL, -1, s->threads, STUDY_KL_SOLVER, error))
-        kl = fm_kl_new(side[0].flow, side[1].flow, &o, error);
+        kl = kl_measure(s->cli, c->dataset, side[0].flow, side[1].flow, &o, error);
     sides_clear(side);
     return kl;
 }

@@ -8,8 +8,8 @@
  *   nfe            evaluations a sample of dopri5 at three tolerances
  *   eps^2, gap^2   int E|v - w|^2 dt and int E|score gap|^2 dt of the field w = 1.1 v, and the KL they bound
  */
+#include "cli/kl.h"
 #include "cli/study.h"
-#include "flow/kl.h"
 
 #include <math.h>
 #include <string.h>
@@ -168,7 +168,7 @@ one_path(PathRun *p, Study *s, const char *name, GError **error)
     study_progress(s, "path %s", name);
     if (!path_run_open(p, s, name, error) || !path_straightness(p, s, &straightness, error) ||
         !path_variance(p, s, &variance, error) || !path_nfe(p, s, nfe, error) ||
-        !(kl = fm_kl_new(p->flow[0], p->flow[1], &options, error)))
+        !(kl = kl_measure(s->cli, name, p->flow[0], p->flow[1], &options, error)))
         return FALSE;
     study_row(s);
     study_text(s, "path", name);

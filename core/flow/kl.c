@@ -226,6 +226,8 @@ typedef struct KlJob {
     double *x0, *y0; /* (n, D) starts of p's trajectories, in p's units, and of q's own points, in q's; y0 NULL: none */
     double *nfe; /* of each tile */
     size_t tile;
+    size_t done, all; /* pieces of work: tiles times times, and tiles of q's own points */
+    GMutex lock; /* of `done` and the listener */
     gint failed;
 } KlJob;
 
@@ -432,6 +434,16 @@ kl_own_tile(const KlJob *j, KlWorker *o, int w, size_t row0, size_t n)
 }
 
 static void
+kl_tell(KlJob *j)
+{
+    if (j->o->progress == NULL)
+        return;
+    g_mutex_lock(&j->lock);
+    j->o->progress(++j->done, j->all, j->o->listener);
+    g_mutex_unlock(&j->lock);
+}
+
+static void
 kl_tile(void *ctx, int w, size_t i)
 {
     KlJob *j = ctx;
@@ -448,10 +460,13 @@ kl_tile(void *ctx, int w, size_t i)
              kl_eval_q(j, o, w, n, t);
         if (ok)
             kl_record(j, o, k, row0, n);
+        kl_tell(j);
     }
     memcpy(j->kl->x + row0 * D, o->x, n * D * sizeof(double));
-    for (size_t k = 0; ok && j->y0 != NULL && k < OWN; k++)
+    for (size_t k = 0; ok && j->y0 != NULL && k < OWN; k++) {
         ok = kl_own_tile(j, o, w, k * j->o->n + row0, n);
+        kl_tell(j);
+    }
     j->nfe[i] = o->nfe;
     if (!ok)
         g_atomic_int_set(&j->failed, 1);
@@ -541,7 +556,10 @@ kl_trajectories(KlJob *j, GError **error)
          (j->pair->q->closed || fm__exact_base(j->pair->q, 1, j->x0, j->worker->log_p,
                                                j->worker->sp, error));
     if (ok) {
+        j->all = tiles * (kl->T + (j->y0 != NULL ? OWN : 0));
+        g_mutex_init(&j->lock);
         fm_parallel(threads, tiles, kl_tile, j);
+        g_mutex_clear(&j->lock);
         ok = j->failed == 0;
         if (!ok)
             g_set_error_literal(error, FM_ERROR, FM_ERROR_DIVERGED,

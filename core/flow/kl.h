@@ -27,6 +27,9 @@ typedef struct FmKlOptions {
     double stop; /* the grid ends here; NAN: at the path's end */
     FmKlStill still; /* what stands still has W = 0, and everything below holds with that */
     gboolean drop; /* leave out grad(div) in learned scores: a known error, for tests */
+    /* After each piece of the work, `done` of `all`: from any thread, one at a time. NULL: nobody listens. */
+    void (*progress)(size_t done, size_t all, void *listener);
+    void *listener; /* borrowed */
 } FmKlOptions;
 
 /* What is known of every trajectory at every time. */

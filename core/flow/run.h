@@ -111,8 +111,8 @@ size_t fm_run_split_rows(const FmRun *run, const char *split); /* 0: infinite */
 
 /* One line of progress; `done` FALSE asks to stop (then the checkpoint is written). */
 typedef struct FmProgress {
-    guint64 step, steps;
-    double loss, grad_norm, lr, seconds, samples_per_second;
+    guint64 step, steps; /* steps: where it stops, stop_after or the horizon */
+    double loss, grad_norm, lr, seconds, samples_per_second, steps_per_second;
 } FmProgress;
 typedef gboolean (*FmProgressFn)(const FmProgress *progress, void *ctx);
 

@@ -369,14 +369,16 @@ train_after(TrainLoop *l, double loss, double norm, double lr, gboolean *go, GEr
     if (s->step == l->first + 1)
         l->result->loss_first = loss;
     if (log || now - l->last_progress > 100000) {
+        const double rate = (double)(s->step - l->first) / MAX(seconds, 1e-9);
         const FmProgress p = {
             .step = s->step,
-            .steps = (guint64)c->steps,
+            .steps = (guint64)(c->stop_after > 0 ? MIN(c->stop_after, c->steps) : c->steps),
             .loss = l->counted > 0 ? l->sum / (double)l->counted : loss,
             .grad_norm = norm,
             .lr = lr,
             .seconds = seconds,
-            .samples_per_second = (double)((s->step - l->first) * l->t->B) / MAX(seconds, 1e-9)};
+            .samples_per_second = rate * (double)l->t->B,
+            .steps_per_second = rate};
         if (log && !train_log(l, &p, error))
             return FALSE;
         l->last_progress = now;

@@ -96,6 +96,12 @@ done
 expect 2 "does not apply to 'study kl-bound'" "$fm" study kl-bound --net mlp --out "$dir/st"
 expect 0 '"kl_to_data_se" :' "$fm" kl oracle:dataset=8gaussians --samples 20 --times 11 --out "$dir/way" --json
 expect 0 "half of that at t" "$fm" kl "$dir/a" --samples 20 --times 11 --out "$dir/way2"
+grep -q "ETA" "$dir/out" && fail "kl draws its progress into a file"
+if command -v script >/dev/null 2>&1 && script -qec true /dev/null >/dev/null 2>&1; then
+    expect 0 "KL(q_t||q_T): " script -qec "$fm kl $dir/a --threads 1 --samples 32 --times 31 --out $dir/way5" /dev/null
+    expect 0 "half of that at t" script -qec "$fm kl $dir/a --quiet --threads 1 --samples 32 --times 31 --out $dir/way6" /dev/null
+    grep -q "ETA" "$dir/out" && fail "kl --quiet shows progress"
+fi
 expect 1 "infinite for all t < 1" "$fm" kl oracle:dataset=checkerboard --out "$dir/kl3"
 expect 0 "bound-at-1 " "$fm" kl oracle:dataset=checkerboard oracle:dataset=checkerboard,scale=1.1 --samples 20 --times 11 --out "$dir/kl4"
 expect 1 "neither a run" "$fm" kl ./nowhere "$dir/a" --out "$dir/kl3"

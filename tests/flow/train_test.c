@@ -119,6 +119,36 @@ START_TEST(threads_do_not_matter_to_images)
 }
 END_TEST
 
+/* Steps a second are of this part of the training alone, and the way goes to where it stops. */
+static gboolean
+see_rate(const FmProgress *p, void *first)
+{
+    ck_assert_uint_eq(p->steps, 150);
+    ck_assert_double_eq_tol(p->steps_per_second * p->seconds, (double)(p->step - *(guint64 *)first), 1e-6);
+    return TRUE;
+}
+
+START_TEST(progress_is_of_what_is_left)
+{
+    g_autofree char *dir = g_dir_make_tmp("fmcore-XXXXXX", NULL);
+    g_autoptr(FmConfig) c = small_config();
+    FmTrainResult result = {0};
+    guint64 first = 0;
+
+    c->stop_after = 77;
+    FmRun *run = run_of(c);
+    run->dir = g_strdup(dir);
+    train(run, &result);
+    first = result.steps;
+    run->config->stop_after = 150;
+    ck_assert(fm_run_train(run, see_rate, &first, &result, NULL));
+    ck_assert_uint_eq(result.steps, 150);
+    g_clear_pointer(&result.loss_curve, g_array_unref);
+    fm_run_free(run);
+    remove_tree(dir);
+}
+END_TEST
+
 START_TEST(resume_is_bit_identical)
 {
     g_autofree char *dir = g_dir_make_tmp("fmcore-XXXXXX", NULL);
@@ -440,6 +470,7 @@ main(int argc, char **argv)
     tcase_add_loop_test(c, threads_do_not_matter, 0, (int)G_N_ELEMENTS(couplings));
     tcase_add_loop_test(c, the_last_loss_says_its_rows, 0, 2);
     tcase_add_loop_test(c, resume_is_bit_identical, 0, 2);
+    tcase_add_test(c, progress_is_of_what_is_left);
     tcase_add_test(c, kill_leaves_a_checkpoint);
     tcase_add_test(c, likelihood_of_a_linear_field);
     tcase_add_loop_test(c, hutchinson_is_unbiased, 0, 2);
