@@ -9,7 +9,7 @@ static FmRun *
 open_run(Bench *b, GError **error)
 {
     const gboolean given = b->cli->args->len >= 2;
-    FmRun *run = given ? fm_run_load(b->cli->args->pdata[1], error) : fm_run_new(b->cli->config, error);
+    FmRun *run = given ? cli_load_run(b->cli, b->cli->args->pdata[1], error) : fm_run_new(b->cli->config, error);
 
     if (run && ((given && !fm_run_override(run, b->cli->config, TRUE, error)) ||
                 !cli_check_tolerance(run, run->plugin[FM_KIND_SOLVER], error)))

@@ -107,7 +107,9 @@ void out_open(JsonBuilder *b, const char *name); /* an object member */
 void out_array(JsonBuilder *b, const char *name);
 /* "fmcore", "schema", "command", "status" of a result that is being built. */
 void out_header(JsonBuilder *b, const Cli *cli, const char *status);
-void out_config(JsonBuilder *b, const FmRun *run);
+/* "seed", "threads", "dtype", "backend" and "time". */
+void out_setting(JsonBuilder *b, const FmRun *run, gint64 seed);
+void out_config(JsonBuilder *b, const FmRun *run); /* these, and "config" */
 char *out_finish(JsonBuilder *b); /* closes the object: its text, owned */
 
 typedef struct Metric {
@@ -174,6 +176,8 @@ void latent_metric(const FmFlow *flow, size_t n, const double *z, GArray *metric
 
 /* ---- files ---- */
 
+/* A run directory, in --dtype where that is given. */
+FmRun *cli_load_run(const Cli *cli, const char *dir, GError **error);
 /* A run and its flow with the solver, threads and backend of the command line; *run is owned by the
  * caller and outlives the flow. */
 FmFlow *cli_open_flow(const Cli *cli, const char *dir, FmRun **run, GError **error);

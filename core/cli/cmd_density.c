@@ -7,7 +7,7 @@
 
 /* files: NULL-terminated; metrics NULL: none */
 static int
-finish(Cli *cli, const char *const *files, size_t n, const FmSolveSummary *s, GArray *metrics)
+finish(Cli *cli, const FmRun *run, const char *const *files, size_t n, const FmSolveSummary *s, GArray *metrics)
 {
     if (cli->json) {
         g_autoptr(JsonBuilder) b = json_builder_new();
@@ -15,6 +15,7 @@ finish(Cli *cli, const char *const *files, size_t n, const FmSolveSummary *s, GA
 
         out_header(b, cli, "ok");
         out_text(b, "run", cli->args->pdata[0]);
+        out_setting(b, run, MAX(cli->config->seed, 0));
         out_int(b, "n", (gint64)n);
         if (s)
             out_real(b, "nfe_mean", s->nfe_mean);
@@ -101,7 +102,7 @@ cmd_density(Cli *cli, GError **error)
     else if (!evaluate_nll(p.run, p.flow, p.n, p.x->data, p.labels, &how, log_q->data, &summary, start,
                       metrics, error))
         return -1;
-    return finish(cli, (const char *const[]){out, cli->score, NULL}, p.n, formula ? NULL : &summary, metrics);
+    return finish(cli, p.run, (const char *const[]){out, cli->score, NULL}, p.n, formula ? NULL : &summary, metrics);
 }
 
 int
@@ -126,5 +127,5 @@ cmd_velocity(Cli *cli, GError **error)
         !cli_save_points(out, &p.run->data, FM_F64, p.n, p.D, v->data, error) ||
         (div && !fm_array_save(div, cli->div, error)))
         return -1;
-    return finish(cli, (const char *const[]){out, cli->div, NULL}, p.n, NULL, NULL);
+    return finish(cli, p.run, (const char *const[]){out, cli->div, NULL}, p.n, NULL, NULL);
 }

@@ -458,7 +458,7 @@ open_eval(Cli *cli, const char *split, GError **error)
                     "option --split is '%s', expected train, valid, test or all", split);
         return NULL;
     }
-    run = fm_run_load(cli->args->pdata[0], error);
+    run = cli_load_run(cli, cli->args->pdata[0], error);
     if (!run)
         return NULL;
     if (cli_given(cli, "seed"))

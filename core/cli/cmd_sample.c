@@ -56,7 +56,7 @@ sample_trajectory(Cli *cli, FmFlow *flow, size_t n, const double *x0, const int 
 
 /* files: NULL-terminated; metrics NULL: none */
 static void
-sample_report(Cli *cli, const char *what, const char *const *files, size_t n, const FmSolveSummary *s,
+sample_report(Cli *cli, const FmRun *run, const char *what, const char *const *files, size_t n, const FmSolveSummary *s,
               GArray *metrics, double seconds)
 {
     if (cli->json) {
@@ -65,7 +65,7 @@ sample_report(Cli *cli, const char *what, const char *const *files, size_t n, co
 
         out_header(b, cli, "ok");
         out_text(b, "run", cli->args->pdata[0]);
-        out_int(b, "seed", MAX(cli->config->seed, 0));
+        out_setting(b, run, MAX(cli->config->seed, 0));
         summary_json(b, s, (gint64)n, seconds);
         if (metrics)
             metrics_json(b, metrics);
@@ -193,7 +193,7 @@ cmd_sample(Cli *cli, GError **error)
     if (cli->trajectory > 0 && !sample_trajectory(cli, d.flow, d.n, x0, d.labels,
                                                   files[n_files++] = path_file, error))
         return -1;
-    sample_report(cli, "samples", files, d.n, &summary, NULL, cli_seconds() - start);
+    sample_report(cli, d.run, "samples", files, d.n, &summary, NULL, cli_seconds() - start);
     return 0;
 }
 
@@ -216,6 +216,6 @@ cmd_encode(Cli *cli, GError **error)
         !cli_save_points(out, &p.run->data, FM_F64, p.n, p.D, z->data, error))
         return -1;
     latent_metric(p.flow, p.n, z->data, metrics);
-    sample_report(cli, "rows", (const char *const[]){out, NULL}, p.n, &summary, metrics, cli_seconds() - start);
+    sample_report(cli, p.run, "rows", (const char *const[]){out, NULL}, p.n, &summary, metrics, cli_seconds() - start);
     return 0;
 }

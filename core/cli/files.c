@@ -21,15 +21,21 @@ cli_check_tolerance(const FmRun *run, const FmPlugin *solver, GError **error)
     const FmAdaptiveOptions *o = fm_plugin_self(solver);
     if (o->rtol + o->atol < least) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "solver '%s' has rtol=%g and atol=%g and the run's --dtype is f32, which has 7 digits: expected a sum of %g "
-                    "or more, or a run of --dtype f64", fm_plugin_name(solver), o->rtol, o->atol, useful);
+                    "solver '%s' has rtol=%g and atol=%g and --dtype is f32, which has 7 digits: expected a sum of %g "
+                    "or more, or --dtype f64", fm_plugin_name(solver), o->rtol, o->atol, useful);
         return FALSE;
     }
     if (o->rtol + o->atol < useful)
         fprintf(stderr,
-                "warning: solver '%s' has rtol=%g and atol=%g and the run's --dtype is f32: below a sum of %g, evaluations "
+                "warning: solver '%s' has rtol=%g and atol=%g and --dtype is f32: below a sum of %g, evaluations "
                 "grow and errors do not shrink; --dtype f64 resolves less\n", fm_plugin_name(solver), o->rtol, o->atol, useful);
     return TRUE;
+}
+
+FmRun *
+cli_load_run(const Cli *cli, const char *dir, GError **error)
+{
+    return fm_run_load_as(dir, cli_given(cli, "dtype") ? &cli->config->dtype : NULL, error);
 }
 
 FmFlow *
@@ -38,15 +44,19 @@ cli_open_flow(const Cli *cli, const char *dir, FmRun **run, GError **error)
     FmPlugin *backend = NULL;
     FmFlow *flow;
 
-    *run = fm_run_load(dir, error);
+    *run = cli_load_run(cli, dir, error);
     if (!*run)
         return NULL;
+    if (cli_given(cli, "threads"))
+        (*run)->config->threads = cli->config->threads;
     if (cli_given(cli, "backend")) {
         backend = fm_backend_new(cli->config->spec[FM_KIND_BACKEND], error);
         if (!backend)
             return NULL;
         fm_plugin_free((*run)->plugin[FM_KIND_BACKEND]);
         (*run)->plugin[FM_KIND_BACKEND] = backend;
+        g_free((*run)->config->spec[FM_KIND_BACKEND]);
+        (*run)->config->spec[FM_KIND_BACKEND] = g_strdup(cli->config->spec[FM_KIND_BACKEND]);
     }
     flow = fm_flow_from_run(*run, error);
     if (!flow)

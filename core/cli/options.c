@@ -33,7 +33,7 @@ static const Opt opts[] = {
     {"objective", "NAME[:...]", "training loss", CLI_MODEL, OPT_SPEC, KIND(OBJECTIVE)},
     {"optimizer", "NAME[:...]", "optimizer", CLI_MODEL, OPT_SPEC, KIND(OPTIMIZER)},
     {"prediction", "NAME", "what the net learns: v, score, eps (noise) or x1 (data)", CLI_MODEL, OPT_CONFIG},
-    {"dtype", "f32|f64", "precision of weights and states", CLI_MODEL, OPT_CONFIG},
+    {"dtype", "f32|f64", "precision of weights and states", CLI_MODEL | CLI_DRAW | CLI_POINTS | CLI_SPLIT, OPT_CONFIG},
     {"steps", "N", "training steps, the horizon of the schedule", CLI_TRAIN, OPT_CONFIG},
     {"batch-size", "N", "rows a step", CLI_TRAIN, OPT_CONFIG},
     {"lr", "R", "peak learning rate", CLI_TRAIN, OPT_CONFIG},

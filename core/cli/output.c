@@ -175,14 +175,20 @@ train_json(JsonBuilder *b, const FmConfig *c)
 }
 
 void
-out_config(JsonBuilder *b, const FmRun *run)
+out_setting(JsonBuilder *b, const FmRun *run, gint64 seed)
 {
-    out_int(b, "seed", run->config->seed);
+    out_int(b, "seed", seed);
     out_int(b, "threads", run->config->threads);
     out_text(b, "dtype", fm_dtype_name(run->config->dtype));
     out_text(b, "backend", run->config->spec[FM_KIND_BACKEND] ? run->config->spec[FM_KIND_BACKEND]
                                                               : "cpu");
     out_text(b, "time", "t=0 noise, t=1 data");
+}
+
+void
+out_config(JsonBuilder *b, const FmRun *run)
+{
+    out_setting(b, run, run->config->seed);
     out_open(b, "config");
     for (int k = 0; k < FM_N_KINDS; k++)
         if (run->plugin[k])

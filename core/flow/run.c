@@ -437,6 +437,12 @@ fm_run_set_dataset(FmRun *run, const char *spec, GError **error)
 FmRun *
 fm_run_load(const char *dir, GError **error)
 {
+    return fm_run_load_as(dir, NULL, error);
+}
+
+FmRun *
+fm_run_load_as(const char *dir, const FmDtype *dtype, GError **error)
+{
     g_autoptr(FmConfig) config = fm_config_new();
     g_autofree char *ini = g_build_filename(dir, "config.ini", NULL);
     g_autofree char *model = g_build_filename(dir, "model.safetensors", NULL);
@@ -450,6 +456,8 @@ fm_run_load(const char *dir, GError **error)
     }
     if (!fm_config_parse(config, text, ini, error))
         return NULL;
+    if (dtype != NULL)
+        config->dtype = *dtype;
     FmRun *run = run_blank(config);
     run->dir = g_strdup(dir);
     if (!fm__model_load_info(run, error))

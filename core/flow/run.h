@@ -85,6 +85,8 @@ FmRun *fm_run_new(const FmConfig *config, GError **error);
 /* Open a run directory written by training or import. A data set that cannot be opened any more is
  * an error only where its rows are needed. */
 FmRun *fm_run_load(const char *dir, GError **error);
+/* The same with weights and states in *dtype, whatever it was trained in; NULL: as it was. Not to be trained on. */
+FmRun *fm_run_load_as(const char *dir, const FmDtype *dtype, GError **error);
 /* Another tool's weights as a run: config names the net (and path, solver), data's ndim, dim and D
  * are set; the standardisation is the identity. Foreign names of weights are the net's aliases. */
 FmRun *fm_run_import(const FmConfig *config, const FmDataInfo *data, const char *weights,

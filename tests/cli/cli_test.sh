@@ -70,11 +70,20 @@ if command -v python3 >/dev/null 2>&1; then
     expect 0 "1e-08" python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["config"]["optimizer"]["options"]["eps"])' "$dir/a/result.json"
 fi
 # What f32 cannot resolve is refused, or said where it still ends; a sum of 1e-7 is as fine as is of use.
-expect 2 "expected a sum of 1e-07 or more, or a run of --dtype f64" "$fm" sample "$dir/a" --solver dopri5:rtol=1e-10,atol=1e-10 --out "$dir/fine.npy"
-expect 2 "the run's --dtype is f32" "$fm" eval "$dir/a" --eval-samples 10 --solver tsit5:rtol=1e-12,atol=1e-12
+expect 2 "expected a sum of 1e-07 or more, or --dtype f64" "$fm" sample "$dir/a" --solver dopri5:rtol=1e-10,atol=1e-10 --out "$dir/fine.npy"
+expect 2 "--dtype is f32" "$fm" eval "$dir/a" --eval-samples 10 --solver tsit5:rtol=1e-12,atol=1e-12
 expect 0 "warning: solver 'dopri5' has rtol=1e-08 and atol=1e-09" "$fm" sample "$dir/a" --samples 5 --solver dopri5:rtol=1e-8,atol=1e-9 --out "$dir/fine.npy"
 expect 0 "5 samples" "$fm" sample "$dir/a" --samples 5 --solver dopri5:rtol=1e-9,atol=1e-7 --out "$dir/fine.npy"
 grep -q warning "$dir/out" && fail "a tolerance that f32 meets brings a warning"
+# In double a run of f32 meets them: its weights are the same, and so is the way from the same noise, to seven digits.
+printf '%s\n' "0.3,0.3" "-1,1.2" "0.5,-2.385" > "$dir/noise.csv"
+expect 0 '"dtype" : "f64"' "$fm" sample "$dir/a" --init "$dir/noise.csv" --dtype f64 --solver dopri5:rtol=1e-10,atol=1e-10 --out "$dir/fine64.csv" --json
+expect 0 "3 samples" "$fm" sample "$dir/a" --init "$dir/noise.csv" --solver dopri5:rtol=1e-7,atol=1e-7 --out "$dir/fine32.csv"
+cmp -s "$dir/fine64.csv" "$dir/fine32.csv" && fail "sample --dtype f64 is not in double"
+paste -d, "$dir/fine64.csv" "$dir/fine32.csv" | awk -F, '{ d = $1 - $3; e = $2 - $4; if (d * d + e * e > 1e-9) exit 1 }' || fail "sample --dtype f64 has other weights"
+expect 0 "nll" "$fm" eval "$dir/a" --eval-samples 10 --dtype f64 --solver dopri8:rtol=1e-11,atol=1e-11
+expect 0 "3 rows" "$fm" density "$dir/a" "$dir/fine64.csv" --dtype f64 --solver dopri8:rtol=1e-11,atol=1e-11 --out "$dir/l64.npy"
+expect 0 "dtype=f64" "$fm" bench likelihood "$dir/a" --dtype f64 --eval-samples 5 --repeat 1
 expect 0 "nll" "$fm" run --dataset gaussian --net oracle --dtype f64 --solver dopri8:rtol=1e-11,atol=1e-11 --samples 5 --eval-samples 5 --quiet --out "$dir/double"
 expect 0 "report.html" "$fm" report "$dir/a"
 expect 0 '"command" : "report"' "$fm" report "$dir/a" "$dir/b" --json
