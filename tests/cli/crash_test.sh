@@ -115,8 +115,11 @@ for what in list --help --version "bench startup --repeat 1"; do
     [ ! -c /dev/full ] || ! "$fm" $what >/dev/full 2>"$dir/err" || fail "$what: a full standard output is not noticed"
 done
 
-# The next file that is opened must not take the place of a closed standard error, and then the progress.
-"$fm" train --dataset moons --steps 2000 --out "$dir/closed" >/dev/null 2>&-
+# The next file that is opened must not take the place of a closed standard error, and then the progress. The script that
+# starts a program before it is installed hides it.
+libs=${fm%/*}/.libs direct=$fm
+[ ! -x "$libs/fmcore" ] || direct=$libs/fmcore
+LD_LIBRARY_PATH=$libs "$direct" train --dataset moons --steps 2000 --out "$dir/closed" >/dev/null 2>&-
 ! grep -q training: "$dir/closed"/* || fail "progress went into a file of the run"
 
 finish "interrupted runs go on"
