@@ -88,6 +88,8 @@ Progress *progress_new(const Cli *cli, const char *what);
 gboolean progress_step(const FmProgress *p, void *progress); /* a FmProgressFn */
 /* `done` of `all` parts of what takes longer than a moment: a line on a terminal that the last part takes away. */
 void progress_part(size_t done, size_t all, void *progress);
+/* What is being done, as a line on a terminal; NULL takes it away. */
+void progress_stage(const Cli *cli, const char *what);
 void progress_free(Progress *progress);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Progress, progress_free)
 

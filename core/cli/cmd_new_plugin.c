@@ -197,6 +197,23 @@ make_folder(const char *dir, gboolean force, GError **error)
     return FALSE;
 }
 
+static void
+report_folder(const Cli *cli, const char *dir, const char *source)
+{
+    if (cli->json) {
+        g_autoptr(JsonBuilder) b = json_builder_new();
+        g_autofree char *text = NULL;
+
+        out_header(b, cli, "ok");
+        out_text(b, "folder", dir);
+        out_texts(b, "files", 3, (const char *const[]){source, "Makefile", "test.sh"});
+        text = out_finish(b);
+        puts(text);
+    } else {
+        printf("%s/: %s, Makefile, test.sh; 'make check' builds it and tries it\n", dir, source);
+    }
+}
+
 int
 cmd_new_plugin(Cli *cli, GError **error)
 {
@@ -228,6 +245,6 @@ cmd_new_plugin(Cli *cli, GError **error)
     if (!write_file(dir, source_name, source, error) || !write_file(dir, "Makefile", make, error) ||
         !write_file(dir, "test.sh", test, error))
         return -1;
-    printf("%s/: %s, Makefile, test.sh; 'make check' builds it and tries it\n", dir, source_name);
+    report_folder(cli, dir, source_name);
     return 0;
 }

@@ -385,15 +385,25 @@ experiment_new(const FmConfig *config, GError **error)
     return run;
 }
 
+static const char stage_evaluating[] = "evaluating: likelihood and divergences";
+
 /* After training: samples, pictures and metrics. */
 static gboolean
-sample_and_evaluate(FmRun *run, Outcome *o, GError **error)
+sample_and_evaluate(const Cli *cli, FmRun *run, Outcome *o, GError **error)
 {
     g_autoptr(FmFlow) flow = fm_flow_from_run(run, error);
+    gboolean ok = flow != NULL;
 
-    return flow && draw_and_save(run, flow, o, error) &&
-           (cli_interrupted() || evaluate(run, flow, test_split(run), o->samples, o->n_samples,
-                                          o->metrics, error));
+    if (ok) {
+        progress_stage(cli, "sampling");
+        ok = draw_and_save(run, flow, o, error);
+    }
+    if (ok && !cli_interrupted()) {
+        progress_stage(cli, stage_evaluating);
+        ok = evaluate(run, flow, test_split(run), o->samples, o->n_samples, o->metrics, error);
+    }
+    progress_stage(cli, NULL);
+    return ok;
 }
 
 gboolean
@@ -405,7 +415,7 @@ experiment(Cli *cli, FmRun *run, Outcome *o, GError **error)
         return FALSE;
     if (o->trained)
         add_loss(run, o);
-    if (!cli_interrupted() && !sample_and_evaluate(run, o, error))
+    if (!cli_interrupted() && !sample_and_evaluate(cli, run, o, error))
         return FALSE;
     text = save_result(cli, run, o, error);
     return text != NULL;
@@ -480,8 +490,13 @@ cmd_eval(Cli *cli, GError **error)
     int status = -1;
 
     outcome_init(&o);
-    if (!flow || (run->config->divergences->len > 0 && !draw(run, flow, &o, error)) ||
-        !evaluate(run, flow, split, o.samples, o.n_samples, o.metrics, error))
+    if (!flow)
+        goto done;
+    progress_stage(cli, stage_evaluating);
+    const gboolean ok = (run->config->divergences->len == 0 || draw(run, flow, &o, error)) &&
+                        evaluate(run, flow, split, o.samples, o.n_samples, o.metrics, error);
+    progress_stage(cli, NULL);
+    if (!ok)
         goto done;
     if (cli->json) {
         g_autofree char *text = result_json(cli, run, &o, "ok");

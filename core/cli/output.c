@@ -460,6 +460,14 @@ progress_part(size_t done, size_t all, void *data)
 }
 
 void
+progress_stage(const Cli *cli, const char *what)
+{
+    if (cli->quiet || !isatty(STDERR_FILENO))
+        return;
+    fprintf(stderr, "\r%s\033[K", what ? what : "");
+}
+
+void
 progress_free(Progress *p)
 {
     if (p && p->drawn)

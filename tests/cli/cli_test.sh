@@ -89,6 +89,8 @@ expect 0 "report.html" "$fm" report "$dir/a"
 expect 0 '"command" : "report"' "$fm" report "$dir/a" "$dir/b" --json
 grep -q "/b/report.html\"" "$dir/out" || fail "report --json does not name its files"
 expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
+expect 0 '"command" : "new-plugin"' "$fm" new-plugin solver my-dopri --out "$dir/my-dopri" --force --json
+grep -q '"my-dopri.c"' "$dir/out" || fail "new-plugin --json does not name its files"
 
 expect 0 "bound 0.004948" "$fm" kl oracle:field=linear oracle:field=linear,beta=0.05 --samples 100 --times 21 --out "$dir/kl"
 [ -s "$dir/kl/kl.svg" ] && [ -s "$dir/kl/result.json" ] || fail "kl wrote no files"
@@ -110,6 +112,9 @@ if command -v script >/dev/null 2>&1 && script -qec true /dev/null >/dev/null 2>
     expect 0 "KL(q_t||q_T): " script -qec "$fm kl $dir/a --threads 1 --samples 32 --times 31 --out $dir/way5" /dev/null
     expect 0 "half of that at t" script -qec "$fm kl $dir/a --quiet --threads 1 --samples 32 --times 31 --out $dir/way6" /dev/null
     grep -q "ETA" "$dir/out" && fail "kl --quiet shows progress"
+    expect 0 "evaluating" script -qec "$fm eval $dir/a --eval-samples 10" /dev/null
+    expect 0 "nll" script -qec "$fm eval $dir/a --eval-samples 10 --quiet" /dev/null
+    grep -q "evaluating" "$dir/out" && fail "eval --quiet shows progress"
 fi
 expect 1 "infinite for all t < 1" "$fm" kl oracle:dataset=checkerboard --out "$dir/kl3"
 expect 0 "bound-at-1 " "$fm" kl oracle:dataset=checkerboard oracle:dataset=checkerboard,scale=1.1 --samples 20 --times 11 --out "$dir/kl4"
