@@ -282,11 +282,13 @@ cmd_kl_help(GString *out)
                          "    ('inspect oracle' has its options)\n");
 }
 
-/* Fields and their sums along the trajectories, of each of the comparisons. */
+/* Fields and their sums along the trajectories, of each of the comparisons; points of P, FM_KL_OWN times as many of
+ * Q and the data that these begin with. */
 static gboolean
 kl_fits(const FmKlOptions *o, int comparisons, size_t D, GError **error)
 {
-    const double numbers = (double)(comparisons * (FM_KL_N_FIELDS + 3)) * (double)o->times + 2.0 * (double)D;
+    const double points = comparisons > 1 ? 2.0 : 2.0 + 2.0 * FM_KL_OWN;
+    const double numbers = (double)(comparisons * (FM_KL_N_FIELDS + 3)) * (double)o->times + points * (double)D;
 
     return cli_check_memory("trajectories", (double)o->n, numbers * sizeof(double), error);
 }

@@ -38,6 +38,10 @@ kl_name_infinite(FmKlPair *pair, const FmRun *p, const FmRun *q)
                               : "not computed at the edges of p_1; 'eval' has kl to a known density";
 }
 
+/* Nearer to data without noise nothing is measured: the fields of finite data stand still from there on, and at t = 1
+ * edges are only closed. */
+#define LAST (1.0 - 1e-5)
+
 /* The part of [0, 1] on which both flows are defined. */
 static gboolean
 kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
@@ -55,6 +59,12 @@ kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
                     "kl: KL(p_t||p_1) is infinite for all t < 1, because the data of net '%s' have no smooth "
                     "density without noise; --until T compares with p_T",
                     fm_plugin_name(p->flow->run->plugin[FM_KIND_NET]));
+        return FALSE;
+    }
+    if (pair->infinite && pair->t1 > LAST) {
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
+                    "kl: --until is %.10g and the data of %s have no smooth density without noise at t = 1, expected at most %g",
+                    pair->t1, fm_net_density_end(p->flow->run->plugin[FM_KIND_NET]) < 1.0 ? "P" : "Q", LAST);
         return FALSE;
     }
     if (p->t0 == q->t0 && pair->t1 > pair->t0)
@@ -230,9 +240,6 @@ typedef struct KlJob {
     GMutex lock; /* of `done` and the listener */
     gint failed;
 } KlJob;
-
-/* Points of q's own for each trajectory of p: they cost a solve or two each, a trajectory that many at every time. */
-#define OWN 4
 
 /* Where n trajectories of one side begin, x0 (n, D): its path's own marginal where p_t is in closed form and holds
  * data already, else the base of the flow. */
@@ -463,7 +470,7 @@ kl_tile(void *ctx, int w, size_t i)
         kl_tell(j);
     }
     memcpy(j->kl->x + row0 * D, o->x, n * D * sizeof(double));
-    for (size_t k = 0; ok && j->y0 != NULL && k < OWN; k++) {
+    for (size_t k = 0; ok && j->y0 != NULL && k < FM_KL_OWN; k++) {
         ok = kl_own_tile(j, o, w, k * j->o->n + row0, n);
         kl_tell(j);
     }
@@ -525,7 +532,7 @@ kl_compact(FmKl *kl, size_t n)
                     kl->field[f][to++] = kl->field[f][j * n + i];
     kl->n = kept;
     kl->failed = n - kept;
-    for (size_t i = 0; kl->own_ratio != NULL && i < OWN * n; i++)
+    for (size_t i = 0; kl->own_ratio != NULL && i < FM_KL_OWN * n; i++)
         if (!isnan(kl->own_ratio[i]) && kl->own_ratio[i] != INFINITY)
             kl->own_ratio[kl->own_n++] = kl->own_ratio[i];
 }
@@ -541,9 +548,9 @@ kl_trajectories(KlJob *j, GError **error)
                   kl_start(j, j->pair->p, n, 0, j->x0, error);
 
     if (ok && kl->still == FM_KL_MOVING)
-        ok = (j->y0 = fm__need("kl", OWN * n, kl->D, sizeof(double), error)) != NULL &&
-             (kl->own_ratio = fm__need("kl", OWN * n, 1, sizeof(double), error)) != NULL &&
-             kl_start(j, j->pair->q, OWN * n, 1, j->y0, error);
+        ok = (j->y0 = fm__need("kl", FM_KL_OWN * n, kl->D, sizeof(double), error)) != NULL &&
+             (kl->own_ratio = fm__need("kl", FM_KL_OWN * n, 1, sizeof(double), error)) != NULL &&
+             kl_start(j, j->pair->q, FM_KL_OWN * n, 1, j->y0, error);
     for (int f = 0; ok && f < FM_KL_N_FIELDS; f++)
         ok = (kl->field[f] = fm__need("kl", n, kl->T, sizeof(double), error)) != NULL;
     j->worker = g_new0(KlWorker, threads);
@@ -556,7 +563,7 @@ kl_trajectories(KlJob *j, GError **error)
          (j->pair->q->closed || fm__exact_base(j->pair->q, 1, j->x0, j->worker->log_p,
                                                j->worker->sp, error));
     if (ok) {
-        j->all = tiles * (kl->T + (j->y0 != NULL ? OWN : 0));
+        j->all = tiles * (kl->T + (j->y0 != NULL ? FM_KL_OWN : 0));
         g_mutex_init(&j->lock);
         fm_parallel(threads, tiles, kl_tile, j);
         g_mutex_clear(&j->lock);

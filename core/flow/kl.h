@@ -19,6 +19,9 @@ typedef enum FmKlStill {
     FM_KL_DATA /* the density of q's data set, at all times */
 } FmKlStill;
 
+/* Points of q's own for each trajectory of p: they cost a solve or two each, a trajectory that many at every time. */
+enum { FM_KL_OWN = 4 };
+
 typedef struct FmKlOptions {
     size_t n; /* trajectories */
     size_t times; /* points of the time grid, odd, >= 7 */

@@ -478,6 +478,29 @@ START_TEST(an_infinite_way_is_refused_in_a_sentence)
 }
 END_TEST
 
+/* Whoever asks for t = 1 gets no number for what is infinite or undefined there, whichever side it is of. */
+START_TEST(what_is_infinite_at_1_is_not_measured_there)
+{
+    Setup edges = setup_flow("oracle", "checkerboard", "ot"), other = setup_flow("oracle", "8gaussians", "ot");
+    FmKlOptions o = {.n = 10, .times = 11, .threads = 1, .stop = 1.0};
+    GError *error = NULL;
+
+    for (int i = 0; i < 3; i++) {
+        o.still = i == 2 ? FM_KL_END : FM_KL_MOVING;
+        ck_assert_ptr_null(fm_kl_new((i == 1 ? &other : &edges)->flow, (i == 0 ? &other : &edges)->flow, &o, &error));
+        ck_assert_int_eq(error->code, FM_ERROR_UNSUPPORTED);
+        ck_assert_ptr_nonnull(strstr(error->message, "--until is 1 "));
+        g_clear_error(&error);
+    }
+    o.still = FM_KL_MOVING;
+    o.stop = 0.9999;
+    g_autoptr(FmKl) kl = measure(&other, &edges, o);
+    ck_assert_double_eq(kl->t[10], 0.9999);
+    setup_clear(&edges);
+    setup_clear(&other);
+}
+END_TEST
+
 /* Boxes without noise at t = 1 have edges: the grid ends before them, graded so that the certificate holds, and what
  * is infinite there is named. A coarse grid shows in the residual and is said to be the grid's. */
 START_TEST(infinite_quantities_are_named)
@@ -554,6 +577,7 @@ main(void)
                      {the_way_of_a_normal_flow_has_its_closed_form},
                      {the_way_of_a_learned_flow_ends_at_its_own_density},
                      {an_infinite_way_is_refused_in_a_sentence, G_N_ELEMENTS(no_way)},
+                     {what_is_infinite_at_1_is_not_measured_there},
                      {infinite_quantities_are_named},
                      {what_cannot_be_compared_is_refused_in_a_sentence});
 }
