@@ -417,6 +417,17 @@ check_map(const FmRun *run, GError **error)
     return FALSE;
 }
 
+/* Points, their encodings, states and densities of a likelihood. */
+static gboolean
+check_points(const FmRun *run, const char *split, GError **error)
+{
+    const size_t n = (size_t)run->config->eval_samples, rows = fm_run_split_rows(run, split);
+    const double numbers = 4.0 * (double)run->data.D + 4.0 + (run->data.levels > 0 ? (double)run->config->dequant : 0.0);
+
+    return cli_check_memory("points to evaluate on", (double)(rows > 0 ? MIN(n, rows) : n),
+                            numbers * sizeof(double) + sizeof(FmSolveStat), error);
+}
+
 gboolean
 evaluate_check(const FmRun *run, const char *split, GError **error)
 {
@@ -443,8 +454,8 @@ evaluate_check(const FmRun *run, const char *split, GError **error)
                     run->data.rows, split);
         return FALSE;
     }
-    return cli_check_memory("samples", (double)c->samples, (double)run->data.D * 3 * sizeof(double),
-                            error);
+    return (!likelihood || check_points(run, split, error)) &&
+           cli_check_memory("samples", (double)c->samples, (double)run->data.D * 3 * sizeof(double), error);
 }
 
 gboolean
