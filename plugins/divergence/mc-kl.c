@@ -18,8 +18,8 @@ mc_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey k
 
         if (!isfinite(ratio)) {
             g_snprintf(out->why, sizeof out->why,
-                       p->log_q[i] == -INFINITY ? "infinite: the second density is 0 at row %zu"
-                                                : "the first density is 0 at its own row %zu",
+                       p->log_p[i] == -INFINITY ? "the first density is 0 at its own row %zu"
+                                                : "infinite: the second density is 0 at row %zu",
                        i);
             return TRUE;
         }

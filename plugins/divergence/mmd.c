@@ -48,7 +48,8 @@ mmd_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median distance of random pairs of distinct rows of the pooled sample; 0 when they all agree. */
+/* Median distance of random pairs of distinct rows of the pooled sample; where that is 0, of the pairs that differ;
+ * 0 when none does. */
 static double
 mmd_median(const FmSamples *p, const FmSamples *q, FmKey key)
 {
@@ -67,7 +68,14 @@ mmd_median(const FmSamples *p, const FmSamples *q, FmKey key)
             d2[i] += (x[d] - y[d]) * (x[d] - y[d]);
     }
     qsort(d2, MMD_MEDIAN_PAIRS, sizeof *d2, mmd_compare);
-    return sqrt(d2[MMD_MEDIAN_PAIRS / 2]);
+    size_t equal = 0;
+    while (equal < MMD_MEDIAN_PAIRS && d2[equal] == 0.0)
+        equal++;
+    if (equal <= MMD_MEDIAN_PAIRS / 2)
+        equal = 0;
+    else if (equal == MMD_MEDIAN_PAIRS)
+        return 0.0;
+    return sqrt(d2[equal + (MMD_MEDIAN_PAIRS - equal) / 2]);
 }
 
 static gboolean
@@ -87,10 +95,10 @@ mmd_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key
     for (size_t j = 0; j < kernel.n; j++) {
         double s = mmd->bandwidth.n ? mmd->bandwidth.v[j] : mmd_median(p, q, key);
 
-        if (s == 0.0) /* all pooled rows agree: any width gives 0 */
+        if (s == 0.0) /* no pair differs */
             s = 1.0;
         width[j] = s;
-        kernel.rate[j] = 0.5 / (s * s);
+        kernel.rate[j] = MIN(0.5 / (s * s), G_MAXDOUBLE); /* not infinite: 0 times it is 0 */
     }
     if (!fm_estimate_pairs(p, q, (size_t)mmd->rows, key, mmd_kernel, &kernel, threads, out, error))
         return FALSE;

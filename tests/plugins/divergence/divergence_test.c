@@ -516,6 +516,8 @@ START_TEST(mc_kl_is_a_mean_of_ratios)
     p.log_q = bad;
     e = estimate(d, &p, &p, 1);
     ck_assert(isnan(e.value) && strstr(e.why, "infinite"));
+    p.log_p = bad; /* of both densities: nothing is infinite */
+    ck_assert(!strstr(estimate(d, &p, &p, 1).why, "infinite"));
     ck_assert(!fm_divergence_estimate(d, &none, &none, key0, 1, &e, &error));
     ck_assert(g_error_matches(error, FM_ERROR, FM_ERROR_UNSUPPORTED));
     g_clear_error(&error);
