@@ -253,15 +253,16 @@ summary(size_t seeds, double truth, const double *value, const double *se, const
         r.mean += value[i] / n;
         r.se += se[i] / n;
     }
-    for (size_t i = 0; i < seeds; i++) {
+    const double mean = MAX(r.mean, 0.0); /* no divergence is below 0 */
+    for (size_t i = 0; i < seeds; i++) { /* an interval without ends covers nothing */
         r.sd += (value[i] - r.mean) * (value[i] - r.mean) / (n - 1.0);
         r.covers_truth += (low[i] <= r.truth && r.truth <= high[i]) / n;
-        r.below += (high[i] < MAX(r.mean, 0.0)) / n; /* no divergence is below 0 */
-        r.above += (low[i] > MAX(r.mean, 0.0)) / n;
+        r.covers_mean += (low[i] <= mean && mean <= high[i]) / n;
+        r.below += (high[i] < mean) / n;
+        r.above += (low[i] > mean) / n;
     }
     r.sd = sqrt(r.sd);
     r.covers_truth = isnan(truth) ? NAN : r.covers_truth;
-    r.covers_mean = 1.0 - r.below - r.above;
     return r;
 }
 
