@@ -257,6 +257,12 @@ train_net(FmRun *run, const Target *t, double *nll, guint64 *steps, GError **err
             since = 0;
         }
     }
+    if (isinf(*nll)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
+                    "study tv-rate: the held-out log-likelihood was finite at none of %d looks, expected a training that "
+                    "converges (a lower --lr may help)", since);
+        return FALSE;
+    }
     memcpy(fm_params_block(run->params), best, bytes);
     return TRUE;
 }
