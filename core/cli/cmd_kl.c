@@ -22,9 +22,8 @@ kl_add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const char
     metrics_add(metrics, name, &e, 0.0);
 }
 
-/* What is infinite, or has no bar that holds, has no number and a reason. */
-static void
-add_none(GArray *metrics, const char *name, const char *why)
+void
+kl_add_none(GArray *metrics, const char *name, const char *why)
 {
     FmEstimate e = {.value = NAN, .se = NAN, .unit = "nats"};
 
@@ -49,13 +48,13 @@ kl_metrics(const FmKl *kl, double seconds)
     fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);
     metrics_add(m, "kl", &e, seconds);
     if (kl->infinite) { /* the other figures are at the grid's end */
-        add_none(m, "kl-at-1", kl->kl_at_1);
-        add_none(m, "bound-at-1", kl->bound_at_1);
-        add_none(m, "score-gap2-at-1", kl->bound_at_1);
+        kl_add_none(m, "kl-at-1", kl->kl_at_1);
+        kl_add_none(m, "bound-at-1", kl->bound_at_1);
+        kl_add_none(m, "score-gap2-at-1", kl->bound_at_1);
     }
     kl_add(m, kl, "kl-ratio", (FmNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
     if (kl->low_why)
-        add_none(m, "kl-low-variance", kl->low_why);
+        kl_add_none(m, "kl-low-variance", kl->low_why);
     else
         kl_add(m, kl, "kl-low-variance", (FmNumber){kl->value[FM_KL_LOW][end], kl->se[FM_KL_LOW][end]}, "nats",
                "mean of log p/q + q/p - 1");
@@ -69,13 +68,16 @@ kl_metrics(const FmKl *kl, double seconds)
     kl_add(m, kl, "bound-sharp", kl->sharp, "nats", "int eps_t sqrt(S_t) dt");
     kl_add(m, kl, "eps2", kl->eps2, "", "int E|v - w|^2 dt");
     kl_add(m, kl, "score-gap2", kl->gap2, "", "int E|score gap|^2 dt");
-    kl_add(m, kl, "alignment", (FmNumber){kl->alignment, kl->alignment_se}, "", NULL);
+    if (isnan(kl->alignment))
+        kl_add_none(m, "alignment", "velocities or scores do not differ");
+    else
+        kl_add(m, kl, "alignment", (FmNumber){kl->alignment, kl->alignment_se}, "", NULL);
     if (kl->exact) {
         kl_add(m, kl, "bound-exact", (FmNumber){kl->exact_bound, NAN}, "nats", "closed form");
         kl_add(m, kl, "bound-sharp-exact", (FmNumber){kl->exact_sharp, NAN}, "nats", "closed form");
     }
     if (isinf(kl->reverse.value))
-        add_none(m, "reverse-kl", "infinite: p has density 0 at a point of q");
+        kl_add_none(m, "reverse-kl", "infinite: p has density 0 at a point of q");
     else
         kl_add(m, kl, "reverse-kl", kl->reverse, "nats", both);
     kl_add(m, kl, "jensen-shannon", kl->jensen_shannon, "nats", both);

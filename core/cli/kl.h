@@ -7,6 +7,8 @@
 
 /* A number as a metric; a standard error that is 0 or NAN is left out; what NULL: no detail. */
 void kl_add(GArray *metrics, const FmKl *kl, const char *name, FmNumber v, const char *unit, const char *what);
+/* What is infinite or undefined, or has no bar that holds, has no number and a reason. */
+void kl_add_none(GArray *metrics, const char *name, const char *why);
 /* The member `name`: a side as it was given, its net, data set and path. */
 void kl_side_json(JsonBuilder *b, const char *name, const char *text, const FmRun *run);
 /* The members "seed", "n", "times", "dtype" and "time". */

@@ -75,22 +75,28 @@ add_comparison(GArray *m, const FmKl *kl, const char *what, const char *of)
     kl_add(m, kl, residual, (FmNumber){kl->residual_max, NAN}, "nats", "largest of all trajectories and times");
 }
 
+/* A time of the way to the end. */
+static void
+add_time(GArray *m, const FmKl *kl, const char *name, double t, const char *what)
+{
+    if (isnan(t))
+        kl_add_none(m, name, "KL(q_0||q_T) of these trajectories is not above 0");
+    else
+        kl_add(m, kl, name, (FmNumber){t, NAN}, "", what);
+}
+
 static GArray *
 way_metrics(const Way *p, double seconds)
 {
     GArray *m = metrics_new();
 
     add_comparison(m, p->end, "kl-to-end", "KL(q_t||q_T)");
-    kl_add(m, p->end, "half-time", (FmNumber){time_of_part(p->end, 0.5), NAN}, "", "t at which half of KL(q_0||q_T) is left");
-    kl_add(m, p->end, "one-percent-time", (FmNumber){time_of_part(p->end, 0.01), NAN}, "", "t at which 1 % of it is left");
-    if (p->data) {
+    add_time(m, p->end, "half-time", time_of_part(p->end, 0.5), "t at which half of KL(q_0||q_T) is left");
+    add_time(m, p->end, "one-percent-time", time_of_part(p->end, 0.01), "t at which 1 % of it is left");
+    if (p->data)
         add_comparison(m, p->data, "kl-to-data", "KL(q_t||data)");
-    } else {
-        FmEstimate e = {.value = NAN, .se = NAN, .unit = "nats"};
-
-        g_strlcpy(e.why, p->why, sizeof e.why);
-        metrics_add(m, "kl-to-data-last", &e, 0.0);
-    }
+    else
+        kl_add_none(m, "kl-to-data-last", p->why);
     g_array_index(m, Metric, 0).seconds = seconds;
     return m;
 }

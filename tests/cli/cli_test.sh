@@ -121,6 +121,8 @@ expect 0 "bound-at-1 " "$fm" kl oracle:dataset=checkerboard oracle:dataset=check
 expect 1 "neither a run" "$fm" kl ./nowhere "$dir/a" --out "$dir/kl3"
 expect 2 "nobody has trained" "$fm" kl oracle:dataset=8gaussians mlp --out "$dir/kl3"
 expect 0 "nats at t = 0; KL(q_t||data)" "$fm" kl oracle --samples 20 --times 11 --out "$dir/way3"
+expect 0 "undefined: velocities or scores do not differ" "$fm" kl oracle oracle --samples 20 --times 7 --out "$dir/equal"
+expect 1 "finite at none of" "$fm" study tv-rate --steps 250 --net mlp:width=8,depth=1 --optimizer sgd --lr 1000 --grad-clip 0 --patience 1000000 --out "$dir/rate"
 expect 2 "option --dim is 3" "$fm" kl oracle:field=linear,dataset=gaussian oracle:field=linear --dim 3 --out "$dir/kl3"
 expect 0 "order of dopri5" "$fm" selftest
 expect 0 "train-step" "$fm" bench train-step --dataset moons --batch-size 64 --repeat 3
