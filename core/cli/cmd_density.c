@@ -60,6 +60,19 @@ density(CliPoints *p, const FmLikelihood *how, double *log_q, double *score, FmS
            fm_flow_log_density(p->flow, p->n, p->x->data, p->labels, how, log_q, NULL, s, error);
 }
 
+static gboolean
+density_how(const Cli *cli, guint64 seed, FmLikelihood *how, GError **error)
+{
+    const char *given = cli->config->likelihood;
+
+    if (given == NULL || !g_str_equal(given, "none"))
+        return given == NULL || cli_likelihood(given, seed, how, error);
+    g_set_error_literal(error, FM_ERROR, FM_ERROR_USAGE,
+                        "option --likelihood is 'none' and 'density' is a likelihood, expected exact, "
+                        "hutchinson[:probe=rademacher|gaussian,probes=N] or map");
+    return FALSE;
+}
+
 /* Mean and standard error on stdout, values in --out. An exact field's density is its formula's, unless a solver
  * or a way to the likelihood is asked for: between the squares of a checkerboard no solver comes back to noise. */
 int
@@ -74,8 +87,7 @@ cmd_density(Cli *cli, GError **error)
     FmLikelihood how = {0};
     FmSolveSummary summary = {0};
 
-    if ((cli->config->likelihood && !cli_likelihood(cli->config->likelihood, seed, &how, error)) ||
-        !check_second(cli, "score", cli->score, out, error) || !cli_points_open(&p, cli, out, error) ||
+    if (!density_how(cli, seed, &how, error) || !check_second(cli, "score", cli->score, out, error) || !cli_points_open(&p, cli, out, error) ||
         !evaluate_has_density(p.run, error))
         return -1;
     if (!cli->config->likelihood) {

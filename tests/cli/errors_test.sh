@@ -76,6 +76,7 @@ done
     expect 1 "dimensions" run --dataset moons --source mixture:dim=3 $few
 }
 expect 1 "expected 2" density run three.npy
+expect 2 "'density' is a likelihood" density run good.npy --likelihood none
 expect 1 "no rows" density run zero.npy
 expect 1 "not finite" velocity run nan.npy --time 0.5
 expect 1 "columns" measure good.npy three.npy
