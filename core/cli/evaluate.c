@@ -439,6 +439,11 @@ evaluate_check(const FmRun *run, const char *split, GError **error)
         return FALSE;
     if (likelihood && !cli_likelihood(c->likelihood, 0, &how, error))
         return FALSE;
+    if (c->dequant > 1 && run->data.levels == 0) {
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --dequant is %" G_GINT64_FORMAT " and the data are no quantised images, expected 1", c->dequant);
+        return FALSE;
+    }
     if (likelihood && how.trace == FM_TRACE_MAP && !check_map(run, error))
         return FALSE;
     for (guint i = 0; i < c->divergences->len; i++) {

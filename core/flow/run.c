@@ -387,6 +387,17 @@ run_blank(const FmConfig *config)
     return run;
 }
 
+/* What an earlier run may hold and a new one would not use. */
+static gboolean
+run_uses_all(const FmConfig *c, GError **error)
+{
+    if (c->conditional || !(c->label_dropout > 0))
+        return TRUE;
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                "option --label-dropout is %g and the net gets no labels, expected --conditional yes or 0", c->label_dropout);
+    return FALSE;
+}
+
 FmRun *
 fm_run_new(const FmConfig *config, GError **error)
 {
@@ -395,7 +406,8 @@ fm_run_new(const FmConfig *config, GError **error)
     if (run->config->seed < 0)
         run->config->seed = 0;
     if (run_open_data(run, error) && run_open_source(run, error) && run_open_parts(run, error) &&
-        run_standardise(run, error) && run_init_weights(run, NULL, error) && run_calibrate(run, error) &&
+        run_uses_all(run->config, error) && run_standardise(run, error) && run_init_weights(run, NULL, error) &&
+        run_calibrate(run, error) &&
         fm_objective_calibrate(run->plugin[FM_KIND_OBJECTIVE], run->params, &run->net_info, error))
         return run;
     fm_run_free(run);

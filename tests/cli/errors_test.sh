@@ -111,6 +111,9 @@ expect 2 "unknown section [nosuch]" run --config section.ini
 expect 2 "expected [section]" run --config plain.ini
 expect 1 "cannot read" run --config absent.ini
 expect 2 "trained without labels" sample run --labels 1 --out new.npy
+expect 2 "and the net gets no labels" run --dataset moons --label-dropout 0.3 --steps 1
+expect 2 "and the data are no quantised images" run --dataset moons --dequant 20 --steps 1
+expect 2 "and the data are no quantised images" eval run --dequant 5
 # output
 [ "$(id -u)" = 0 ] || expect 1 "cannot be written" sample run --out readonly/x.npy
 [ "$(id -u)" = 0 ] || expect 1 "cannot create" run --dataset moons --steps 1 --out readonly/x

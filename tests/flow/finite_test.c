@@ -55,7 +55,7 @@ digits_new(const char *net, int conditional)
     c->dtype = FM_F64;
     c->threads = 2;
     c->conditional = conditional;
-    c->label_dropout = 0.25;
+    c->label_dropout = conditional ? 0.25 : 0.0;
     g.run = fm_run_new(c, &error);
     ck_assert_msg(g.run != NULL, "%s", error ? error->message : "");
     return g;
