@@ -24,21 +24,28 @@ setup_run(const char *net, const char *dataset, const char *path, const char *so
     return run;
 }
 
-/* A flow over such a run in double, with a tight solver. */
+/* A flow over such a run in double. */
 typedef struct Setup {
     FmRun *run;
     FmFlow *flow;
 } Setup;
 
 static inline Setup
-setup_flow(const char *net, const char *dataset, const char *path)
+setup_flow_by(const char *solver, const char *net, const char *dataset, const char *path)
 {
     g_autoptr(GError) error = NULL;
-    Setup s = {setup_run(net, dataset, path, "dopri5:rtol=1e-9,atol=1e-9", FM_F64), NULL};
+    Setup s = {setup_run(net, dataset, path, solver, FM_F64), NULL};
 
     s.flow = fm_flow_from_run(s.run, &error);
     ck_assert_msg(s.flow != NULL, "%s", error ? error->message : "");
     return s;
+}
+
+/* With a tight solver. */
+static inline Setup
+setup_flow(const char *net, const char *dataset, const char *path)
+{
+    return setup_flow_by("dopri5:rtol=1e-9,atol=1e-9", net, dataset, path);
 }
 
 static inline void
