@@ -29,7 +29,10 @@ describe_run(BenchRow *row, const FmRun *run)
 static double *
 need(const char *who, size_t n, size_t D, GError **error)
 {
-    return fm__need(who, n, D, sizeof(double), error);
+    /* rows, and as much again of what is made of them */
+    return cli_check_memory("rows", (double)n, 2.0 * (double)D * sizeof(double), error)
+               ? fm__need(who, n, D, sizeof(double), error)
+               : NULL;
 }
 
 /* n rows of a split, or drawn from the data when that is infinite or too small. */

@@ -1,5 +1,6 @@
 /* cmd_study.c: `study NAME`: an experiment of the theory with its rows, checks and picture. */
 #include "cli/study.h"
+#include "flow/mean.h"
 
 #include <fmcore/io.h>
 
@@ -137,15 +138,6 @@ study_oracle_run(const Study *s, const char *net, const char *dataset, const cha
     return fm_run_new(c, error);
 }
 
-/* 97.5 % quantile of Student's t, by its expansion in 1 / df about the normal's. */
-static double
-t_quantile(double df)
-{
-    const double z = 1.959963984540054, z3 = z * z * z, z5 = z3 * z * z;
-
-    return z + (z3 + z) / (4 * df) + (5 * z5 + 16 * z3 + 3 * z) / (96 * df * df);
-}
-
 StudySlope
 study_slope(size_t n, const double *x, const double *y)
 {
@@ -168,7 +160,7 @@ study_slope(size_t n, const double *x, const double *y)
 
         rest += e * e;
     }
-    out.half_width = t_quantile((double)n - 2) * sqrt(rest / (double)(n - 2) / sxx);
+    out.half_width = fm__t975(n - 2) * sqrt(rest / (double)(n - 2) / sxx);
     return out;
 }
 

@@ -178,8 +178,7 @@ kernel_distance(const Study *s, const Target *t, const double *x, size_t n)
 
 /* The rows as a file that a run can be trained on; a run keeps a tenth of them back. */
 static gboolean
-write_rows(const Target *t, const char *file, guint64 seed, guint64 replicate, size_t n, double **x,
-           GError **error)
+write_rows(const Target *t, const char *file, guint64 seed, guint64 replicate, size_t n, GError **error)
 {
     const size_t D = t->info.D;
     size_t rows = n;
@@ -189,11 +188,8 @@ write_rows(const Target *t, const char *file, guint64 seed, guint64 replicate, s
     while (rows - 2 * (rows / 20) < n)
         rows++;
     array = fm_array_new(FM_F64, 2, (size_t[]){rows, D}, error);
-    if (!array || !fm_dataset_draw(t->dataset, key, 0, rows, array->data, NULL, error) ||
-        !fm_array_save(array, file, error))
-        return FALSE;
-    *x = g_memdup2(array->data, n * D * sizeof(double));
-    return TRUE;
+    return array && fm_dataset_draw(t->dataset, key, 0, rows, array->data, NULL, error) &&
+           fm_array_save(array, file, error);
 }
 
 static FmConfig *
@@ -272,8 +268,8 @@ one_size(Study *s, const Target *t, size_t n, guint64 replicate, double *log_tv,
          GError **error)
 {
     g_autofree char *file = g_build_filename(s->dir, "rows.npy", NULL);
-    g_autofree double *x = NULL, *log_q = g_new(double, t->n_grid);
-    gboolean ok = write_rows(t, file, s->seed, replicate, n, &x, error);
+    g_autofree double *x = g_new(double, n * t->info.D), *log_q = g_new(double, t->n_grid);
+    gboolean ok = write_rows(t, file, s->seed, replicate, n, error);
     g_autoptr(FmConfig) config = net_config(s, file, n, replicate);
     FmRun *run = ok ? fm_run_new(config, error) : NULL;
     FmFlow *flow = NULL;
@@ -281,7 +277,7 @@ one_size(Study *s, const Target *t, size_t n, guint64 replicate, double *log_tv,
     double nll;
 
     g_unlink(file);
-    ok = run && train_net(run, t, &nll, &steps, error) && (flow = fm_flow_from_run(run, error)) &&
+    ok = run && fm_run_data(run, "train", 0, n, x, NULL, error) && train_net(run, t, &nll, &steps, error) && (flow = fm_flow_from_run(run, error)) &&
          fm_flow_log_density(flow, t->n_grid, t->grid, NULL, NULL, log_q, NULL, NULL, error);
     if (ok) {
         const Distance net = target_distance(t, log_q), kde = kernel_distance(s, t, x, n);

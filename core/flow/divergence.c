@@ -1,6 +1,8 @@
 /* divergence.c: what every divergence estimator may rely on is checked here, once. */
 #include <fmcore/divergence.h>
 
+#include "flow/mean.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -226,18 +228,5 @@ fm_estimate_symmetric(const FmSamples *p, const FmSamples *q,
 double
 fm_estimate_block_se(const double *value, size_t n)
 {
-    /* t(0.975, n - 1) for n = 2 .. 11; beyond: expansion in 1 / (n - 1) */
-    static const double t975[] = {12.7062, 4.3027, 3.1824, 2.7764, 2.5706,
-                                  2.4469,  2.3646, 2.3060, 2.2622, 2.2281};
-    double mean = 0.0, sum = 0.0, t;
-
-    if (n < 2)
-        return NAN;
-    t = n - 2 < G_N_ELEMENTS(t975) ? t975[n - 2]
-                                   : 1.95996 + 2.3724 / (n - 1.0) + 2.82 / pow(n - 1.0, 2.0);
-    for (size_t i = 0; i < n; i++)
-        mean += value[i] / n;
-    for (size_t i = 0; i < n; i++)
-        sum += (value[i] - mean) * (value[i] - mean);
-    return sqrt(sum / ((n - 1.0) * n)) * t / 1.95996;
+    return n < 2 ? NAN : fm__mean(value, n).se * fm__t975(n - 1) / 1.95996;
 }

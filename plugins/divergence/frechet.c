@@ -471,9 +471,10 @@ frechet_compare(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey 
             out->se = sqrt(MAX(law.first, 0.0) + law.second);
             fm_estimate_interval(out, law.bias, law.first, law.second, law.scale);
         } else if (isnan(out->se))
-            fm_estimate_text(out, "error bar", f->groups > 1 ? "none: too few rows" : "none: groups=0");
+            fm_estimate_text(out, "error bar", f->groups > 1 ? "none: too few rows" : f->groups == 1 ? "none: groups=1" : "none: groups=0");
         if (n / whole_parts <= p->D)
-            fm_estimate_text(out, "covariances", "singular: fewer rows than columns");
+            fm_estimate_text(out, "covariances",
+                             n <= p->D ? "singular: no more rows than columns" : "of parts, singular: no more rows than columns");
     }
     frechet_job_clear(&job);
     return ok;

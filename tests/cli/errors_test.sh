@@ -91,6 +91,8 @@ expect 2 "did you mean 'moons'" run --dataset moonz
 expect 2 "did you mean '--steps'" run --stesp 3
 expect 2 "from 1 to" run --dataset moons --samples 0
 expect 1 "1000000000 trajectories need" kl run run --samples 1000000000 --out new
+expect 1 "1000000000 rows need" bench likelihood --dataset moons --eval-samples 1000000000
+expect 1 "1000000000 rows need" bench divergence --dataset moons --eval-samples 1000000000
 expect 1 "of memory are free" sample run --samples 1000000000 --out new.npy
 expect 1 "of memory are free" eval run --eval-samples 1000000000
 expect 2 "from 1 to 1024" run --dataset moons --threads 0

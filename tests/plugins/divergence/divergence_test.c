@@ -745,9 +745,13 @@ END_TEST
 
 START_TEST(block_error_is_a_t_interval)
 {
-    const double v[3] = {1.0, 2.0, 4.5};
+    static const struct { size_t n; double t; } rows[] = {{3, 4.302653}, {11, 2.228139}, {12, 2.200985}, {101, 1.983972}};
+    double v[101];
 
-    ck_assert_double_eq_tol(fm_estimate_block_se(v, 3), sqrt(3.25 / 3.0) * 4.3027 / 1.95996, 1e-4);
+    for (size_t i = 0; i < 101; i++)
+        v[i] = i == 0; /* variance 1 / n */
+    for (int r = 0; r < 4; r++) /* scipy.stats.t.ppf(0.975, n - 1) */
+        ck_assert_double_eq_tol(fm_estimate_block_se(v, rows[r].n) * (double)rows[r].n * 1.95996, rows[r].t, 2e-4);
     ck_assert(isnan(fm_estimate_block_se(v, 1)));
 }
 END_TEST
