@@ -188,6 +188,17 @@ fm_estimate_se_transport(double variance, double equal, double share)
     return sqrt(MAX(variance - share * equal, 0.75 * share * equal));
 }
 
+void
+fm_estimate_root(FmEstimate *e, double square, double se, double square_equal)
+{
+    e->value = sqrt(square);
+    fm_estimate_number(e, "value when equal", sqrt(square_equal));
+    if (square > square_equal / 16.0)
+        e->se = se / (2.0 * e->value);
+    else
+        fm_estimate_text(e, "error bar", "none: the samples are nearer than independent ones");
+}
+
 /* Mean of term(own, other) over one sample and the variance of that mean; FALSE with a reason when
  * a density is 0 at a row of its own sample. */
 static gboolean

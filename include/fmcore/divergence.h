@@ -83,6 +83,11 @@ double fm_estimate_scale(size_t n, double *a, double *work);
  * are quadratic there (one column; averages over directions). 0 <= share <= 1/2. */
 double fm_estimate_se_transport(double variance, double equal, double share);
 
+/* value = sqrt(square), se = that of the square / (2 value). square_equal is the square where the rows of both samples
+ * are pooled and dealt anew, and `value when equal` its root; below a quarter of that no independent samples
+ * come: they share rows or were drawn in pairs, no bar holds, and `error bar` says so. */
+void fm_estimate_root(FmEstimate *e, double square, double se, double square_equal);
+
 /* value = 1/2 [mean over P of term(log p, log q) + mean over Q of term(log q, log p)] and the
  * standard error of independent samples; out->n, or out->why when a density is 0 at a row of its
  * own sample. Total variation and Jensen-Shannon are of this form. Needs both log-densities. */

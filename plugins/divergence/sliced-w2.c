@@ -51,7 +51,7 @@ typedef struct SlicedLane {
 typedef struct SlicedJob {
     size_t L;
     FmKey key;
-    double *value; /* (L) */
+    double *value, *equal; /* (L) of the samples, of dealt ones */
     double *within[2]; /* (L) variance of a direction's distance from its potentials: of the samples, of dealt */
     size_t *place; /* (n + m): the row of dealt[0], or n + that of dealt[1], that a pooled row is */
     SlicedLane lane[SLICED_LANES];
@@ -168,7 +168,7 @@ sliced_lane(void *ctx, int worker, size_t at)
             sliced_project(&lane->side[i], lane->direction);
         job->value[l] = sliced_couple(&lane->side[0], &lane->side[1]);
         sliced_deal(job, lane);
-        sliced_couple(&lane->dealt[0], &lane->dealt[1]);
+        job->equal[l] = sliced_couple(&lane->dealt[0], &lane->dealt[1]);
         for (int i = 0; i < 2; i++) {
             job->within[0][l] += sliced_potential(&lane->side[i]);
             job->within[1][l] += sliced_potential(&lane->dealt[i]);
@@ -216,9 +216,10 @@ static void
 sliced_finish(SlicedJob *job, FmEstimate *out)
 {
     const double L = (double)job->L;
-    double square, within, within_equal, se, w, c, b;
+    double square, equal, within, within_equal, se, w, c, b;
     const double seen = sliced_variance(job->L, job->value, &square);
 
+    sliced_variance(job->L, job->equal, &equal);
     sliced_variance(job->L, job->within[0], &within);
     sliced_variance(job->L, job->within[1], &within_equal);
     se = fm_estimate_se_transport(sliced_potentials(job, FALSE), sliced_potentials(job, TRUE), SLICED_SHARE);
@@ -226,10 +227,9 @@ sliced_finish(SlicedJob *job, FmEstimate *out)
     c = (se * se - w / L) / (1.0 - 1.0 / L);
     b = MAX(seen - w + c, 0.0);
     fm_estimate_number(out, "projections", (double)job->L);
-    out->value = sqrt(square);
-    if (square > 0.0)
+    fm_estimate_root(out, square, sqrt(b / L + se * se), equal);
+    if (isfinite(out->se))
         fm_estimate_number(out, "se of projections", sqrt(b / L) / (2.0 * out->value));
-    out->se = square > 0.0 ? sqrt(b / L + se * se) / (2.0 * out->value) : 0.0;
 }
 
 static gboolean
@@ -257,10 +257,11 @@ sliced_init(SlicedJob *job, const FmSamples *p, const FmSamples *q)
     gboolean ok;
 
     job->value = fm_alloc(job->L * sizeof(double));
+    job->equal = fm_alloc(job->L * sizeof(double));
     job->place = fm_alloc((p->n + q->n) * sizeof *job->place);
     for (int i = 0; i < 2; i++)
         job->within[i] = fm_alloc(job->L * sizeof(double));
-    ok = job->value && job->place && job->within[0] && job->within[1];
+    ok = job->value && job->equal && job->place && job->within[0] && job->within[1];
     for (size_t r = 0; job->place && r < p->n + q->n; r++)
         job->place[r] = fm_permute_index(deal, p->n + q->n, r);
     for (int l = 0; l < SLICED_LANES; l++) {
@@ -299,6 +300,7 @@ sliced_w2_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmK
         }
     }
     fm_free(job.value);
+    fm_free(job.equal);
     fm_free(job.within[0]);
     fm_free(job.within[1]);
     fm_free(job.place);

@@ -88,9 +88,7 @@ w2_finish(const W2Work *w, size_t n, size_t D, FmKey key, FmEstimate *out)
         g_strlcpy(out->why, "squared distances of the samples overflow", sizeof out->why);
         return;
     }
-    out->value = sqrt(square);
-    out->se = square > 0.0 ? fm_estimate_se_transport(variance, variance_equal, W2_SHARE) / (2.0 * out->value) : 0.0;
-    fm_estimate_number(out, "value when equal", sqrt(square_equal));
+    fm_estimate_root(out, square, fm_estimate_se_transport(variance, variance_equal, W2_SHARE), square_equal);
 }
 
 static gboolean

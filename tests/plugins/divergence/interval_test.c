@@ -126,6 +126,26 @@ START_TEST(scale_of_known_weights)
 }
 END_TEST
 
+/* Distances of samples that share their rows, but for little: no bar that divides by nothing. */
+START_TEST(paired_samples_have_no_bar)
+{
+    g_autoptr(FmPlugin) d = open_plugin(_i ? "sliced-w2" : "w2");
+    double *x = draw(61, 100, 2, 0.3, 1.37), *y = draw(62, 100, 2, 0.0, 1e-4);
+    const FmSamples p = samples(x, 100, 2), q = samples(y, 100, 2);
+    FmEstimate e;
+
+    for (size_t i = 0; i < 200; i++)
+        y[i] += x[i];
+    e = estimate(d, &p, &q, 1);
+    ck_assert(e.value > 1e-5 && e.value < 3e-4 && isnan(e.se));
+    ck_assert_ptr_nonnull(strstr(e.detail[e.n_details - 1].text, "nearer than independent ones"));
+    e = estimate(d, &p, &p, 1);
+    ck_assert(e.value == 0.0 && isnan(e.se));
+    fm_free(x);
+    fm_free(y);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -134,5 +154,6 @@ main(void)
                      {intervals_cover_the_own_mean, 31},
                      {interval_is_that_of_the_law, 24},
                      {interval_needs_a_law},
-                     {scale_of_known_weights});
+                     {scale_of_known_weights},
+                     {paired_samples_have_no_bar, 2});
 }
