@@ -6,6 +6,9 @@ cd "$top"
 plugin_names=$(grep -hoE 'plugins/[a-z]+/[a-z0-9-]+\.la' plugins/*/local.am | sed 's#.*/##; s#\.la$##' | sort -u)
 
 # ---- sources ----
+got=0
+sh tests/format.sh --check >"$dir/format" 2>&1 || got=$?
+[ "$got" = 0 ] || [ "$got" = 77 ] || fail "not laid out as .clang-format says (make format): $(head -n 3 "$dir/format")"
 # A plugin includes <fmcore/...>, config.h and files of its own folder.
 bad=$(grep -rnE '^#include "' plugins --include='*.c' --include='*.h' --include='*.inc' | while IFS= read -r hit; do
     file=${hit%%:*}

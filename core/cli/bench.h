@@ -75,8 +75,8 @@ typedef struct CalibrationOut {
     JsonBuilder *json; /* NULL: stdout */
 } CalibrationOut;
 /* One row of a figure with symmetric bars; value, se (seeds); truth NAN: not known. */
-void calibration_row(const CalibrationOut *out, const char *name, size_t D, size_t n, const char *pair, size_t seeds, double truth,
-                     const double *value, const double *se);
+void calibration_row(const CalibrationOut *out, const char *name, size_t D, size_t n, const char *pair, size_t seeds,
+                     double truth, const double *value, const double *se);
 
 /* ---- bench_calibration_kl.c: the figures of `kl P Q` ---- */
 

@@ -152,8 +152,7 @@ exact(const Case *c)
         return pow(mean_kernel(0.0, 2.0 * v), D) + pow(mean_kernel(0.0, 2.0), D) -
                2.0 * pow(mean_kernel(m, 1.0 + v), D);
     if (g_str_has_prefix(c->spec, "energy"))
-        return 2.0 * mean_distance(D, m, 1.0 + v) - mean_distance(D, 0.0, 2.0 * v) -
-               mean_distance(D, 0.0, 2.0);
+        return 2.0 * mean_distance(D, m, 1.0 + v) - mean_distance(D, 0.0, 2.0 * v) - mean_distance(D, 0.0, 2.0);
     if (g_str_has_prefix(c->spec, "w2"))
         return sqrt(D * (m * m + (s - 1.0) * (s - 1.0)));
     if (g_str_has_prefix(c->spec, "sliced"))
@@ -168,8 +167,8 @@ exact(const Case *c)
 typedef struct Calibration {
     const Case *c;
     size_t seeds;
-    double *value, *se;  /* (seeds) */
-    double *low, *high;  /* (seeds) ends of the 95 % intervals */
+    double *value, *se; /* (seeds) */
+    double *low, *high; /* (seeds) ends of the 95 % intervals */
     GError *failure;    /* the first one; set atomically */
 } Calibration;
 
@@ -227,8 +226,7 @@ one_seed(void *ctx, int worker, size_t seed)
             interval(&e, &job->low[seed], &job->high[seed]);
         }
     } else if (error == NULL)
-        g_set_error(&error, FM_ERROR, FM_ERROR_MEMORY,
-                    "calibration of '%s': no memory for %zu rows", c->spec, c->n);
+        g_set_error(&error, FM_ERROR, FM_ERROR_MEMORY, "calibration of '%s': no memory for %zu rows", c->spec, c->n);
     fm_free(x);
     fm_free(y);
     if (error != NULL && g_atomic_pointer_compare_and_exchange(&job->failure, NULL, error))
@@ -254,7 +252,7 @@ summary(size_t seeds, double truth, const double *value, const double *se, const
         r.se += se[i] / n;
     }
     const double mean = MAX(r.mean, 0.0); /* no divergence is below 0 */
-    for (size_t i = 0; i < seeds; i++) { /* an interval without ends covers nothing */
+    for (size_t i = 0; i < seeds; i++) {  /* an interval without ends covers nothing */
         r.sd += (value[i] - r.mean) * (value[i] - r.mean) / (n - 1.0);
         r.covers_truth += (low[i] <= r.truth && r.truth <= high[i]) / n;
         r.covers_mean += (low[i] <= mean && mean <= high[i]) / n;
@@ -298,14 +296,15 @@ row_out(const CalibrationOut *out, const char *name, size_t D, size_t n, const c
     if (isnan(r->truth))
         printf("%10s %10.5f %9s %9.5f %9.5f %8s", "-", r->mean, "-", r->sd, r->se, "-");
     else
-        printf("%10.5f %10.5f %+9.5f %9.5f %9.5f %7.1f%%", r->truth, r->mean, r->mean - r->truth, r->sd, r->se, 100.0 * r->covers_truth);
+        printf("%10.5f %10.5f %+9.5f %9.5f %9.5f %7.1f%%", r->truth, r->mean, r->mean - r->truth, r->sd, r->se,
+               100.0 * r->covers_truth);
     printf(" %7.1f%% %7.1f%% %7.1f%%\n", 100.0 * r->covers_mean, 100.0 * r->below, 100.0 * r->above);
     fflush(stdout);
 }
 
 void
-calibration_row(const CalibrationOut *out, const char *name, size_t D, size_t n, const char *pair, size_t seeds, double truth,
-                const double *value, const double *se)
+calibration_row(const CalibrationOut *out, const char *name, size_t D, size_t n, const char *pair, size_t seeds,
+                double truth, const double *value, const double *se)
 {
     g_autofree double *low = g_new(double, 2 * seeds);
     double *high = low + seeds;
@@ -385,7 +384,8 @@ check_names(const GPtrArray *names, GError **error)
         if (has_cases(names->pdata[i]) || strcmp(names->pdata[i], kl_name) == 0)
             continue;
         known = case_names();
-        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "bench calibration: --divergence '%s' has no rows; allowed, without options: %s",
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
+                    "bench calibration: --divergence '%s' has no rows; allowed, without options: %s",
                     (const char *)names->pdata[i], known);
         return FALSE;
     }
@@ -396,7 +396,12 @@ check_names(const GPtrArray *names, GError **error)
 static gboolean
 bench_case(const Case *c, size_t seeds, int threads, double *space, const CalibrationOut *out, GError **error)
 {
-    Calibration job = {.c = c, .seeds = seeds, .value = space, .se = space + seeds, .low = space + 2 * seeds, .high = space + 3 * seeds};
+    Calibration job = {.c = c,
+                       .seeds = seeds,
+                       .value = space,
+                       .se = space + seeds,
+                       .low = space + 2 * seeds,
+                       .high = space + 3 * seeds};
     g_autofree char *pair = g_strdup_printf("N(%.2f, %.1f^2)", c->mean, c->sd);
 
     fm_parallel(threads, seeds, one_seed, &job);
@@ -412,10 +417,11 @@ bench_case(const Case *c, size_t seeds, int threads, double *space, const Calibr
 int
 bench_calibration(Cli *cli, GError **error)
 {
-    static const char *const always[] = {"threads", "json", "quiet", "plugin-path", NULL}, *const taken[] = {"divergence", "repeat", NULL};
+    static const char *const always[] = {"threads", "json", "quiet", "plugin-path", NULL}, *const taken[] = {
+                                                                                               "divergence", "repeat",
+                                                                                               NULL};
     const size_t seeds = cli->repeat > 0 ? (size_t)cli->repeat : 200;
-    const int threads =
-        cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors();
+    const int threads = cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors();
     g_autofree double *space = g_new0(double, 4 * seeds);
     g_autoptr(JsonBuilder) json = json_builder_new();
     const CalibrationOut out = {.json = cli->json ? json : NULL};
@@ -424,18 +430,23 @@ bench_calibration(Cli *cli, GError **error)
     if (!cli_takes(cli, always, "--threads", taken, error) || !check_names(cli->config->divergences, error))
         return -1;
     if (seeds < 2) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --repeat is 1, expected 2 seeds or more, whose scatter is measured");
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "option --repeat is 1, expected 2 seeds or more, whose scatter is measured");
         return -1;
     }
     out_header(json, cli, "ok");
     out_array(json, "calibration");
     if (!cli->json)
-        printf("P as given in each column, Q = N(0, 1); of the figures of `kl P Q` with modes, Q is aside; how many 95 %% intervals (low to\n"
-               "high where the estimate has them, else value +- 1.96 se) cover the truth and the mean, end below the mean, begin above it\n"
+        printf("P as given in each column, Q = N(0, 1); of the figures of `kl P Q` with modes, Q is aside; how many 95 "
+               "%% intervals (low to\n"
+               "high where the estimate has them, else value +- 1.96 se) cover the truth and the mean, end below the "
+               "mean, begin above it\n"
                "%-26s %3s %6s  %-14s %5s %10s %10s %9s %9s %9s %8s %8s %8s %8s\n",
-               "estimator", "d", "n", "P", "seeds", "truth", "mean", "bias", "sd", "mean se", "truth", "mean", "below", "above");
+               "estimator", "d", "n", "P", "seeds", "truth", "mean", "bias", "sd", "mean se", "truth", "mean", "below",
+               "above");
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
-        if (is_wanted(&cases[i], cli->config->divergences) && !bench_case(&cases[i], seeds, threads, space, &out, error))
+        if (is_wanted(&cases[i], cli->config->divergences) &&
+            !bench_case(&cases[i], seeds, threads, space, &out, error))
             return -1;
     if (kl_is_wanted(cli->config->divergences) && !bench_calibration_kl(seeds, threads, &out, error))
         return -1;

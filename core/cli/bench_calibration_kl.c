@@ -1,5 +1,5 @@
-/* bench_calibration_kl.c: do the error bars of `kl P Q` hold? Every figure over many seeds, on two normal flows, where all is
- * known, and on data of many modes, where the bars are judged around the figure's own mean. */
+/* bench_calibration_kl.c: do the error bars of `kl P Q` hold? Every figure over many seeds, on two normal flows, where
+ * all is known, and on data of many modes, where the bars are judged around the figure's own mean. */
 #include "cli/bench.h"
 #include "flow/kl.h"
 
@@ -12,11 +12,15 @@ typedef struct Pair {
 } Pair;
 
 static const Pair pairs[] = {
-    {"oracle:dataset={gaussian:dim=1,mean=0.3,sd=1.2}", "oracle:dataset={gaussian:dim=1}", "N(0.30, 1.2^2)", 1.2, 0.3, 1, 500, 11},
-    {"oracle:dataset={gaussian:dim=8,mean=0.3,sd=0.9}", "oracle:dataset={gaussian:dim=8}", "N(0.30, 0.9^2)", 0.9, 0.3, 8, 500, 11},
+    {"oracle:dataset={gaussian:dim=1,mean=0.3,sd=1.2}", "oracle:dataset={gaussian:dim=1}", "N(0.30, 1.2^2)", 1.2, 0.3,
+     1, 500, 11},
+    {"oracle:dataset={gaussian:dim=8,mean=0.3,sd=0.9}", "oracle:dataset={gaussian:dim=8}", "N(0.30, 0.9^2)", 0.9, 0.3,
+     8, 500, 11},
     {"oracle:dataset=8gaussians", "oracle:dataset=8gaussians,scale=1.1", "8gaussians", 0, 0, 2, 200, 7},
-    {"oracle:dataset={mixture:k=8,radius=2}", "oracle:dataset={mixture:k=8,radius=2.2,sd=0.6}", "mixture", 0, 0, 2, 500, 11},
-    {"oracle:dataset={mixture:k=8,radius=2,dim=32}", "oracle:dataset={mixture:k=8,radius=2.2,sd=0.6,dim=32}", "mixture", 0, 0, 32, 200, 11},
+    {"oracle:dataset={mixture:k=8,radius=2}", "oracle:dataset={mixture:k=8,radius=2.2,sd=0.6}", "mixture", 0, 0, 2, 500,
+     11},
+    {"oracle:dataset={mixture:k=8,radius=2,dim=32}", "oracle:dataset={mixture:k=8,radius=2.2,sd=0.6,dim=32}", "mixture",
+     0, 0, 32, 200, 11},
 };
 
 /* ---- the truth ---- */
@@ -36,11 +40,30 @@ of_densities(double mean, double sd, gboolean tv)
     return sum;
 }
 
-enum { RATIO, LOW, BOTH, EVOLUTION, BOUND, SHARP, EPS2, GAP2, ALIGNMENT, REVERSE, JS, TV, ENTROPY, ENTROPY_SCORE, ENTROPY_DIV, FIGURES };
+enum {
+    RATIO,
+    LOW,
+    BOTH,
+    EVOLUTION,
+    BOUND,
+    SHARP,
+    EPS2,
+    GAP2,
+    ALIGNMENT,
+    REVERSE,
+    JS,
+    TV,
+    ENTROPY,
+    ENTROPY_SCORE,
+    ENTROPY_DIV,
+    FIGURES
+};
 
-static const char *const names[FIGURES] = {
-    "kl: kl-ratio", "kl: kl-low-variance", "kl: kl-both", "kl: kl-evolution", "kl: bound", "kl: bound-sharp", "kl: eps2", "kl: score-gap2",
-    "kl: alignment", "kl: reverse-kl", "kl: jensen-shannon", "kl: tv", "kl: entropy", "kl: entropy-score", "kl: entropy-div"};
+static const char *const names[FIGURES] = {"kl: kl-ratio",     "kl: kl-low-variance", "kl: kl-both",
+                                           "kl: kl-evolution", "kl: bound",           "kl: bound-sharp",
+                                           "kl: eps2",         "kl: score-gap2",      "kl: alignment",
+                                           "kl: reverse-kl",   "kl: jensen-shannon",  "kl: tv",
+                                           "kl: entropy",      "kl: entropy-score",   "kl: entropy-div"};
 
 static void
 true_figures(const Pair *c, const FmKl *kl, double truth[FIGURES])
@@ -72,8 +95,12 @@ figures(const FmKl *kl, FmNumber out[FIGURES])
     static const struct {
         int figure;
         FmKlCurve curve;
-    } curves[] = {{RATIO, FM_KL_PLAIN}, {LOW, FM_KL_LOW}, {EVOLUTION, FM_KL_EVOLUTION}, {ENTROPY, FM_KL_ENTROPY},
-                  {ENTROPY_SCORE, FM_KL_ENTROPY_SCORE}, {ENTROPY_DIV, FM_KL_ENTROPY_DIV}};
+    } curves[] = {{RATIO, FM_KL_PLAIN},
+                  {LOW, FM_KL_LOW},
+                  {EVOLUTION, FM_KL_EVOLUTION},
+                  {ENTROPY, FM_KL_ENTROPY},
+                  {ENTROPY_SCORE, FM_KL_ENTROPY_SCORE},
+                  {ENTROPY_DIV, FM_KL_ENTROPY_DIV}};
     const size_t end = kl->T - 1;
 
     for (size_t k = 0; k < G_N_ELEMENTS(curves); k++)
@@ -118,7 +145,8 @@ run_pair(const Pair *c, size_t seeds, int threads, const CalibrationOut *out, GE
     }
     for (int f = 0; ok && f < FIGURES; f++)
         if (got[f] > 1) /* closed forms have no bar */
-            calibration_row(out, names[f], c->D, c->n, c->text, got[f], truth[f], value + 2 * f * seeds, value + (2 * f + 1) * seeds);
+            calibration_row(out, names[f], c->D, c->n, c->text, got[f], truth[f], value + 2 * f * seeds,
+                            value + (2 * f + 1) * seeds);
     sides_clear(side);
     return ok;
 }

@@ -75,8 +75,8 @@ bench_train_step(Bench *b, GError **error)
     FmRun *run = open_run(b, error);
     BenchRow *row = run ? bench_row(b) : NULL;
     FmProfile *profile = b->cli->profile && row ? &row->profile : NULL;
-    const gboolean ok = run && write_step(b, run, row, error) &&
-                        fm_run_bench_step(run, bench_more, row, &row->flops, profile, error);
+    const gboolean ok =
+        run && write_step(b, run, row, error) && fm_run_bench_step(run, bench_more, row, &row->flops, profile, error);
 
     if (ok && profile) {
         row->profiled = TRUE;
@@ -84,8 +84,7 @@ bench_train_step(Bench *b, GError **error)
     }
     if (ok) {
         describe_run(row, run);
-        bench_detail(row, "batch_size",
-                     g_strdup_printf("%lld", (long long)run->config->batch_size));
+        bench_detail(row, "batch_size", g_strdup_printf("%lld", (long long)run->config->batch_size));
     }
     fm_run_free(run);
     return ok;
@@ -153,8 +152,7 @@ sample_rounds(Bench *b, FmRun *run, FmFlow *flow, BenchRow *row, GError **error)
     for (gboolean go = TRUE; ok && go;) {
         const double start = cli_seconds();
 
-        ok = fm_flow_sample(flow, n, (guint64)run->config->seed, NULL, labels, x, NULL, NULL, &s,
-                            error);
+        ok = fm_flow_sample(flow, n, (guint64)run->config->seed, NULL, labels, x, NULL, NULL, &s, error);
         go = bench_more(row, (cli_seconds() - start) * 1e3);
     }
     if (ok) {
@@ -196,15 +194,13 @@ trace_velocity(FmFlow *flow, const FmLikelihood *how, GError **error)
 static double
 trace_flops(const FmVelocity *v, const FmLikelihood *how)
 {
-    const size_t passes =
-        v && how->trace == FM_TRACE_EXACT && v->K > 0 ? (v->D + v->K - 1) / v->K : 1;
+    const size_t passes = v && how->trace == FM_TRACE_EXACT && v->K > 0 ? (v->D + v->K - 1) / v->K : 1;
 
     return (double)passes * velocity_flops(v);
 }
 
 static gboolean
-likelihood_rounds(Bench *b, FmRun *run, FmFlow *flow, const FmLikelihood *how, BenchRow *row,
-                  GError **error)
+likelihood_rounds(Bench *b, FmRun *run, FmFlow *flow, const FmLikelihood *how, BenchRow *row, GError **error)
 {
     const size_t n = (size_t)run->config->eval_samples;
     g_autofree int *labels = run->net_info.classes > 0 ? g_new0(int, n) : NULL;
@@ -246,8 +242,7 @@ bench_likelihood(Bench *b, GError **error)
     FmFlow *flow = run ? fm_flow_from_run(run, error) : NULL;
     FmLikelihood how;
     BenchRow *row = NULL;
-    gboolean ok =
-        flow && cli_likelihood(run->config->likelihood, (guint64)run->config->seed, &how, error);
+    gboolean ok = flow && cli_likelihood(run->config->likelihood, (guint64)run->config->seed, &how, error);
 
     if (ok) {
         row = bench_row(b);
@@ -266,10 +261,8 @@ bench_likelihood(Bench *b, GError **error)
 static gboolean
 fill_pools(FmRun *run, guint64 round, size_t n, double *x0, double *x1, int *y, GError **error)
 {
-    const FmKey noise = {
-        .seed = (guint64)run->config->seed, .stream = FM_STREAM_SOURCE, .step = round};
-    const FmKey data = {
-        .seed = (guint64)run->config->seed, .stream = FM_STREAM_DATA, .step = round};
+    const FmKey noise = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_SOURCE, .step = round};
+    const FmKey data = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_DATA, .step = round};
     const size_t D = run->data.D;
 
     if (!fm_dataset_draw(run->plugin[FM_KIND_DATASET], data, 0, n, x1, y, error))
@@ -297,8 +290,8 @@ write_pairs(Cli *cli, const FmPool *pool, const FmPairs *pairs, GError **error)
 
         for (size_t b = 0; b < pairs->B; b++)
             index[b] = (double)from[b];
-        ok = cli_save_points(points, NULL, FM_F64, i == 0 ? pool->n0 : pool->n1, pool->D,
-                             i == 0 ? pool->x0 : pool->x1, error) &&
+        ok = cli_save_points(points, NULL, FM_F64, i == 0 ? pool->n0 : pool->n1, pool->D, i == 0 ? pool->x0 : pool->x1,
+                             error) &&
              cli_save_points(chosen, NULL, FM_F64, pairs->B, 1, index, error);
     }
     return ok;
@@ -313,8 +306,7 @@ coupling_rounds(Cli *cli, FmRun *run, BenchRow *row, GError **error)
     g_autofree size_t *i0 = g_new(size_t, B), *i1 = g_new(size_t, B);
     g_autofree double *weight = g_new(double, B);
     g_autofree int *y = run->data.classes > 0 ? g_new(int, n) : NULL;
-    double *x0 = need("bench coupling", n, D, error),
-           *x1 = x0 ? need("bench coupling", n, D, error) : NULL;
+    double *x0 = need("bench coupling", n, D, error), *x1 = x0 ? need("bench coupling", n, D, error) : NULL;
     gboolean ok = x1 != NULL;
     guint64 round = 0;
 
@@ -323,8 +315,7 @@ coupling_rounds(Cli *cli, FmRun *run, BenchRow *row, GError **error)
         FmPairs pairs = {.B = B, .i0 = i0, .i1 = i1, .weight = weight};
         double start;
 
-        pool.key = (FmKey){
-            .seed = (guint64)run->config->seed, .stream = FM_STREAM_COUPLING, .step = round};
+        pool.key = (FmKey){.seed = (guint64)run->config->seed, .stream = FM_STREAM_COUPLING, .step = round};
         for (size_t i = 0; i < B; i++)
             weight[i] = 1.0;
         if (!(ok = fill_pools(run, round, n, x0, x1, y, error)))
@@ -358,8 +349,7 @@ bench_coupling(Bench *b, GError **error)
         bench_detail(row, "coupling", fm_plugin_spec(run->plugin[FM_KIND_COUPLING]));
         bench_detail(row, "dataset", fm_plugin_spec(run->plugin[FM_KIND_DATASET]));
         bench_detail(row, "dimension", g_strdup_printf("%zu", run->data.D));
-        bench_detail(row, "batch_size",
-                     g_strdup_printf("%lld", (long long)run->config->batch_size));
+        bench_detail(row, "batch_size", g_strdup_printf("%lld", (long long)run->config->batch_size));
         bench_detail(row, "threads", g_strdup_printf("%d", run->config->threads));
     }
     fm_run_free(run);
@@ -369,8 +359,7 @@ bench_coupling(Bench *b, GError **error)
 /* ---- divergence ---- */
 
 static gboolean
-divergence_rounds(Bench *b, FmRun *run, const char *spec, const FmSamples *p, const FmSamples *q,
-                  GError **error)
+divergence_rounds(Bench *b, FmRun *run, const char *spec, const FmSamples *p, const FmSamples *q, GError **error)
 {
     const FmKey key = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_EVAL};
     g_autoptr(FmPlugin) divergence = fm_plugin_new(FM_KIND_DIVERGENCE, spec, error);
@@ -380,8 +369,7 @@ divergence_rounds(Bench *b, FmRun *run, const char *spec, const FmSamples *p, co
     for (gboolean go = TRUE; go;) {
         const double start = cli_seconds();
 
-        if (!divergence ||
-            !fm_divergence_estimate(divergence, p, q, key, run->config->threads, &e, error))
+        if (!divergence || !fm_divergence_estimate(divergence, p, q, key, run->config->threads, &e, error))
             return FALSE;
         go = bench_more(row, (cli_seconds() - start) * 1e3);
     }
@@ -415,8 +403,8 @@ bench_divergence(Bench *b, GError **error)
     double *x = run ? need("bench divergence", n, D, error) : NULL;
     double *z = x ? need("bench divergence", m, D, error) : NULL;
     const FmSamples p = {.n = n, .D = D, .x = x}, q = {.n = m, .D = D, .x = z};
-    gboolean ok = z && read_rows(run, "all", 0, n, x, NULL, error) &&
-                  read_rows(run, "all", n, m, z, NULL, error) && write_samples(b, &p, &q, error);
+    gboolean ok = z && read_rows(run, "all", 0, n, x, NULL, error) && read_rows(run, "all", n, m, z, NULL, error) &&
+                  write_samples(b, &p, &q, error);
 
     if (ok && run->config->divergences->len == 0)
         g_ptr_array_add(run->config->divergences, g_strdup("knn-kl"));

@@ -140,8 +140,7 @@ gemm_graph(FmGraph *graph, GemmForm form, size_t width)
         g_autofree char *name = g_strdup_printf("w%d", i);
 
         if (form == GEMM_VALUE)
-            x = fm_matmul(x, fm_param(graph, name, 2, (size_t[]){width, width},
-                                      (FmInit){FM_INIT_NORMAL, 1e-2}));
+            x = fm_matmul(x, fm_param(graph, name, 2, (size_t[]){width, width}, (FmInit){FM_INIT_NORMAL, 1e-2}));
         else {
             FmNode *y = fm_matmul_reduce(fm_input(graph, name, 1, 1, &width), x);
 
@@ -154,8 +153,7 @@ gemm_graph(FmGraph *graph, GemmForm form, size_t width)
 static gboolean
 gemm_row(Bench *b, GemmForm form, size_t rows, size_t width, int threads, GError **error)
 {
-    Kernel k = {
-        .graph = fm_graph_new(), .rows = rows, .dtype = b->cli->config->dtype, .threads = threads};
+    Kernel k = {.graph = fm_graph_new(), .rows = rows, .dtype = b->cli->config->dtype, .threads = threads};
     gboolean ok = kernel_open(&k, b, gemm_graph(k.graph, form, width), error);
 
     if (ok) {
@@ -170,8 +168,7 @@ gemm_row(Bench *b, GemmForm form, size_t rows, size_t width, int threads, GError
     return ok;
 }
 
-static const size_t gemm_size[][2] = {{64, 64},   {64, 128},  {64, 256},
-                                      {128, 512}, {256, 512}, {256, 1024}};
+static const size_t gemm_size[][2] = {{64, 64}, {64, 128}, {64, 256}, {128, 512}, {256, 512}, {256, 1024}};
 
 gboolean
 bench_gemm(Bench *b, GError **error)
@@ -183,8 +180,7 @@ bench_gemm(Bench *b, GError **error)
         for (int t = 1; ok && t <= threads; t += MAX(threads - 1, 1)) {
             const size_t rows = gemm_size[i][0], width = gemm_size[i][1];
 
-            ok = gemm_row(b, GEMM_VALUE, rows, width, t, error) &&
-                 gemm_row(b, GEMM_WEIGHTS, rows, width, t, error);
+            ok = gemm_row(b, GEMM_VALUE, rows, width, t, error) && gemm_row(b, GEMM_WEIGHTS, rows, width, t, error);
         }
     return ok;
 }
@@ -221,8 +217,7 @@ conv_graph(FmGraph *graph, ConvForm form, const ConvShape *s)
 {
     const size_t k = s->kernel;
     const int pad = (int)(k / 2);
-    FmNode *w =
-        fm_param(graph, "w", 4, (size_t[]){s->out, s->in, k, k}, (FmInit){FM_INIT_NORMAL, 1e-2});
+    FmNode *w = fm_param(graph, "w", 4, (size_t[]){s->out, s->in, k, k}, (FmInit){FM_INIT_NORMAL, 1e-2});
     FmNode *x = fm_input(graph, "x", 1, 3, (size_t[]){s->side, s->side, s->in});
     FmNode *dy = fm_input(graph, "dy", 1, 3, (size_t[]){s->side, s->side, s->out});
 
@@ -240,10 +235,7 @@ static gboolean
 conv_row(Bench *b, ConvForm form, const ConvShape *s, size_t images, GError **error)
 {
     static const char *const names[CONV_N] = {"value", "gradient of x", "gradient of w"};
-    Kernel k = {.graph = fm_graph_new(),
-                .rows = images,
-                .dtype = b->cli->config->dtype,
-                .threads = all_threads(b)};
+    Kernel k = {.graph = fm_graph_new(), .rows = images, .dtype = b->cli->config->dtype, .threads = all_threads(b)};
     gboolean ok = kernel_open(&k, b, conv_graph(k.graph, form, s), error);
 
     if (ok) {
@@ -251,9 +243,9 @@ conv_row(Bench *b, ConvForm form, const ConvShape *s, size_t images, GError **er
 
         bench_detail(row, "form", g_strdup(names[form]));
         bench_detail(row, "images", g_strdup_printf("%zu", images));
-        bench_detail(row, "shape",
-                     g_strdup_printf("%zux%zux%zu to %zu, %zux%zu", s->side, s->side, s->in, s->out,
-                                     s->kernel, s->kernel));
+        bench_detail(
+            row, "shape",
+            g_strdup_printf("%zux%zux%zu to %zu, %zux%zu", s->side, s->side, s->in, s->out, s->kernel, s->kernel));
         ok = kernel_rounds(&k, row, error);
         describe_kernel(row, &k);
     }
@@ -283,8 +275,7 @@ run_self(char *const *argv, GError **error)
     g_autoptr(GError) why = NULL;
     int status = 0;
 
-    if (g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, NULL,
-                     &status, &why) &&
+    if (g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, NULL, &status, &why) &&
         status == 0)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot run '%s %s': %s", argv[0], argv[1],

@@ -11,7 +11,7 @@
 typedef struct Cli {
     const struct CliCommand *command;
     FmConfig *config; /* --config, then options on top */
-    GPtrArray *args; /* positional arguments: char *, owned by argv */
+    GPtrArray *args;  /* positional arguments: char *, owned by argv */
     gboolean json, quiet, verbose, force, log_density, profile, help;
     char *out, *resume, *config_file, *init, *labels, *div, *split, *data_shape, *score, *plugin_path, *preset;
     gint64 trajectory;
@@ -19,7 +19,7 @@ typedef struct Cli {
     gint64 dim, times;
     gint64 repeat, seeds;
     GPtrArray *axes[FM_N_KINDS]; /* of `compare`: char *, owned; NULL: not given */
-    GPtrArray *given; /* names of the options that were given */
+    GPtrArray *given;            /* names of the options that were given */
     char *made_dir; /* the directory that cli_run_dir() made; taken away when the command fails and left it empty */
 } Cli;
 
@@ -30,34 +30,34 @@ typedef struct CliCommand {
     unsigned groups; /* options it takes: CLI_... below */
     int min_args, max_args;
     int (*run)(Cli *cli, GError **error); /* exit status; negative: *error is set */
-    void (*help)(GString *out); /* appends what --help says below the options; NULL: nothing */
+    void (*help)(GString *out);           /* appends what --help says below the options; NULL: nothing */
 } CliCommand;
 
-enum { /* groups of options */
-       CLI_COMMON = 1, /* --json --quiet --plugin-path --help: of every command */
-       CLI_MODEL = 2, /* --dataset, --net, --dtype, ... */
-       CLI_TRAIN = 4, /* --steps, --lr, ... */
-       CLI_SAMPLE = 8, /* --solver, --samples, --init, ... */
-       CLI_EVAL = 16, /* --divergence, --likelihood, ... */
-       CLI_OUT = 32, /* --out, --force */
-       CLI_POINTS = 64, /* --labels at given points */
-       CLI_BENCH = 128, /* --repeat */
-       CLI_IMPORT = 256, /* --data-shape */
-       CLI_DRAW = 512, /* --init, --log-density, --trajectory, --labels */
-       CLI_RESUME = 1024, /* --resume */
-       CLI_SPLIT = 2048, /* --split */
-       CLI_MEASURE = 4096, /* --divergence */
-       CLI_DENSITY = 8192, /* --likelihood at given points */
-       CLI_VELOCITY = 16384, /* --time, --div */
-       CLI_SEED = 32768, /* --seed */
+enum {                        /* groups of options */
+       CLI_COMMON = 1,        /* --json --quiet --plugin-path --help: of every command */
+       CLI_MODEL = 2,         /* --dataset, --net, --dtype, ... */
+       CLI_TRAIN = 4,         /* --steps, --lr, ... */
+       CLI_SAMPLE = 8,        /* --solver, --samples, --init, ... */
+       CLI_EVAL = 16,         /* --divergence, --likelihood, ... */
+       CLI_OUT = 32,          /* --out, --force */
+       CLI_POINTS = 64,       /* --labels at given points */
+       CLI_BENCH = 128,       /* --repeat */
+       CLI_IMPORT = 256,      /* --data-shape */
+       CLI_DRAW = 512,        /* --init, --log-density, --trajectory, --labels */
+       CLI_RESUME = 1024,     /* --resume */
+       CLI_SPLIT = 2048,      /* --split */
+       CLI_MEASURE = 4096,    /* --divergence */
+       CLI_DENSITY = 8192,    /* --likelihood at given points */
+       CLI_VELOCITY = 16384,  /* --time, --div */
+       CLI_SEED = 32768,      /* --seed */
        CLI_THREADS = 1 << 18, /* --threads */
        CLI_COMPUTE = CLI_SEED | CLI_THREADS,
        CLI_KERNELS = 65536, /* --backend */
-       CLI_KL = 1 << 19, /* --dim, --times, --until */
-       CLI_AXES = 1 << 21, /* kinds of plugins may be repeated */
+       CLI_KL = 1 << 19,    /* --dim, --times, --until */
+       CLI_AXES = 1 << 21,  /* kinds of plugins may be repeated */
        CLI_SEEDS = 1 << 20, /* --seeds */
        CLI_SOLVE = 1 << 22, /* --solver at given points */
-       CLI_DATA = 131072 /* --dataset of another than the run's own */
+       CLI_DATA = 131072    /* --dataset of another than the run's own */
 };
 
 extern const CliCommand cli_commands[]; /* name NULL closes */
@@ -69,9 +69,10 @@ void cli_free(Cli *cli);
 /* Parse argv after the command's name. FALSE with FM_ERROR_USAGE. */
 gboolean cli_parse(Cli *cli, int argc, char **argv, GError **error);
 gboolean cli_given(const Cli *cli, const char *option); /* was --option given? */
-/* FALSE with a sentence where an option was given that the command's first argument uses no part of: neither `always` (of
- * which the sentence names `beside`) nor `taken`; NULL closes both. */
-gboolean cli_takes(const Cli *cli, const char *const *always, const char *beside, const char *const *taken, GError **error);
+/* FALSE with a sentence where an option was given that the command's first argument uses no part of: neither `always`
+ * (of which the sentence names `beside`) nor `taken`; NULL closes both. */
+gboolean cli_takes(const Cli *cli, const char *const *always, const char *beside, const char *const *taken,
+                   GError **error);
 char *cli_help(const CliCommand *command); /* owned text; NULL: of the program */
 /* NAME[:options] to an instance; the spec must not be empty. */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Cli, cli_free)
@@ -97,8 +98,9 @@ void cli_interrupt_install(void); /* SIGINT, SIGTERM: exit 130 / 143, at once un
 /* TRUE: until as many FALSE the first of them is only noted, for a training that ends after its step and
  * writes; the second one kills. */
 void cli_interrupt_defer(gboolean defer);
-void cli_interrupt_takes(const char *dir); /* an interrupt at once takes it away where it is empty; borrowed; NULL: none */
-int cli_interrupted(void); /* the number of the signal that was noted, or 0 */
+void
+cli_interrupt_takes(const char *dir); /* an interrupt at once takes it away where it is empty; borrowed; NULL: none */
+int cli_interrupted(void);            /* the number of the signal that was noted, or 0 */
 
 void out_int(JsonBuilder *b, const char *name, gint64 value);
 void out_real(JsonBuilder *b, const char *name, double value); /* null when not finite */
@@ -112,7 +114,7 @@ void out_header(JsonBuilder *b, const Cli *cli, const char *status);
 /* "seed", "threads", "dtype", "backend" and "time". */
 void out_setting(JsonBuilder *b, const FmRun *run, gint64 seed);
 void out_config(JsonBuilder *b, const FmRun *run); /* these, and "config" */
-char *out_finish(JsonBuilder *b); /* closes the object: its text, owned */
+char *out_finish(JsonBuilder *b);                  /* closes the object: its text, owned */
 
 typedef struct Metric {
     char *name;
@@ -147,17 +149,17 @@ void checks_json(JsonBuilder *b, const GArray *checks); /* the member "checks" *
 
 /* nll / bpd / kl / divergences of a flow against its data: appends to metrics. */
 gboolean cli_likelihood(const char *text, guint64 seed, FmLikelihood *how, GError **error);
-gboolean evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples,
-                  size_t n_samples, GArray *metrics, GError **error);
+gboolean evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples, size_t n_samples, GArray *metrics,
+                  GError **error);
 
 /* -log q (n) by a formula as the metric "nll", which is infinite where a point has density 0. */
 void evaluate_formula(size_t n, const double *log_q, double start, GArray *metrics);
 /* -log q (n) of points x as the metric "nll", with the solver's and the probes' part of its error;
  * `start`: cli_seconds() before log_q was found. */
-gboolean evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels,
-                      const FmLikelihood *how, const double *log_q, const FmSolveSummary *s,
-                      double start, GArray *metrics, GError **error);
-/* Has the run's flow a density at t = 1? FALSE with FM_ERROR_UNSUPPORTED for the exact field of finite data without noise. */
+gboolean evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const FmLikelihood *how,
+                      const double *log_q, const FmSolveSummary *s, double start, GArray *metrics, GError **error);
+/* Has the run's flow a density at t = 1? FALSE with FM_ERROR_UNSUPPORTED for the exact field of finite data without
+ * noise. */
 gboolean evaluate_has_density(const FmRun *run, GError **error);
 /* What evaluate() would need but cannot have: to be asked before hours of training. */
 gboolean evaluate_check(const FmRun *run, const char *split, GError **error);
@@ -200,15 +202,15 @@ FmArray *cli_load_points(const char *file, size_t D, GError **error);
 typedef struct CliPoints {
     FmRun *run;
     FmFlow *flow;
-    FmArray *x; /* (n, D) doubles */
+    FmArray *x;  /* (n, D) doubles */
     int *labels; /* (n) or NULL */
     size_t n, D;
 } CliPoints;
 gboolean cli_points_open(CliPoints *p, Cli *cli, const char *out, GError **error); /* out: may it be written? */
 void cli_points_clear(CliPoints *p);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CliPoints, cli_points_clear)
-gboolean cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n,
-                         size_t D, const double *x, GError **error);
+gboolean cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n, size_t D, const double *x,
+                         GError **error);
 /* (n) labels 0, 1, ..., classes - 1, 0, ...; NULL without classes. Owned by the caller. */
 int *cli_labels_in_turn(size_t n, size_t classes);
 gboolean cli_parse_labels(const char *text, size_t n, size_t classes, int **labels, GError **error);
@@ -223,16 +225,16 @@ typedef struct Side {
     FmFlow *flow;
 } Side;
 
-/* P and Q, or one alone (n = 1). A field takes its data set, path and units from the run on the other side where it names
- * none; else its data are N(0, I) in `dim` dimensions (< 1: 2). `solver` for both. */
+/* P and Q, or one alone (n = 1). A field takes its data set, path and units from the run on the other side where it
+ * names none; else its data are N(0, I) in `dim` dimensions (< 1: 2). `solver` for both. */
 gboolean sides_open(Side side[], char *const text[], int n, gint64 dim, int threads, const char *solver,
                     GError **error);
 void side_clear(Side *side);
 void sides_clear(Side side[2]);
 /* One side: a field as above (other: whose data, path and units it takes where it names none; NULL),
  * or a run in memory, owned by the side afterwards. */
-gboolean side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int threads,
-                    const char *solver, GError **error);
+gboolean side_field(Side *side, const char *spec, const FmRun *other, gint64 dim, int threads, const char *solver,
+                    GError **error);
 gboolean side_run(Side *side, FmRun *run, int threads, const char *solver, GError **error);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Side, side_clear)
 

@@ -7,11 +7,13 @@
 #include <string.h>
 
 static const Benchmark benchmarks[] = {
-    {"train-step", "a whole step: batch, coupling, path, forward, backward, clip, optimizer, EMA", bench_train_step, TRUE, TRUE},
+    {"train-step", "a whole step: batch, coupling, path, forward, backward, clip, optimizer, EMA", bench_train_step,
+     TRUE, TRUE},
     {"sample", "--samples rows from noise to data", bench_sample, TRUE, FALSE},
     {"likelihood", "log-densities of --eval-samples points of the data", bench_likelihood, TRUE, FALSE},
     {"coupling", "pairs of one batch (--coupling, else ot)", bench_coupling, FALSE, TRUE},
-    {"divergence", "each --divergence (else knn-kl) between --eval-samples and --samples points", bench_divergence, FALSE, TRUE},
+    {"divergence", "each --divergence (else knn-kl) between --eval-samples and --samples points", bench_divergence,
+     FALSE, TRUE},
     {"gemm", "matrix products at several shapes, one thread and all", bench_gemm, FALSE, FALSE},
     {"conv", "convolution and its two adjoints at several shapes", bench_conv, FALSE, FALSE},
     {"startup", "the program's start, up to a list of its plugins", bench_startup, FALSE, FALSE},
@@ -28,8 +30,7 @@ peak_memory(void)
     g_autofree char *text = NULL;
     const char *line;
 
-    if (!g_file_get_contents("/proc/self/status", &text, NULL, NULL) ||
-        !(line = strstr(text, "VmHWM:")))
+    if (!g_file_get_contents("/proc/self/status", &text, NULL, NULL) || !(line = strstr(text, "VmHWM:")))
         return 0;
     return g_ascii_strtoull(line + strlen("VmHWM:"), NULL, 10) * 1024;
 }
@@ -207,14 +208,17 @@ check_use(const Cli *cli, const char *name, GError **error)
 
     if (run && !(which && which->of_run))
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "'bench %s' takes no run and was given '%s', expected one of train-step, sample and likelihood", name, run);
+                    "'bench %s' takes no run and was given '%s', expected one of train-step, sample and likelihood",
+                    name, run);
     else if (cli->profile && name && !(which && which->of_run))
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     "option --profile does not apply to 'bench %s', only to train-step, sample and likelihood", name);
     else if (cli_given(cli, option) && !(which && which->writes))
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "option --%s does not apply to 'bench%s%s', only to train-step, coupling and divergence, one at a time, "
-                    "which write what they work on", option, name ? " " : "", name ? name : "");
+        g_set_error(
+            error, FM_ERROR, FM_ERROR_USAGE,
+            "option --%s does not apply to 'bench%s%s', only to train-step, coupling and divergence, one at a time, "
+            "which write what they work on",
+            option, name ? " " : "", name ? name : "");
     else
         return TRUE;
     return FALSE;

@@ -18,7 +18,7 @@ typedef struct Column {
 /* One combination. */
 typedef struct Row {
     FmConfig *config;
-    char *label; /* "path=vp net=mlp" */
+    char *label;     /* "path=vp net=mlp" */
     GArray *columns; /* Column */
     size_t parameters, done;
     guint64 steps;
@@ -213,8 +213,8 @@ print_rows(GArray *rows, gint64 seeds)
 
         if (row->done == 0)
             continue;
-        g_string_append_printf(line, "%-*s  %8zu weights  %6" G_GUINT64_FORMAT " steps  %7.1f s  NFE %5.1f",
-                               (int)width, row->label, row->parameters, row->steps, row->seconds / (double)row->done,
+        g_string_append_printf(line, "%-*s  %8zu weights  %6" G_GUINT64_FORMAT " steps  %7.1f s  NFE %5.1f", (int)width,
+                               row->label, row->parameters, row->steps, row->seconds / (double)row->done,
                                row->nfe / (double)row->done);
         for (guint k = 0; k < row->columns->len; k++) {
             const Column *c = &g_array_index(row->columns, Column, k);
@@ -266,9 +266,8 @@ run_all(Cli *cli, GArray *rows, const char *dir, JsonBuilder *b, GError **error)
     for (guint i = 0; i < rows->len; i++)
         for (gint64 s = 0; s < cli->seeds && !cli_interrupted(); s++) {
             Row *row = &g_array_index(rows, Row, i);
-            g_autofree char *name = cli->seeds > 1
-                                        ? g_strdup_printf("%02u-seed-%lld", i + 1, (long long)(first + s))
-                                        : g_strdup_printf("%02u", i + 1);
+            g_autofree char *name = cli->seeds > 1 ? g_strdup_printf("%02u-seed-%lld", i + 1, (long long)(first + s))
+                                                   : g_strdup_printf("%02u", i + 1);
             g_autofree char *own = g_build_filename(dir, name, NULL);
 
             if (!cli->quiet)
@@ -317,7 +316,6 @@ cmd_compare(Cli *cli, GError **error)
     for (int k = 0; k < FM_N_KINDS; k++)
         if (cli->axes[k] && cli->axes[k]->len > 1)
             return compare_runs(cli, error);
-    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                "'compare' needs several values of a kind, as in --path ot --path vp");
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'compare' needs several values of a kind, as in --path ot --path vp");
     return -1;
 }

@@ -46,11 +46,10 @@ check_second(const Cli *cli, const char *option, const char *file, const char *o
                      cli_check_differ(cli->args->pdata[1], "the points", file, name, error));
 }
 
-/* The score is exact; a learned flow's comes with the exact log-density, another estimate takes its own way. how NULL: by
- * the formula. */
+/* The score is exact; a learned flow's comes with the exact log-density, another estimate takes its own way. how NULL:
+ * by the formula. */
 static gboolean
-density(CliPoints *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s,
-        GError **error)
+density(CliPoints *p, const FmLikelihood *how, double *log_q, double *score, FmSolveSummary *s, GError **error)
 {
     if (!how)
         return fm_flow_formula_density(p->flow, p->n, p->x->data, log_q, score, error);
@@ -87,17 +86,18 @@ cmd_density(Cli *cli, GError **error)
     FmLikelihood how = {0};
     FmSolveSummary summary = {0};
 
-    if (!density_how(cli, seed, &how, error) || !check_second(cli, "score", cli->score, out, error) || !cli_points_open(&p, cli, out, error) ||
-        !evaluate_has_density(p.run, error))
+    if (!density_how(cli, seed, &how, error) || !check_second(cli, "score", cli->score, out, error) ||
+        !cli_points_open(&p, cli, out, error) || !evaluate_has_density(p.run, error))
         return -1;
     if (!cli->config->likelihood) {
         how = fm__default_likelihood(p.flow);
         how.key.seed = cli_given(cli, "seed") ? seed : how.key.seed;
     }
     if (cli->score && how.trace == FM_TRACE_MAP) {
-        g_set_error_literal(error, FM_ERROR, FM_ERROR_USAGE,
-                            "option --score is the gradient of the flow's log-density and --likelihood is map, expected "
-                            "exact or hutchinson beside it");
+        g_set_error_literal(
+            error, FM_ERROR, FM_ERROR_USAGE,
+            "option --score is the gradient of the flow's log-density and --likelihood is map, expected "
+            "exact or hutchinson beside it");
         return -1;
     }
     const gboolean formula =
@@ -111,8 +111,7 @@ cmd_density(Cli *cli, GError **error)
         return -1;
     if (formula)
         evaluate_formula(p.n, log_q->data, start, metrics);
-    else if (!evaluate_nll(p.run, p.flow, p.n, p.x->data, p.labels, &how, log_q->data, &summary, start,
-                      metrics, error))
+    else if (!evaluate_nll(p.run, p.flow, p.n, p.x->data, p.labels, &how, log_q->data, &summary, start, metrics, error))
         return -1;
     return finish(cli, p.run, (const char *const[]){out, cli->score, NULL}, p.n, formula ? NULL : &summary, metrics);
 }
@@ -125,8 +124,7 @@ cmd_velocity(Cli *cli, GError **error)
     const char *out = cli->out ? cli->out : "velocity.npy";
 
     if (isnan(cli->time)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "'velocity' needs --time T, a number from 0 (noise) to 1 (data)");
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'velocity' needs --time T, a number from 0 (noise) to 1 (data)");
         return -1;
     }
     if (!check_second(cli, "div", cli->div, out, error) || !cli_points_open(&p, cli, out, error))
@@ -134,8 +132,7 @@ cmd_velocity(Cli *cli, GError **error)
     v = fm_array_new(FM_F64, 2, (const size_t[]){p.n, p.D}, error);
     div = cli->div ? fm_array_new(FM_F64, 1, &p.n, error) : NULL;
     if (!v || (cli->div && !div) ||
-        !fm_flow_velocity(p.flow, p.n, p.x->data, cli->time, p.labels, v->data,
-                          div ? div->data : NULL, error) ||
+        !fm_flow_velocity(p.flow, p.n, p.x->data, cli->time, p.labels, v->data, div ? div->data : NULL, error) ||
         !cli_save_points(out, &p.run->data, FM_F64, p.n, p.D, v->data, error) ||
         (div && !fm_array_save(div, cli->div, error)))
         return -1;

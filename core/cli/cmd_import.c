@@ -38,8 +38,7 @@ static gboolean
 check_usage(const Cli *cli, FmDataInfo *data, GError **error)
 {
     if (!cli->config->spec[FM_KIND_NET]) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "'import' needs --net NAME, the net that the weights belong to");
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'import' needs --net NAME, the net that the weights belong to");
         return FALSE;
     }
     if (!cli->data_shape) {

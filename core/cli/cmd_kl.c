@@ -39,9 +39,7 @@ kl_metrics(const FmKl *kl, double seconds)
     const size_t end = kl->T - 1;
     FmEstimate e = {.value = kl->kl.value, .se = kl->kl.se > 0 ? kl->kl.se : NAN, .n = kl->n, .unit = "nats"};
 
-    fm_estimate_text(&e, "route", kl->exact ? "closed form"
-                                  : kl->kl_both ? "points of p and q"
-                                                : "mean of log p/q");
+    fm_estimate_text(&e, "route", kl->exact ? "closed form" : kl->kl_both ? "points of p and q" : "mean of log p/q");
     fm_estimate_number(&e, "t", kl->t[end]);
     fm_estimate_number(&e, "failed", (double)kl->failed);
     fm_estimate_number(&e, "tail", kl->tail);
@@ -52,7 +50,8 @@ kl_metrics(const FmKl *kl, double seconds)
         kl_add_none(m, "bound-at-1", kl->bound_at_1);
         kl_add_none(m, "score-gap2-at-1", kl->bound_at_1);
     }
-    kl_add(m, kl, "kl-ratio", (FmNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats", "mean of log p/q");
+    kl_add(m, kl, "kl-ratio", (FmNumber){kl->value[FM_KL_PLAIN][end], kl->se[FM_KL_PLAIN][end]}, "nats",
+           "mean of log p/q");
     if (kl->low_why)
         kl_add_none(m, "kl-low-variance", kl->low_why);
     else
@@ -60,9 +59,9 @@ kl_metrics(const FmKl *kl, double seconds)
                "mean of log p/q + q/p - 1");
     kl_add(m, kl, "kl-both", kl->both, "nats", both);
     kl_add(m, kl, "kl-evolution", (FmNumber){kl->value[FM_KL_EVOLUTION][end], kl->se[FM_KL_EVOLUTION][end]}, "nats",
-        "evolution identity");
+           "evolution identity");
     kl_add(m, kl, "kl-routes-differ", (FmNumber){kl->value[FM_KL_DIFFERENCE][end], kl->se[FM_KL_DIFFERENCE][end]},
-        "nats", "paired");
+           "nats", "paired");
     kl_add(m, kl, "kl-start", (FmNumber){kl->value[FM_KL_RATIO][0], kl->se[FM_KL_RATIO][0]}, "nats", NULL);
     kl_add(m, kl, "bound", kl->bound, "nats", "eps sqrt(S)");
     kl_add(m, kl, "bound-sharp", kl->sharp, "nats", "int eps_t sqrt(S_t) dt");
@@ -85,12 +84,14 @@ kl_metrics(const FmKl *kl, double seconds)
     kl_add(m, kl, "unreached", (FmNumber){kl->unreached, NAN}, "", "share of q where no trajectory of p is expected");
     kl_add(m, kl, "weights-mean", kl->weight, "", "mean of q/p, 1 when p's trajectories cover q");
     kl_add(m, kl, "weights-ess", (FmNumber){kl->ess, NAN}, "", "effective sample size of q/p");
-    kl_add(m, kl, "entropy", (FmNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats", "of p, mean of -log p");
+    kl_add(m, kl, "entropy", (FmNumber){kl->value[FM_KL_ENTROPY][end], kl->se[FM_KL_ENTROPY][end]}, "nats",
+           "of p, mean of -log p");
     kl_add(m, kl, "entropy-score", (FmNumber){kl->value[FM_KL_ENTROPY_SCORE][end], kl->se[FM_KL_ENTROPY_SCORE][end]},
-        "nats", "of p, by E<v, score>");
-    kl_add(m, kl, "entropy-div", (FmNumber){kl->value[FM_KL_ENTROPY_DIV][end], kl->se[FM_KL_ENTROPY_DIV][end]},
-        "nats", "of p, by E div v");
-    kl_add(m, kl, "pathwise-residual", (FmNumber){kl->residual_max, NAN}, "nats", "largest of all trajectories and times");
+           "nats", "of p, by E<v, score>");
+    kl_add(m, kl, "entropy-div", (FmNumber){kl->value[FM_KL_ENTROPY_DIV][end], kl->se[FM_KL_ENTROPY_DIV][end]}, "nats",
+           "of p, by E div v");
+    kl_add(m, kl, "pathwise-residual", (FmNumber){kl->residual_max, NAN}, "nats",
+           "largest of all trajectories and times");
     return m;
 }
 
@@ -100,9 +101,12 @@ static const struct {
     const char *name;
     FmKlCurve curve;
     gboolean se;
-} columns[] = {{"kl", FM_KL_RATIO, TRUE},          {"evolution", FM_KL_EVOLUTION, TRUE},
-               {"difference", FM_KL_DIFFERENCE, TRUE}, {"integrand", FM_KL_INTEGRAND, TRUE},
-               {"eps2", FM_KL_EPS2_T, TRUE},       {"score_gap2", FM_KL_GAP2_T, TRUE},
+} columns[] = {{"kl", FM_KL_RATIO, TRUE},
+               {"evolution", FM_KL_EVOLUTION, TRUE},
+               {"difference", FM_KL_DIFFERENCE, TRUE},
+               {"integrand", FM_KL_INTEGRAND, TRUE},
+               {"eps2", FM_KL_EPS2_T, TRUE},
+               {"score_gap2", FM_KL_GAP2_T, TRUE},
                {"entropy", FM_KL_ENTROPY, TRUE}};
 
 static void
@@ -203,20 +207,19 @@ kl_print(const FmKl *kl, GArray *metrics, const char *words)
 {
     const size_t step = MAX((kl->T - 1) / 10, 1);
 
-    printf("%8s %22s %22s %12s %11s %11s%s\n", "t", "KL by log p/q", "KL by evolution", "integrand",
-           "eps_t^2", "S_t", kl->exact ? "   exact" : "");
+    printf("%8s %22s %22s %12s %11s %11s%s\n", "t", "KL by log p/q", "KL by evolution", "integrand", "eps_t^2", "S_t",
+           kl->exact ? "   exact" : "");
     for (size_t j = 0; j < kl->T; j += step) {
-        printf("%8.4f %11.5g +- %7.1e %11.5g +- %7.1e %12.4g %11.4g %11.4g", kl->t[j],
-               kl->value[FM_KL_RATIO][j], kl->se[FM_KL_RATIO][j], kl->value[FM_KL_EVOLUTION][j],
-               kl->se[FM_KL_EVOLUTION][j], kl->value[FM_KL_INTEGRAND][j], kl->value[FM_KL_EPS2_T][j],
-               kl->value[FM_KL_GAP2_T][j]);
+        printf("%8.4f %11.5g +- %7.1e %11.5g +- %7.1e %12.4g %11.4g %11.4g", kl->t[j], kl->value[FM_KL_RATIO][j],
+               kl->se[FM_KL_RATIO][j], kl->value[FM_KL_EVOLUTION][j], kl->se[FM_KL_EVOLUTION][j],
+               kl->value[FM_KL_INTEGRAND][j], kl->value[FM_KL_EPS2_T][j], kl->value[FM_KL_GAP2_T][j]);
         if (kl->exact)
             printf(" %11.5g", kl->exact[j]);
         putchar('\n');
     }
     metrics_print(metrics);
-    printf("  pathwise residual at the end: median %.1e, 90 %% %.1e, 99 %% %.1e, largest %.1e\n",
-           kl->residual[0], kl->residual[1], kl->residual[2], kl->residual[3]);
+    printf("  pathwise residual at the end: median %.1e, 90 %% %.1e, 99 %% %.1e, largest %.1e\n", kl->residual[0],
+           kl->residual[1], kl->residual[2], kl->residual[3]);
     puts(words);
 }
 
@@ -229,13 +232,11 @@ kl_draw(const FmKl *kl, const char *dir, GError **error)
 
     for (size_t j = 0; j < kl->T; j++)
         root[j] = sqrt(kl->value[FM_KL_EPS2_T][j] * kl->value[FM_KL_GAP2_T][j]);
-    const FmCurve top[] = {
-        {"log p/q", t, kl->value[FM_KL_RATIO], kl->se[FM_KL_RATIO], kl->T},
-        {"evolution identity", t, kl->value[FM_KL_EVOLUTION], kl->se[FM_KL_EVOLUTION], kl->T},
-        {"closed form", t, kl->exact, NULL, kl->T}};
-    const FmCurve low[] = {
-        {"E<v - w, score gap>", t, kl->value[FM_KL_INTEGRAND], kl->se[FM_KL_INTEGRAND], kl->T},
-        {"eps_t sqrt(S_t)", t, root, NULL, kl->T}};
+    const FmCurve top[] = {{"log p/q", t, kl->value[FM_KL_RATIO], kl->se[FM_KL_RATIO], kl->T},
+                           {"evolution identity", t, kl->value[FM_KL_EVOLUTION], kl->se[FM_KL_EVOLUTION], kl->T},
+                           {"closed form", t, kl->exact, NULL, kl->T}};
+    const FmCurve low[] = {{"E<v - w, score gap>", t, kl->value[FM_KL_INTEGRAND], kl->se[FM_KL_INTEGRAND], kl->T},
+                           {"eps_t sqrt(S_t)", t, root, NULL, kl->T}};
     const FmPanel panels[] = {{"KL(p_t || q_t)", "nats", top, kl->exact ? 3 : 2, 0},
                               {"its rate, and the bound's", "nats per unit of t", low, 2, 0}};
 
@@ -301,19 +302,22 @@ cmd_kl(Cli *cli, GError **error)
     const gboolean alone = cli->args->len == 1;
     char *const *text = (char *const *)cli->args->pdata;
     Side side[2] = {{NULL, NULL}, {NULL, NULL}};
-    const FmKlOptions options = {
-        .n = cli->config->samples > 0 ? (size_t)cli->config->samples : alone ? PROFILE_SAMPLES : KL_SAMPLES,
-        .times = cli->times > 0 ? (size_t)cli->times : alone ? PROFILE_TIMES : KL_TIMES,
-        .seed = (guint64)MAX(cli->config->seed, 0),
-        .threads = cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors(),
-        .stop = cli->until};
+    const FmKlOptions options = {.n = cli->config->samples > 0 ? (size_t)cli->config->samples
+                                      : alone                  ? PROFILE_SAMPLES
+                                                               : KL_SAMPLES,
+                                 .times = cli->times > 0 ? (size_t)cli->times
+                                          : alone        ? PROFILE_TIMES
+                                                         : KL_TIMES,
+                                 .seed = (guint64)MAX(cli->config->seed, 0),
+                                 .threads =
+                                     cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors(),
+                                 .stop = cli->until};
     const char *solver = cli->config->spec[FM_KIND_SOLVER] ? cli->config->spec[FM_KIND_SOLVER] : kl_solver;
     g_autofree char *dir = NULL;
 
     const gboolean ok =
         sides_open(side, text, alone ? 1 : 2, cli->dim, options.threads, solver, error) &&
-        kl_fits(&options, alone ? 2 : 1, side[0].run->data.D, error) &&
-        (dir = cli_run_dir(cli, error)) &&
+        kl_fits(&options, alone ? 2 : 1, side[0].run->data.D, error) && (dir = cli_run_dir(cli, error)) &&
         (alone ? kl_profile(cli, &side[0], &options, dir, error) : kl_compare(cli, side, &options, dir, error));
     sides_clear(side);
     return ok ? 0 : -1;

@@ -8,14 +8,10 @@
 static const char *
 option_type_name(const FmOption *o)
 {
-    static const char *const names[] = {[FM_OPTION_INT] = "int",
-                                        [FM_OPTION_REAL] = "real",
-                                        [FM_OPTION_BOOL] = "bool",
-                                        [FM_OPTION_STRING] = "text",
-                                        [FM_OPTION_CHOICE] = "choice",
-                                        [FM_OPTION_INTS] = "ints",
-                                        [FM_OPTION_REALS] = "reals",
-                                        [FM_OPTION_PLUGIN] = "plugin"};
+    static const char *const names[] = {
+        [FM_OPTION_INT] = "int",     [FM_OPTION_REAL] = "real",     [FM_OPTION_BOOL] = "bool",
+        [FM_OPTION_STRING] = "text", [FM_OPTION_CHOICE] = "choice", [FM_OPTION_INTS] = "ints",
+        [FM_OPTION_REALS] = "reals", [FM_OPTION_PLUGIN] = "plugin"};
 
     return names[o->type];
 }
@@ -184,16 +180,15 @@ inspect_entropy(const FmPluginDesc *desc)
         if (strcmp(o->name, "variant") == 0 && o->choices)
             variants = o->choices;
     for (; desc->kind == FM_KIND_DATASET && *variants; variants++) {
-        g_autofree char *spec = **variants ? g_strdup_printf("%s:variant=%s", desc->name, *variants)
-                                           : g_strdup(desc->name);
+        g_autofree char *spec =
+            **variants ? g_strdup_printf("%s:variant=%s", desc->name, *variants) : g_strdup(desc->name);
         g_autoptr(FmPlugin) dataset = fm_plugin_new(FM_KIND_DATASET, spec, NULL);
         FmDataInfo info;
 
         if (!dataset || !fm_dataset_open(dataset, &info, NULL) || !fm_dataset_has_density(dataset) ||
             isnan(fm_dataset_entropy(dataset)))
             continue;
-        printf("  entropy   %.6g nats%s%s\n", fm_dataset_entropy(dataset), **variants ? ", " : "",
-               *variants);
+        printf("  entropy   %.6g nats%s%s\n", fm_dataset_entropy(dataset), **variants ? ", " : "", *variants);
     }
 }
 
@@ -202,15 +197,13 @@ inspect_text(const FmPluginDesc *desc)
 {
     g_autoptr(GPtrArray) keys = g_ptr_array_new(), values = g_ptr_array_new_with_free_func(g_free);
 
-    printf("%s - %s, %s\n", desc->name, fm_kind_name((FmKind)desc->kind),
-           desc->summary ? desc->summary : "");
+    printf("%s - %s, %s\n", desc->name, fm_kind_name((FmKind)desc->kind), desc->summary ? desc->summary : "");
     printf("  file      %s, ABI %u.%u\n", fm_registry_file(desc), desc->abi_major, desc->abi_minor);
     if (desc->source)
         printf("  source    %s\n", desc->source);
     declared(desc, keys, values);
     for (guint i = 0; i < keys->len; i++)
-        printf("  %s  %s: %s\n", i == 0 ? "declares" : "        ", (char *)keys->pdata[i],
-               (char *)values->pdata[i]);
+        printf("  %s  %s: %s\n", i == 0 ? "declares" : "        ", (char *)keys->pdata[i], (char *)values->pdata[i]);
     inspect_entropy(desc);
     for (const FmOption *o = desc->options; o && o->name; o++) {
         g_autofree char *range = NULL;
@@ -219,9 +212,8 @@ inspect_text(const FmPluginDesc *desc)
             range = g_strjoinv("|", (char **)o->choices);
         else if (is_numeric(o))
             range = g_strdup_printf("%s%g, %g]", o->min_open ? "(" : "[", o->min, o->max);
-        printf("  %s   %-14s %-6s %-10s %-18s %s\n", o == desc->options ? "options" : "       ",
-               o->name, option_type_name(o), *o->def ? o->def : "unset", range ? range : "",
-               o->help);
+        printf("  %s   %-14s %-6s %-10s %-18s %s\n", o == desc->options ? "options" : "       ", o->name,
+               option_type_name(o), *o->def ? o->def : "unset", range ? range : "", o->help);
     }
 }
 
@@ -265,8 +257,8 @@ cmd_inspect(Cli *cli, GError **error)
     }
     if (found == 0) {
         if (only < 0 && first->code == FM_ERROR_UNKNOWN && !strstr(first->message, "did you mean"))
-            g_set_error(error, FM_ERROR, FM_ERROR_UNKNOWN,
-                        "no plugin is called '%s'; 'fmcore list' shows all names", name);
+            g_set_error(error, FM_ERROR, FM_ERROR_UNKNOWN, "no plugin is called '%s'; 'fmcore list' shows all names",
+                        name);
         else
             g_propagate_error(error, g_steal_pointer(&first));
         return -1;

@@ -20,8 +20,7 @@ cmd_measure(Cli *cli, GError **error)
     if (!cli_given(cli, "divergence"))
         g_ptr_array_add(cli->config->divergences, g_strdup("knn-kl"));
     for (guint i = 0; i < cli->config->divergences->len; i++) {
-        g_autoptr(FmPlugin) d =
-            fm_plugin_new(FM_KIND_DIVERGENCE, cli->config->divergences->pdata[i], error);
+        g_autoptr(FmPlugin) d = fm_plugin_new(FM_KIND_DIVERGENCE, cli->config->divergences->pdata[i], error);
         const double start = cli_seconds();
         FmEstimate e = {0};
 
@@ -39,8 +38,8 @@ cmd_measure(Cli *cli, GError **error)
         text = out_finish(json);
         puts(text);
     } else {
-        printf("P = %s (%zu rows), Q = %s (%zu rows)\n", (char *)cli->args->pdata[0], p.n,
-               (char *)cli->args->pdata[1], q.n);
+        printf("P = %s (%zu rows), Q = %s (%zu rows)\n", (char *)cli->args->pdata[0], p.n, (char *)cli->args->pdata[1],
+               q.n);
         metrics_print(metrics);
     }
     return 0;

@@ -17,17 +17,17 @@ static const char *const bodies[FM_N_KINDS] = {
         "static void\nNAME__draw(const void *self, FmKey key, guint64 row0, size_t n, double *x, int *y)\n{\n"
         "    const NAME_State *s = self;\n\n    for (size_t i = 0; i < n; i++) {\n"
         "        FmRng rng = fm_rng(key, row0 + i);\n\n"
-        "        x[2 * i] = s->sd * fm_rng_normal(&rng);\n        x[2 * i + 1] = s->sd * fm_rng_normal(&rng);\n    }\n}\n\n"
+        "        x[2 * i] = s->sd * fm_rng_normal(&rng);\n        x[2 * i + 1] = s->sd * fm_rng_normal(&rng);\n    "
+        "}\n}\n\n"
         "static const FmDatasetOps NAME__ops = {.open = NAME__open, .draw = NAME__draw};\n",
     [FM_KIND_COUPLING] =
         "static gboolean\nNAME__pair(void *self, const FmPool *pool, FmPairs *pairs, GError **error)\n{\n"
         "    for (size_t b = 0; b < pairs->B; b++) {\n        pairs->i0[b] = b % pool->n0;\n"
         "        pairs->i1[b] = b % pool->n1;\n    }\n    return TRUE;\n}\n\n"
         "static const FmCouplingOps NAME__ops = {.pair = NAME__pair};\n",
-    [FM_KIND_PATH] =
-        "static void\nNAME__coefficients(const void *self, double t, FmAffine *c)\n{\n"
-        "    *c = (FmAffine){.alpha = t, .dalpha = 1.0, .sigma = 1.0 - t, .dsigma = -1.0};\n}\n\n"
-        "static const FmPathOps NAME__ops = {.coefficients = NAME__coefficients};\n",
+    [FM_KIND_PATH] = "static void\nNAME__coefficients(const void *self, double t, FmAffine *c)\n{\n"
+                     "    *c = (FmAffine){.alpha = t, .dalpha = 1.0, .sigma = 1.0 - t, .dsigma = -1.0};\n}\n\n"
+                     "static const FmPathOps NAME__ops = {.coefficients = NAME__coefficients};\n",
     [FM_KIND_NET] =
         "static FmNode *\nNAME__velocity(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,\n"
         "             FmNode *y)\n{\n    const FmShape *s = fm_node_shape(x);\n"
@@ -50,19 +50,19 @@ static const char *const bodies[FM_N_KINDS] = {
         "        else\n            ((float *)u->param)[i] -=\n"
         "                (float)(u->lr * u->grad_scale * ((const float *)u->grad)[i]);\n    }\n}\n\n"
         "static const FmOptimizerOps NAME__ops = {.update = NAME__update, .default_lr = 1e-2};\n",
-    [FM_KIND_SOLVER] =
-        "/* Ralston's second-order method, doi:10.1090/S0025-5718-1962-0150954-0. */\n"
-        "static const double NAME__c[] = {0.0, 2.0 / 3.0};\n"
-        "static const double NAME__a[] = {0.0, 0.0, 2.0 / 3.0, 0.0};\n"
-        "static const double NAME__b[] = {1.0 / 4.0, 3.0 / 4.0};\n"
-        "static const FmTableau NAME__tableau = {\n"
-        "    .stages = 2, .order = 2, .c = NAME__c, .a = NAME__a, .b = NAME__b};\n"
-        "static const FmOption NAME__options[] = {FM_FIXED_OPTIONS(0.05)};\n"
-        "typedef FmFixedOptions NAME_State;\n\n"
-        "static const FmSolverOps NAME__ops = {.tableau = &NAME__tableau};\n",
+    [FM_KIND_SOLVER] = "/* Ralston's second-order method, doi:10.1090/S0025-5718-1962-0150954-0. */\n"
+                       "static const double NAME__c[] = {0.0, 2.0 / 3.0};\n"
+                       "static const double NAME__a[] = {0.0, 0.0, 2.0 / 3.0, 0.0};\n"
+                       "static const double NAME__b[] = {1.0 / 4.0, 3.0 / 4.0};\n"
+                       "static const FmTableau NAME__tableau = {\n"
+                       "    .stages = 2, .order = 2, .c = NAME__c, .a = NAME__a, .b = NAME__b};\n"
+                       "static const FmOption NAME__options[] = {FM_FIXED_OPTIONS(0.05)};\n"
+                       "typedef FmFixedOptions NAME_State;\n\n"
+                       "static const FmSolverOps NAME__ops = {.tableau = &NAME__tableau};\n",
     [FM_KIND_DIVERGENCE] =
         "/* Squared distance of the means. */\n"
-        "static gboolean\nNAME__estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,\n"
+        "static gboolean\nNAME__estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int "
+        "threads,\n"
         "             FmEstimate *out, GError **error)\n{\n    double sum = 0.0;\n\n"
         "    for (size_t d = 0; d < p->D; d++) {\n        double mp = 0.0, mq = 0.0;\n\n"
         "        for (size_t i = 0; i < p->n; i++)\n            mp += p->x[i * p->D + d];\n"
@@ -99,14 +99,13 @@ static const char makefile[] =
     "clean:\n\trm -rf plugins\n\n"
     ".PHONY: check install clean\n";
 
-static const char test_script[] =
-    "#!/bin/sh\n"
-    "# The plugin loads, declares itself and, for kinds that a run is made of, runs.\n"
-    "set -eu\n"
-    "fmcore=${FMCORE:-fmcore}\n"
-    "$fmcore inspect %KIND%/%NAME% --plugin-path \"$PWD/plugins\" | grep -q '%NAME%'\n"
-    "%TRY%\n"
-    "echo 'ok: %KIND% %NAME%'\n";
+static const char test_script[] = "#!/bin/sh\n"
+                                  "# The plugin loads, declares itself and, for kinds that a run is made of, runs.\n"
+                                  "set -eu\n"
+                                  "fmcore=${FMCORE:-fmcore}\n"
+                                  "$fmcore inspect %KIND%/%NAME% --plugin-path \"$PWD/plugins\" | grep -q '%NAME%'\n"
+                                  "%TRY%\n"
+                                  "echo 'ok: %KIND% %NAME%'\n";
 
 /* `text` with every %NAME%, %KIND%, NAME__ and NAME_ replaced. */
 static char *
@@ -135,10 +134,8 @@ plugin_source(FmKind kind, const char *name, const char *ident)
                            "#include <fmcore/fmcore.h>\n\n%s\n"
                            "FM_PLUGIN_DECLARE(%s, %s, \"%s\", %s_ops,%s%s%s%s\n"
                            "                  .summary = \"one line about %s\", .source = \"paper, equation\");\n",
-                           name, code, upper, ident, name, ident,
-                           state ? " .self_size = sizeof(State)," : "",
-                           options ? " .options = " : "", options ? ident : "",
-                           options ? "_options," : "", name);
+                           name, code, upper, ident, name, ident, state ? " .self_size = sizeof(State)," : "",
+                           options ? " .options = " : "", options ? ident : "", options ? "_options," : "", name);
 }
 
 static char *
@@ -192,8 +189,8 @@ make_folder(const char *dir, gboolean force, GError **error)
     d = g_dir_open(dir, 0, NULL);
     if (force || (d && !g_dir_read_name(d)))
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                "folder '%s' is not empty, expected a new one; --force writes into it", dir);
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "folder '%s' is not empty, expected a new one; --force writes into it",
+                dir);
     return FALSE;
 }
 

@@ -128,7 +128,7 @@ picture_box(const double *data, size_t n, const double *samples, size_t m, doubl
 static gboolean
 grid_density(FmFlow *flow, const double box[4], size_t side, double **density, GError **error)
 {
-    g_autofree double *points = g_new(double, 2 * side *side);
+    g_autofree double *points = g_new(double, 2 * side * side);
     const double dx = (box[2] - box[0]) / (double)side, dy = (box[3] - box[1]) / (double)side;
 
     for (size_t i = 0; i < side * side; i++) {
@@ -195,12 +195,12 @@ draw(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
 
     o->n_samples = (size_t)run->config->samples;
     if (!fm_size_mul(o->n_samples, D, sizeof(double), &bytes) || !(o->samples = fm_alloc(bytes))) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu samples of %zu values do not fit in memory",
-                    o->n_samples, D);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu samples of %zu values do not fit in memory", o->n_samples,
+                    D);
         return FALSE;
     }
-    if (!fm_flow_sample(flow, o->n_samples, (guint64)run->config->seed, NULL, labels, o->samples, NULL,
-                        NULL, &o->summary, error))
+    if (!fm_flow_sample(flow, o->n_samples, (guint64)run->config->seed, NULL, labels, o->samples, NULL, NULL,
+                        &o->summary, error))
         return FALSE;
     o->sample_seconds = cli_seconds() - start;
     o->sampled = TRUE;
@@ -213,8 +213,7 @@ draw_and_save(FmRun *run, FmFlow *flow, Outcome *o, GError **error)
     g_autofree char *file = g_build_filename(run->dir, "samples.npy", NULL);
 
     if (!draw(run, flow, o, error) ||
-        !cli_save_points(file, &run->data, run->config->dtype, o->n_samples, run->data.D, o->samples,
-                         error))
+        !cli_save_points(file, &run->data, run->config->dtype, o->n_samples, run->data.D, o->samples, error))
         return FALSE;
     g_ptr_array_add(o->files, (char *)"samples.npy");
     return draw_samples(run, flow, o, error);
@@ -224,21 +223,19 @@ static void
 print_outcome(FmRun *run, Outcome *o)
 {
     if (o->trained && o->train.ms_per_step <= 0)
-        printf("step %llu was the last: nothing was left to train\n",
-               (unsigned long long)o->train.steps);
+        printf("step %llu was the last: nothing was left to train\n", (unsigned long long)o->train.steps);
     else if (o->trained)
         printf("trained %llu steps of %llu rows in %.1f s (%.3g ms a step), loss %.4f to %.4f\n",
-               (unsigned long long)o->train.steps, (unsigned long long)o->train.batch_size,
-               o->train.seconds, o->train.ms_per_step, o->train.loss_first, o->train.loss_last);
+               (unsigned long long)o->train.steps, (unsigned long long)o->train.batch_size, o->train.seconds,
+               o->train.ms_per_step, o->train.loss_first, o->train.loss_last);
     if (run->profile && o->trained)
         profile_print(stdout, &o->train.profile, o->train.profile.calls[FM_WORK_OPTIMIZER], 0);
     if (o->train.skipped_steps > 0)
         printf("skipped %llu steps whose loss or gradient was not finite\n",
                (unsigned long long)o->train.skipped_steps);
     if (o->sampled)
-        printf("sampled %zu points in %.2f s: NFE %.1f mean, %llu max, %zu failed\n", o->n_samples,
-               o->sample_seconds, o->summary.nfe_mean, (unsigned long long)o->summary.nfe_max,
-               o->summary.failed);
+        printf("sampled %zu points in %.2f s: NFE %.1f mean, %llu max, %zu failed\n", o->n_samples, o->sample_seconds,
+               o->summary.nfe_mean, (unsigned long long)o->summary.nfe_max, o->summary.failed);
     metrics_print(o->metrics);
     if (run->dir)
         printf("run in %s (seed %lld)\n", run->dir, (long long)run->config->seed);
@@ -290,8 +287,8 @@ open_run(Cli *cli, gboolean evaluated, GError **error)
     FmRun *run;
 
     if (cli->resume && cli->out) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "option --out does not go with --resume, which goes on in '%s'", cli->resume);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --out does not go with --resume, which goes on in '%s'",
+                    cli->resume);
         return NULL;
     }
     if (cli->seeds > 1 && (cli->resume || !evaluated)) {
@@ -301,8 +298,7 @@ open_run(Cli *cli, gboolean evaluated, GError **error)
         return NULL;
     }
     run = cli->resume ? fm_run_load(cli->resume, error) : fm_run_new(cli->config, error);
-    if (run && cli->resume &&
-        !(fm_run_override(run, cli->config, cli->force, error) && fm_run_resume(run, error)))
+    if (run && cli->resume && !(fm_run_override(run, cli->config, cli->force, error) && fm_run_resume(run, error)))
         g_clear_pointer(&run, fm_run_free);
     if (run && !evaluated && !trainable(run)) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
@@ -327,13 +323,11 @@ train(Cli *cli, FmRun *run, Outcome *o, GError **error)
 
         fprintf(stderr, "%s", text);
     }
-    static const char *const written[] = {"config.ini", "model.safetensors", "checkpoint.safetensors",
-                                          "metrics.jsonl"};
+    static const char *const written[] = {"config.ini", "model.safetensors", "checkpoint.safetensors", "metrics.jsonl"};
 
     if (!trainable(run)) {
         if (!cli->quiet)
-            fprintf(stderr, "net '%s' has no weights: training is skipped\n",
-                    fm_plugin_name(run->plugin[FM_KIND_NET]));
+            fprintf(stderr, "net '%s' has no weights: training is skipped\n", fm_plugin_name(run->plugin[FM_KIND_NET]));
         g_ptr_array_add(o->files, (char *)written[0]);
         g_ptr_array_add(o->files, (char *)written[1]);
         return fm_run_save(run, error);
@@ -464,8 +458,8 @@ open_eval(Cli *cli, const char *split, GError **error)
     FmRun *run;
 
     if (!g_strv_contains(splits, split)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "option --split is '%s', expected train, valid, test or all", split);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --split is '%s', expected train, valid, test or all",
+                    split);
         return NULL;
     }
     run = cli_load_run(cli, cli->args->pdata[0], error);
@@ -473,8 +467,7 @@ open_eval(Cli *cli, const char *split, GError **error)
         return NULL;
     if (cli_given(cli, "seed"))
         run->config->seed = cli->config->seed;
-    if ((cli_given(cli, "dataset") &&
-         !fm_run_set_dataset(run, cli->config->spec[FM_KIND_DATASET], error)) ||
+    if ((cli_given(cli, "dataset") && !fm_run_set_dataset(run, cli->config->spec[FM_KIND_DATASET], error)) ||
         !fm_run_override(run, cli->config, TRUE, error) || !evaluate_check(run, split, error))
         g_clear_pointer(&run, fm_run_free);
     return run;

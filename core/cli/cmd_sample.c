@@ -16,8 +16,8 @@ beside(const char *file, const char *what)
     return g_strdup_printf("%s.%s.npy", stem, what);
 }
 
-/* RUN/samples.npy, or where the training's samples are kept there RUN/samples-2.npy, the next free number, with what lies
- * beside it; --force: the first. */
+/* RUN/samples.npy, or where the training's samples are kept there RUN/samples-2.npy, the next free number, with what
+ * lies beside it; --force: the first. */
 static char *
 free_file(const Cli *cli, const char *dir)
 {
@@ -34,8 +34,8 @@ free_file(const Cli *cli, const char *dir)
 
 /* (n, k, D), or (n, k, H, W, C) for images. */
 static gboolean
-sample_trajectory(Cli *cli, FmFlow *flow, size_t n, const double *x0, const int *labels,
-                  const char *file, GError **error)
+sample_trajectory(Cli *cli, FmFlow *flow, size_t n, const double *x0, const int *labels, const char *file,
+                  GError **error)
 {
     const FmDataInfo *info = fm_flow_data_info(flow);
     const size_t k = (size_t)cli->trajectory;
@@ -49,8 +49,7 @@ sample_trajectory(Cli *cli, FmFlow *flow, size_t n, const double *x0, const int 
     for (size_t i = 0; i < k; i++)
         t[i] = (double)i / (double)(k - 1);
     return states &&
-           fm_flow_trajectory(flow, n, (guint64)MAX(cli->config->seed, 0), x0, labels, k, t,
-                              states->data, error) &&
+           fm_flow_trajectory(flow, n, (guint64)MAX(cli->config->seed, 0), x0, labels, k, t, states->data, error) &&
            fm_array_save(states, file, error);
 }
 
@@ -73,8 +72,8 @@ sample_report(Cli *cli, const FmRun *run, const char *what, const char *const *f
         text = out_finish(b);
         puts(text);
     } else if (strcmp(files[0], "-") != 0) {
-        printf("%zu %s in %s: %.2f s, NFE %.1f mean, %llu max, %zu failed\n", n, what, files[0],
-               seconds, s->nfe_mean, (unsigned long long)s->nfe_max, s->failed);
+        printf("%zu %s in %s: %.2f s, NFE %.1f mean, %llu max, %zu failed\n", n, what, files[0], seconds, s->nfe_mean,
+               (unsigned long long)s->nfe_max, s->failed);
         if (metrics)
             metrics_print(metrics);
     }
@@ -150,9 +149,7 @@ sample_open(Cli *cli, Draw *d, GError **error)
         return FALSE;
     if (cli->init && !(d->init = cli_load_points(cli->init, D, error)))
         return FALSE;
-    d->n = d->init                      ? fm_array_rows(d->init)
-           : cli_given(cli, "samples") ? (size_t)cli->config->samples
-                                        : 64;
+    d->n = d->init ? fm_array_rows(d->init) : cli_given(cli, "samples") ? (size_t)cli->config->samples : 64;
     values = D * (cli->trajectory > 0 ? (size_t)cli->trajectory + 3 : 3) + 2;
     if (!cli_check_memory("samples", (double)d->n, (double)values * sizeof(double), error) ||
         !cli_parse_labels(cli->labels, d->n, d->run->net_info.classes, &d->labels, error))
@@ -183,15 +180,13 @@ cmd_sample(Cli *cli, GError **error)
     log_file = beside(d.out, "log_density");
     path_file = beside(d.out, "trajectory");
     if (!fm_flow_sample_density(d.flow, d.n, (guint64)MAX(cli->config->seed, 0), x0, d.labels,
-                                cli->config->likelihood ? &how : NULL, d.x->data,
-                                d.log_q ? d.log_q->data : NULL, NULL, &summary, error) ||
-        !cli_save_points(d.out, &d.run->data, d.run->config->dtype, d.n, fm_flow_dim(d.flow), d.x->data,
-                         error))
+                                cli->config->likelihood ? &how : NULL, d.x->data, d.log_q ? d.log_q->data : NULL, NULL,
+                                &summary, error) ||
+        !cli_save_points(d.out, &d.run->data, d.run->config->dtype, d.n, fm_flow_dim(d.flow), d.x->data, error))
         return -1;
     if (d.log_q && !fm_array_save(d.log_q, files[n_files++] = log_file, error))
         return -1;
-    if (cli->trajectory > 0 && !sample_trajectory(cli, d.flow, d.n, x0, d.labels,
-                                                  files[n_files++] = path_file, error))
+    if (cli->trajectory > 0 && !sample_trajectory(cli, d.flow, d.n, x0, d.labels, files[n_files++] = path_file, error))
         return -1;
     sample_report(cli, d.run, "samples", files, d.n, &summary, NULL, cli_seconds() - start);
     return 0;

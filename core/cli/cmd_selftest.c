@@ -18,8 +18,7 @@ growth_eval(void *ctx, size_t n, const size_t *row, const double *t, const void 
 static double
 solve_error(const FmPlugin *solver, int parts)
 {
-    FmSolve solve = {
-        .solver = solver, .field = {.eval = growth_eval}, .dtype = FM_F64, .n = 1, .D = 1, .t1 = 1};
+    FmSolve solve = {.solver = solver, .field = {.eval = growth_eval}, .dtype = FM_F64, .n = 1, .D = 1, .t1 = 1};
     void *work = fm_alloc(fm_solve_work(&solve));
     double x = 1;
     FmSolveStat stat;
@@ -38,9 +37,9 @@ solve_error(const FmPlugin *solver, int parts)
 static gboolean
 step_error(const FmPluginDesc *desc, gboolean adaptive, int parts, double *out, GError **error)
 {
-    g_autofree char *spec =
-        adaptive ? g_strdup_printf("%s:rtol=0.5,atol=1000,step_first=%.17g", desc->name, 1.0 / parts)
-                 : g_strdup_printf("%s:step=%.17g", desc->name, 1.0 / parts);
+    g_autofree char *spec = adaptive
+                                ? g_strdup_printf("%s:rtol=0.5,atol=1000,step_first=%.17g", desc->name, 1.0 / parts)
+                                : g_strdup_printf("%s:step=%.17g", desc->name, 1.0 / parts);
     g_autoptr(FmPlugin) solver = fm_plugin_new(FM_KIND_SOLVER, spec, error);
 
     if (!solver)
@@ -128,8 +127,7 @@ net_build(Net *net, FmKey key, GError **error)
     net->x = fm_input(net->graph, "x", 1, 1, data.dim);
     t = fm_input(net->graph, "t", 1, 0, NULL);
     net->v = fm_net_velocity(net->plugin, net->graph, &info, net->x, t, NULL);
-    if (!fm_graph_ok(net->graph, error) ||
-        !(net->params = fm_params_new(net->graph, FM_F64, key.seed, error)))
+    if (!fm_graph_ok(net->graph, error) || !(net->params = fm_params_new(net->graph, FM_F64, key.seed, error)))
         return FALSE;
     for (size_t i = 0; i < fm_params_count(net->params); i++) {
         const FmParam *p = fm_params_nth(net->params, i);
@@ -147,8 +145,7 @@ net_compile(Net *net, FmNode *const *outputs, size_t n, GError **error)
 {
     const FmPlanOptions options = {.dtype = FM_F64};
 
-    return fm_graph_ok(net->graph, error) &&
-           (net->plan = fm_plan_new(net->graph, outputs, n, &options, error)) &&
+    return fm_graph_ok(net->graph, error) && (net->plan = fm_plan_new(net->graph, outputs, n, &options, error)) &&
            (net->exec = fm_exec_new(net->plan, net->params, 1, error));
 }
 
@@ -185,8 +182,7 @@ check_divergence(GArray *checks, FmKey key, GError **error)
     outputs[0] = net.v;
     outputs[1] = fm_sum_rows(fm_sum(fm_mul(e, je), 1, FALSE));
     fm_fill_normal_f64(key, 1000, ROWS, 2, x);
-    if (!net_compile(&net, outputs, 2, error) ||
-        !net_run(&net, x, (void *[]){v[0], div}, key, error))
+    if (!net_compile(&net, outputs, 2, error) || !net_run(&net, x, (void *[]){v[0], div}, key, error))
         return FALSE;
     for (size_t d = 0; d < 2; d++) {
         for (int side = 0; side < 2; side++) {
@@ -199,7 +195,7 @@ check_divergence(GArray *checks, FmKey key, GError **error)
             expected += (v[1][2 * i + d] - v[0][2 * i + d]) / (2 * h);
     }
     checks_add(checks, "divergence of a random mlp", div[0] + div[1] + div[2] + div[3], expected,
-          1e-6 * MAX(1, fabs(expected)));
+               1e-6 * MAX(1, fabs(expected)));
     return TRUE;
 }
 
@@ -280,7 +276,7 @@ check_gradient(GArray *checks, FmKey key, GError **error)
         g_free(out[i + 1]);
     if (ok)
         checks_add(checks, "gradient of a random mlp", slope[0], (at[1] - at[2]) / (2 * h),
-              1e-6 * MAX(1, fabs(slope[0])));
+                   1e-6 * MAX(1, fabs(slope[0])));
     return ok;
 }
 
@@ -326,8 +322,7 @@ check_entropy(GArray *checks, FmKey key, GError **error)
     FmDataInfo info;
     double mean = 0, square = 0;
 
-    if (!data || !fm_dataset_open(data, &info, error) ||
-        !fm_dataset_draw(data, key, 0, n, x, NULL, error))
+    if (!data || !fm_dataset_open(data, &info, error) || !fm_dataset_draw(data, key, 0, n, x, NULL, error))
         return FALSE;
     fm_dataset_log_density(data, n, x, log_p);
     for (size_t i = 0; i < n; i++) {
@@ -335,15 +330,15 @@ check_entropy(GArray *checks, FmKey key, GError **error)
         square += log_p[i] * log_p[i] / (double)n;
     }
     checks_add(checks, "entropy of 8gaussians", mean, fm_dataset_entropy(data),
-          4 * sqrt((square - mean * mean) / (double)n));
+               4 * sqrt((square - mean * mean) / (double)n));
     return TRUE;
 }
 
 int
 cmd_selftest(Cli *cli, GError **error)
 {
-    static gboolean (*const all[])(GArray *, FmKey, GError **) = {
-        check_philox, check_solvers, check_divergence, check_gradient, check_knn, check_entropy};
+    static gboolean (*const all[])(GArray *, FmKey, GError **) = {check_philox,   check_solvers, check_divergence,
+                                                                  check_gradient, check_knn,     check_entropy};
     const FmKey key = {.seed = (guint64)MAX(cli->config->seed, 0), .stream = FM_STREAM_USER};
     g_autoptr(GArray) checks = checks_new();
     g_autoptr(JsonBuilder) json = json_builder_new();

@@ -12,7 +12,8 @@ static const struct {
     const char *name, *summary;
     gboolean (*run)(Study *s, GError **error);
 } studies[] = {
-    {"kl-identity", "d/dt KL(p_t||q_t) = E<v - w, score gap>: closed forms, mixtures, learned fields", study_kl_identity},
+    {"kl-identity", "d/dt KL(p_t||q_t) = E<v - w, score gap>: closed forms, mixtures, learned fields",
+     study_kl_identity},
     {"kl-bound", "KL(p_1||q_1) <= int eps_t sqrt(S_t) dt <= eps sqrt(S): closed forms, learned fields", study_kl_bound},
     {"kl-bound-linear", "the closed forms of kl-bound alone: four bounds, d = 2", study_kl_bound_linear},
     {"entropy", "the entropy of p_t by three routes, along exact flows", study_entropy},
@@ -109,8 +110,8 @@ study_panels(Study *s, const char *name, const char *xlabel, const FmPanel *pane
 gboolean
 study_takes(const Study *s, const char *const *taken, GError **error)
 {
-    static const char *const always[] = {"seed", "threads", "out", "force", "json", "quiet", "backend",
-                                         "plugin-path", NULL};
+    static const char *const always[] = {"seed",  "threads", "out",         "force", "json",
+                                         "quiet", "backend", "plugin-path", NULL};
 
     return cli_takes(s->cli, always, "--seed, --threads and --out", taken, error);
 }
@@ -288,8 +289,11 @@ cmd_study_help(GString *out)
     g_string_append(out, "\nNAME\n");
     for (size_t i = 0; i < G_N_ELEMENTS(studies); i++)
         g_string_append_printf(out, "    %-26s %s\n", studies[i].name, studies[i].summary);
-    g_string_append(out, "\nAll take --seed, --threads, --backend and --out; kl-identity also --steps, --batch-size and --lr, kl-bound\n"
-                         "--batch-size and --lr, paths --dataset and --scale, tv-rate --dataset bspline[:...] and what a training takes.\n");
+    g_string_append(
+        out,
+        "\nAll take --seed, --threads, --backend and --out; kl-identity also --steps, --batch-size and --lr, kl-bound\n"
+        "--batch-size and --lr, paths --dataset and --scale, tv-rate --dataset bspline[:...] and what a training "
+        "takes.\n");
 }
 
 int
@@ -309,9 +313,10 @@ cmd_study(Cli *cli, GError **error)
     dir = cli_run_dir(cli, error);
     if (!dir)
         return -1;
-    g_auto(Study) s = {.cli = cli, .dir = dir, .seed = (guint64)MAX(cli->config->seed, 0),
-                       .threads = cli->config->threads > 0 ? cli->config->threads
-                                                           : (int)g_get_num_processors(),
+    g_auto(Study) s = {.cli = cli,
+                       .dir = dir,
+                       .seed = (guint64)MAX(cli->config->seed, 0),
+                       .threads = cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors(),
                        .checks = checks_new(),
                        .rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_array_unref),
                        .files = g_ptr_array_new_with_free_func(g_free),

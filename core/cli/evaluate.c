@@ -89,11 +89,10 @@ points_read(Points *p, FmRun *run, const char *split, size_t n, GError **error)
         g_set_error(error, FM_ERROR, FM_ERROR_DATA, "the data set's split '%s' is empty", split);
         return FALSE;
     }
-    p->x = g_try_new(double, p->n *p->D);
+    p->x = g_try_new(double, p->n * p->D);
     p->y = run->data.classes > 0 ? g_try_new(int, p->n) : NULL;
     if (!p->x) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu points of %zu values do not fit in memory",
-                    p->n, p->D);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu points of %zu values do not fit in memory", p->n, p->D);
         return FALSE;
     }
     return fm_run_data(run, split, 0, p->n, p->x, p->y, error);
@@ -162,8 +161,8 @@ few_of(size_t n)
 
 /* Estimated errors (few_of(n)) of -log_q. */
 static gboolean
-nll_errors(FmFlow *flow, const FmLikelihood *how, const Points *p, const int *labels,
-           const double *log_q, double *difference, GError **error)
+nll_errors(FmFlow *flow, const FmLikelihood *how, const Points *p, const int *labels, const double *log_q,
+           double *difference, GError **error)
 {
     const size_t m = few_of(p->n);
 
@@ -206,9 +205,8 @@ no_density(const FmRun *run, const char *name, const char *unit, double start, G
 }
 
 gboolean
-evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const FmLikelihood *how,
-             const double *log_q, const FmSolveSummary *s, double start, GArray *metrics,
-             GError **error)
+evaluate_nll(FmRun *run, FmFlow *flow, size_t n, double *x, int *labels, const FmLikelihood *how, const double *log_q,
+             const FmSolveSummary *s, double start, GArray *metrics, GError **error)
 {
     const Points p = {.n = n, .D = run->data.D, .x = x};
     const size_t m = few_of(n);
@@ -254,8 +252,8 @@ evaluate_formula(size_t n, const double *log_q, double start, GArray *metrics)
 
 /* KL(P||Q) on the points whose log q is given, where log p is known. */
 static gboolean
-measure_kl(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, const int *labels,
-           const double *log_q, double start, GArray *metrics, GError **error)
+measure_kl(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, const int *labels, const double *log_q,
+           double start, GArray *metrics, GError **error)
 {
     const FmPlugin *dataset = run->plugin[FM_KIND_DATASET];
     g_autofree double *v = g_new(double, p->n + 1);
@@ -309,8 +307,7 @@ measure_mass(FmRun *run, FmFlow *flow, const FmLikelihood *how, GArray *metrics,
 
 /* -log q of continuous points, and KL(P||Q) where log p is known, on the same points. */
 static gboolean
-measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, GArray *metrics,
-                GError **error)
+measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, GArray *metrics, GError **error)
 {
     const double start = cli_seconds();
     g_autofree double *log_q = g_new(double, p->n + 1), *z = g_try_new(double, p->n * p->D);
@@ -321,8 +318,7 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
     if (no_density(run, "nll", "nats", start, metrics))
         return TRUE;
     if (!z) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu encodings of %zu values do not fit in memory",
-                    p->n, p->D);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%zu encodings of %zu values do not fit in memory", p->n, p->D);
         return FALSE;
     }
     if (!fm_flow_log_density(flow, p->n, p->x, labels, how, log_q, z, &s, error))
@@ -335,8 +331,7 @@ measure_vectors(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points 
 
 /* Bits per dimension of quantised data: uniform dequantisation, log-mean-exp over K draws. */
 static gboolean
-measure_images(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p,
-               GArray *metrics, GError **error)
+measure_images(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *p, GArray *metrics, GError **error)
 {
     const double start = cli_seconds();
     const int K = (int)MAX(run->config->dequant, 1);
@@ -377,8 +372,8 @@ measure_images(FmRun *run, FmFlow *flow, const FmLikelihood *how, const Points *
 }
 
 static gboolean
-measure_distances(FmRun *run, const char *split, const double *samples, size_t n_samples,
-                  GArray *metrics, GError **error)
+measure_distances(FmRun *run, const char *split, const double *samples, size_t n_samples, GArray *metrics,
+                  GError **error)
 {
     const FmKey key = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_EVAL, .step = 1};
     g_auto(Points) p = {0};
@@ -413,7 +408,8 @@ check_map(const FmRun *run, GError **error)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                 "option --likelihood is map, which needs a solver with fixed steps, and solver '%s' "
-                "chooses its own", fm_plugin_name(solver));
+                "chooses its own",
+                fm_plugin_name(solver));
     return FALSE;
 }
 
@@ -422,7 +418,8 @@ static gboolean
 check_points(const FmRun *run, const char *split, GError **error)
 {
     const size_t n = (size_t)run->config->eval_samples, rows = fm_run_split_rows(run, split);
-    const double numbers = 4.0 * (double)run->data.D + 4.0 + (run->data.levels > 0 ? (double)run->config->dequant : 0.0);
+    const double numbers =
+        4.0 * (double)run->data.D + 4.0 + (run->data.levels > 0 ? (double)run->config->dequant : 0.0);
 
     return cli_check_memory("points to evaluate on", (double)(rows > 0 ? MIN(n, rows) : n),
                             numbers * sizeof(double) + sizeof(FmSolveStat), error);
@@ -441,7 +438,8 @@ evaluate_check(const FmRun *run, const char *split, GError **error)
         return FALSE;
     if (c->dequant > 1 && run->data.levels == 0) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "option --dequant is %" G_GINT64_FORMAT " and the data are no quantised images, expected 1", c->dequant);
+                    "option --dequant is %" G_GINT64_FORMAT " and the data are no quantised images, expected 1",
+                    c->dequant);
         return FALSE;
     }
     if (likelihood && how.trace == FM_TRACE_MAP && !check_map(run, error))
@@ -464,8 +462,8 @@ evaluate_check(const FmRun *run, const char *split, GError **error)
 }
 
 gboolean
-evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples,
-         size_t n_samples, GArray *metrics, GError **error)
+evaluate(FmRun *run, FmFlow *flow, const char *split, const double *samples, size_t n_samples, GArray *metrics,
+         GError **error)
 {
     FmLikelihood how = {0};
     g_auto(Points) p = {0};

@@ -7,18 +7,18 @@
 
 enum {
     EXCESS_ROWS = 10000, /* of the metric */
-    FINITE_ROWS = 200, /* of the metric where draws are dear, at least */
-    FLOOR_ROWS = 50000, /* of the log: its error stays under that of a line */
+    FINITE_ROWS = 200,   /* of the metric where draws are dear, at least */
+    FLOOR_ROWS = 50000,  /* of the log: its error stays under that of a line */
     FLOOR_LEAST = 5000
 };
 #define FINITE_WORK 0x1p32 /* multiplications of the exact field: one to three seconds of two cores */
-#define BOX_WORK 200.0 /* of a box's coordinate: a rule's nodes */
+#define BOX_WORK 200.0     /* of a box's coordinate: a rule's nodes */
 
 /* The field that is learned, where it is known: of drawn data another flow's, of finite data that of their rows. */
 typedef struct Truth {
     Side exact;
     FmFinite *rows;
-    size_t n; /* draws that are affordable; 0: no field is known or none is affordable */
+    size_t n;      /* draws that are affordable; 0: no field is known or none is affordable */
     char why[128]; /* not computed, and why; empty: there is nothing to compute */
 } Truth;
 
@@ -96,9 +96,9 @@ truth_excess(const Truth *truth, FmRun *run, FmFlow *flow, FmExcess *x, GError *
     const guint64 seed = (guint64)run->config->seed;
     const int threads = run->config->threads;
 
-    return truth->rows ? fm_excess_rows(flow, truth->rows, truth->n, seed, threads, x, error)
-                       : fm_excess(flow ? flow : truth->exact.flow, truth->exact.flow, truth->n, seed, threads, x,
-                                   error);
+    return truth->rows
+               ? fm_excess_rows(flow, truth->rows, truth->n, seed, threads, x, error)
+               : fm_excess(flow ? flow : truth->exact.flow, truth->exact.flow, truth->n, seed, threads, x, error);
 }
 
 static void
@@ -107,9 +107,10 @@ excess_describe(FmEstimate *e, const FmRun *run, const FmExcess *x)
     const gboolean all = fm_params_count(run->params) == 0;
 
     *e = (FmEstimate){.value = x->eps2.value, .se = x->eps2.se, .n = x->n, .unit = ""};
-    fm_estimate_text(e, "what", run->data.rows == 0    ? "eps^2 = int E|w - v|^2 dt, v exact"
-                                : run->data.levels > 1 ? "eps^2 = int E|w - v|^2 dt, v of the rows with uniform noise"
-                                                       : "eps^2 = int E|w - v|^2 dt, v of the rows as points");
+    fm_estimate_text(e, "what",
+                     run->data.rows == 0    ? "eps^2 = int E|w - v|^2 dt, v exact"
+                     : run->data.levels > 1 ? "eps^2 = int E|w - v|^2 dt, v of the rows with uniform noise"
+                                            : "eps^2 = int E|w - v|^2 dt, v of the rows as points");
     if (run->data.rows > 0)
         fm_estimate_text(e, "rows", all ? "all" : "of the training");
     fm_estimate_number(e, "loss", x->loss.value);
@@ -147,8 +148,8 @@ excess_floor(FmRun *run, GError **error)
     g_auto(Truth) truth = {.n = 0};
     FmExcess x;
 
-    if (strcmp(fm_plugin_name(run->plugin[FM_KIND_OBJECTIVE]), "cfm") != 0 ||
-        run->config->prediction != FM_PREDICT_V || run->config->time_sampling == FM_TIME_LOGIT_NORMAL)
+    if (strcmp(fm_plugin_name(run->plugin[FM_KIND_OBJECTIVE]), "cfm") != 0 || run->config->prediction != FM_PREDICT_V ||
+        run->config->time_sampling == FM_TIME_LOGIT_NORMAL)
         return TRUE;
     if (!truth_open(&truth, run, FLOOR_LEAST, FLOOR_ROWS, error))
         return FALSE;

@@ -11,24 +11,27 @@
 gboolean
 cli_check_tolerance(const FmRun *run, const FmPlugin *solver, GError **error)
 {
-    /* Trained fields of two dimensions, each adaptive solver: from a sum of 1e-7 down the error of samples stays at 2e-7 to
-     * 4e-7 and then grows, and the evaluations grow by 1.2 (dopri5 at 1e-8) to 100 times (dopri8 at 2e-9); by a sum of 2e-10
-     * dopri8 does not end. */
+    /* Trained fields of two dimensions, each adaptive solver: from a sum of 1e-7 down the error of samples stays at
+     * 2e-7 to 4e-7 and then grows, and the evaluations grow by 1.2 (dopri5 at 1e-8) to 100 times (dopri8 at 2e-9); by a
+     * sum of 2e-10 dopri8 does not end. */
     static const double useful = 1e-7, least = 1e-9;
 
-    if (run->config->dtype != FM_F32 || fm_net_is_invertible(run->plugin[FM_KIND_NET]) || !fm_solver_is_adaptive(solver))
+    if (run->config->dtype != FM_F32 || fm_net_is_invertible(run->plugin[FM_KIND_NET]) ||
+        !fm_solver_is_adaptive(solver))
         return TRUE;
     const FmAdaptiveOptions *o = fm_plugin_self(solver);
     if (o->rtol + o->atol < least) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     "solver '%s' has rtol=%g and atol=%g and --dtype is f32, which has 7 digits: expected a sum of %g "
-                    "or more, or --dtype f64", fm_plugin_name(solver), o->rtol, o->atol, useful);
+                    "or more, or --dtype f64",
+                    fm_plugin_name(solver), o->rtol, o->atol, useful);
         return FALSE;
     }
     if (o->rtol + o->atol < useful)
         fprintf(stderr,
                 "warning: solver '%s' has rtol=%g and atol=%g and --dtype is f32: below a sum of %g, evaluations "
-                "grow and errors do not shrink; --dtype f64 resolves less\n", fm_plugin_name(solver), o->rtol, o->atol, useful);
+                "grow and errors do not shrink; --dtype f64 resolves less\n",
+                fm_plugin_name(solver), o->rtol, o->atol, useful);
     return TRUE;
 }
 
@@ -88,8 +91,8 @@ cli_check_out(const Cli *cli, const char *file, GError **error)
     for (size_t i = 0; i < G_N_ELEMENTS(endings); i++)
         known = known || g_str_has_suffix(file, endings[i]);
     if (!known) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "'%s': arrays are written to .npy, .npz or .csv files, or to '-'", file);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s': arrays are written to .npy, .npz or .csv files, or to '-'",
+                    file);
         return FALSE;
     }
     if (g_file_test(file, G_FILE_TEST_IS_DIR))
@@ -137,8 +140,8 @@ cli_check_memory(const char *what, double n, double bytes, GError **error)
 
     if (n * bytes <= have)
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%.0f %s need %.3g GB, and %.3g GB of memory are free",
-                n, what, n * bytes * 1e-9, have * 1e-9);
+    g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%.0f %s need %.3g GB, and %.3g GB of memory are free", n, what,
+                n * bytes * 1e-9, have * 1e-9);
     return FALSE;
 }
 
@@ -153,13 +156,11 @@ cli_load_points(const char *file, size_t D, GError **error)
         return NULL;
     width = raw->ndim <= 1 ? 1 : fm_array_width(raw);
     if (raw->ndim == 0 || fm_array_rows(raw) == 0 || width == 0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' holds no rows, expected at least one",
-                    file);
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' holds no rows, expected at least one", file);
         return NULL;
     }
     if (D > 0 && width != D) {
-        g_set_error(error, FM_ERROR, FM_ERROR_SHAPE, "'%s' has %zu values a row, expected %zu", file,
-                    width, D);
+        g_set_error(error, FM_ERROR, FM_ERROR_SHAPE, "'%s' has %zu values a row, expected %zu", file, width, D);
         return NULL;
     }
     points = fm_array_convert(raw, FM_F64, error);
@@ -167,8 +168,8 @@ cli_load_points(const char *file, size_t D, GError **error)
         return NULL;
     bad = fm_array_first_nonfinite(points);
     if (bad < fm_array_size(points)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' holds a value that is not finite in row %zu",
-                    file, bad / width);
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' holds a value that is not finite in row %zu", file,
+                    bad / width);
         g_clear_pointer(&points, fm_array_free);
     }
     return points;
@@ -199,8 +200,8 @@ cli_points_open(CliPoints *p, Cli *cli, const char *out, GError **error)
 }
 
 gboolean
-cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n, size_t D,
-                const double *x, GError **error)
+cli_save_points(const char *file, const FmDataInfo *info, FmDtype dtype, size_t n, size_t D, const double *x,
+                GError **error)
 {
     size_t dim[4] = {n, D};
     int ndim = D > 1 ? 2 : 1;
@@ -253,8 +254,8 @@ cli_parse_labels(const char *text, size_t n, size_t classes, int **labels, GErro
 
         if (!g_ascii_string_to_unsigned(part[i % count], 10, 0, classes - 1, &label, NULL)) {
             g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                        "option --labels holds '%s', expected class numbers from 0 to %zu",
-                        part[i % count], classes - 1);
+                        "option --labels holds '%s', expected class numbers from 0 to %zu", part[i % count],
+                        classes - 1);
             g_clear_pointer(labels, g_free);
             return FALSE;
         }
@@ -283,8 +284,7 @@ make_dir(Cli *cli, const char *dir, GError **error)
         cli_interrupt_takes(cli->made_dir = g_strdup(dir));
     if (g_mkdir_with_parents(dir, 0755) == 0)
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create directory '%s': %s", dir,
-                g_strerror(errno));
+    g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create directory '%s': %s", dir, g_strerror(errno));
     return FALSE;
 }
 
@@ -293,8 +293,7 @@ cli_run_dir(Cli *cli, GError **error)
 {
     if (cli->out) {
         if (g_file_test(cli->out, G_FILE_TEST_EXISTS) && !g_file_test(cli->out, G_FILE_TEST_IS_DIR)) {
-            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "--out '%s' is a file, expected a directory",
-                        cli->out);
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "--out '%s' is a file, expected a directory", cli->out);
             return NULL;
         }
         if (!cli->force && !dir_is_empty(cli->out)) {
@@ -315,8 +314,7 @@ cli_run_dir(Cli *cli, GError **error)
             return g_strdup(name);
         }
         if (errno != EEXIST) {
-            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create directory '%s': %s", name,
-                        g_strerror(errno));
+            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot create directory '%s': %s", name, g_strerror(errno));
             return NULL;
         }
     }

@@ -1,5 +1,5 @@
-/* kl_profile.c: `kl RUN`: how the density q_t of one flow comes to its end: KL(q_t||q_T), T = 1 unless --until says less, and, where it is
- * finite, KL(q_t||data), at each time of a grid. */
+/* kl_profile.c: `kl RUN`: how the density q_t of one flow comes to its end: KL(q_t||q_T), T = 1 unless --until says
+ * less, and, where it is finite, KL(q_t||data), at each time of a grid. */
 #include "cli/kl.h"
 #include "io/plot.h"
 
@@ -203,7 +203,8 @@ way_draw(const Way *p, const char *dir, GError **error)
     low[n_low++] = (FmCurve){"to the end", t, kl->value[FM_KL_INTEGRAND], kl->se[FM_KL_INTEGRAND], kl->T};
     if (p->data) {
         top[n_top++] = (FmCurve){"KL(q_t || data)", t, p->data->value[FM_KL_RATIO], p->data->se[FM_KL_RATIO], kl->T};
-        low[n_low++] = (FmCurve){"to the data", t, p->data->value[FM_KL_INTEGRAND], p->data->se[FM_KL_INTEGRAND], kl->T};
+        low[n_low++] =
+            (FmCurve){"to the data", t, p->data->value[FM_KL_INTEGRAND], p->data->se[FM_KL_INTEGRAND], kl->T};
     }
     if (kl->exact)
         top[n_top++] = (FmCurve){"closed form", t, kl->exact, NULL, kl->T};

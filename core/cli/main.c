@@ -12,22 +12,31 @@
 
 const CliCommand cli_commands[] = {
     {"run", "", "train, sample, evaluate, report (the default)", RUN_GROUPS | CLI_RESUME | CLI_SEEDS, 0, 0, cmd_run},
-    {"train", "", "train only; --resume RUN goes on", NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_RESUME | CLI_OUT, 0, 0, cmd_train},
+    {"train", "", "train only; --resume RUN goes on", NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_RESUME | CLI_OUT, 0, 0,
+     cmd_train},
     {"sample", "RUN", "draw samples", NET_GROUPS | CLI_SAMPLE | CLI_DRAW | CLI_OUT, 1, 1, cmd_sample},
-    {"density", "RUN POINTS", "log q_1 at given points, and its gradient", NET_GROUPS | CLI_POINTS | CLI_SOLVE | CLI_DENSITY | CLI_OUT, 2, 2, cmd_density},
-    {"velocity", "RUN POINTS", "the learned field at one time, and its divergence", NET_GROUPS | CLI_POINTS | CLI_VELOCITY | CLI_OUT, 2, 2, cmd_velocity},
+    {"density", "RUN POINTS", "log q_1 at given points, and its gradient",
+     NET_GROUPS | CLI_POINTS | CLI_SOLVE | CLI_DENSITY | CLI_OUT, 2, 2, cmd_density},
+    {"velocity", "RUN POINTS", "the learned field at one time, and its divergence",
+     NET_GROUPS | CLI_POINTS | CLI_VELOCITY | CLI_OUT, 2, 2, cmd_velocity},
     {"encode", "RUN POINTS", "data to noise", NET_GROUPS | CLI_POINTS | CLI_SOLVE | CLI_OUT, 2, 2, cmd_encode},
-    {"eval", "RUN", "likelihood and divergences of a run", NET_GROUPS | CLI_EVAL | CLI_SPLIT | CLI_SAMPLE | CLI_DATA, 1, 1, cmd_eval},
+    {"eval", "RUN", "likelihood and divergences of a run", NET_GROUPS | CLI_EVAL | CLI_SPLIT | CLI_SAMPLE | CLI_DATA, 1,
+     1, cmd_eval},
     {"measure", "P.npy Q.npy", "compare two sample files", CLI_COMPUTE | CLI_MEASURE, 2, 2, cmd_measure},
-    {"import", "WEIGHTS.safetensors", "another tool's weights become a run", NET_GROUPS | CLI_MODEL | CLI_IMPORT | CLI_OUT, 1, 1, cmd_import},
-    {"kl", "P [Q]", "KL(p_t||q_t) by several routes, bound and certificate; of P alone: KL(p_t||p_1)", CLI_COMPUTE | CLI_KL | CLI_OUT, 1, 2, cmd_kl, cmd_kl_help},
-    {"compare", "", "runs over several values of --path, --net, ...; one table", RUN_GROUPS | CLI_AXES | CLI_SEEDS, 0, 0, cmd_compare},
+    {"import", "WEIGHTS.safetensors", "another tool's weights become a run",
+     NET_GROUPS | CLI_MODEL | CLI_IMPORT | CLI_OUT, 1, 1, cmd_import},
+    {"kl", "P [Q]", "KL(p_t||q_t) by several routes, bound and certificate; of P alone: KL(p_t||p_1)",
+     CLI_COMPUTE | CLI_KL | CLI_OUT, 1, 2, cmd_kl, cmd_kl_help},
+    {"compare", "", "runs over several values of --path, --net, ...; one table", RUN_GROUPS | CLI_AXES | CLI_SEEDS, 0,
+     0, cmd_compare},
     {"report", "RUN...", "write report.html", 0, 1, 1000, cmd_report},
     {"list", "[KIND]", "the plugins", 0, 0, 1, cmd_list},
     {"inspect", "NAME", "everything a plugin declares; KIND/NAME where kinds share a name", 0, 1, 1, cmd_inspect},
-    {"study", "NAME", "an experiment of the theory: rows, checks, a picture", NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_OUT, 1, 1, cmd_study, cmd_study_help},
+    {"study", "NAME", "an experiment of the theory: rows, checks, a picture",
+     NET_GROUPS | CLI_MODEL | CLI_TRAIN | CLI_OUT, 1, 1, cmd_study, cmd_study_help},
     {"selftest", "", "prove this installation on closed forms", CLI_SEED, 0, 0, cmd_selftest},
-    {"bench", "[NAME [RUN]]", "how long a step, a sample, a kernel takes", RUN_GROUPS | CLI_BENCH, 0, 2, cmd_bench, cmd_bench_help},
+    {"bench", "[NAME [RUN]]", "how long a step, a sample, a kernel takes", RUN_GROUPS | CLI_BENCH, 0, 2, cmd_bench,
+     cmd_bench_help},
     {"new-plugin", "KIND NAME", "a folder with a plugin that builds", CLI_OUT, 2, 2, cmd_new_plugin},
     {0},
 };
@@ -90,8 +99,7 @@ print_error(const Cli *cli, const char *command, gboolean json, const GError *er
         out_text(b, "command", command);
         out_text(b, "status", "error");
         out_open(b, "error");
-        out_text(b, "code",
-                 fm_error_name(error->domain == FM_ERROR ? error->code : FM_ERROR_N_CODES));
+        out_text(b, "code", fm_error_name(error->domain == FM_ERROR ? error->code : FM_ERROR_N_CODES));
         out_text(b, "message", error->message);
         json_builder_end_object(b);
         text = out_finish(b);

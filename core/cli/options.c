@@ -7,9 +7,12 @@
 
 typedef enum OptType {
     OPT_CONFIG, /* a field of the configuration's own table, which knows its range */
-    OPT_SPEC, /* a plugin with options */
-    OPT_LIST, /* the same, repeated */
-    OPT_TEXT, OPT_FLAG, OPT_INT, OPT_REAL /* of Cli */
+    OPT_SPEC,   /* a plugin with options */
+    OPT_LIST,   /* the same, repeated */
+    OPT_TEXT,
+    OPT_FLAG,
+    OPT_INT,
+    OPT_REAL /* of Cli */
 } OptType;
 
 /* One option; offset is within FmConfig for OPT_SPEC and OPT_LIST, else within Cli. */
@@ -25,10 +28,13 @@ typedef struct Opt {
 #define KIND(K) offsetof(FmConfig, spec[FM_KIND_##K])
 
 static const Opt opts[] = {
-    {"dataset", "NAME[:...]", "data to learn; of `eval`: other data to evaluate on", CLI_MODEL | CLI_DATA, OPT_SPEC, KIND(DATASET)},
-    {"source", "NAME[:...]", "distribution at t = 0 (default: N(0, I))", CLI_MODEL, OPT_SPEC, offsetof(FmConfig, source)},
+    {"dataset", "NAME[:...]", "data to learn; of `eval`: other data to evaluate on", CLI_MODEL | CLI_DATA, OPT_SPEC,
+     KIND(DATASET)},
+    {"source", "NAME[:...]", "distribution at t = 0 (default: N(0, I))", CLI_MODEL, OPT_SPEC,
+     offsetof(FmConfig, source)},
     {"coupling", "NAME[:...]", "pairing of noise and data", CLI_MODEL, OPT_SPEC, KIND(COUPLING)},
-    {"path", "NAME[:...]", "probability path; of `sample`: go along this one, not the trained one", CLI_MODEL | CLI_DRAW, OPT_SPEC, KIND(PATH)},
+    {"path", "NAME[:...]", "probability path; of `sample`: go along this one, not the trained one",
+     CLI_MODEL | CLI_DRAW, OPT_SPEC, KIND(PATH)},
     {"net", "NAME[:...]", "velocity network", CLI_MODEL, OPT_SPEC, KIND(NET)},
     {"objective", "NAME[:...]", "training loss", CLI_MODEL, OPT_SPEC, KIND(OBJECTIVE)},
     {"optimizer", "NAME[:...]", "optimizer", CLI_MODEL, OPT_SPEC, KIND(OPTIMIZER)},
@@ -52,7 +58,8 @@ static const Opt opts[] = {
     {"stop-after", "N", "stop at this step, keeping the schedule's horizon", CLI_TRAIN, OPT_CONFIG},
     {"time-sampling", "NAME", "uniform, stratified or logit-normal", CLI_TRAIN, OPT_CONFIG},
     {"resume", "RUN", "go on from a run's checkpoint", CLI_RESUME, OPT_TEXT, CLI(resume)},
-    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_SOLVE | CLI_EVAL | CLI_IMPORT | CLI_KL, OPT_SPEC, KIND(SOLVER)},
+    {"solver", "NAME[:...]", "ODE solver", CLI_SAMPLE | CLI_SOLVE | CLI_EVAL | CLI_IMPORT | CLI_KL, OPT_SPEC,
+     KIND(SOLVER)},
     {"samples", "N", "samples to draw", CLI_SAMPLE | CLI_KL, OPT_CONFIG},
     {"dim", "D", "dimension of fields that name no data (default 2)", CLI_KL, OPT_INT, CLI(dim), 1, 1e5},
     {"times", "N", "points of the time grid, odd (default 101; 81 of one flow)", CLI_KL, OPT_INT, CLI(times), 7, 10001},
@@ -60,11 +67,15 @@ static const Opt opts[] = {
     {"init", "X0.npy", "noise to start from", CLI_DRAW, OPT_TEXT, CLI(init)},
     {"log-density", NULL, "also write the samples' log-densities", CLI_DRAW, OPT_FLAG, CLI(log_density)},
     {"trajectory", "K", "write the states at K times from 0 to 1", CLI_DRAW, OPT_INT, CLI(trajectory), 2, 1e5},
-    {"labels", "3,3,7", "class labels, repeated as needed (samples: all in turn)", CLI_DRAW | CLI_POINTS, OPT_TEXT, CLI(labels)},
-    {"guidance", "W", "classifier-free guidance: v0 + W (v - v0), v0 without label (1: none)", CLI_DRAW, OPT_REAL, CLI(guidance), -100, 100},
-    {"divergence", "NAME[:...]", "compare samples with data; may be repeated", CLI_EVAL | CLI_MEASURE, OPT_LIST, offsetof(FmConfig, divergences)},
+    {"labels", "3,3,7", "class labels, repeated as needed (samples: all in turn)", CLI_DRAW | CLI_POINTS, OPT_TEXT,
+     CLI(labels)},
+    {"guidance", "W", "classifier-free guidance: v0 + W (v - v0), v0 without label (1: none)", CLI_DRAW, OPT_REAL,
+     CLI(guidance), -100, 100},
+    {"divergence", "NAME[:...]", "compare samples with data; may be repeated", CLI_EVAL | CLI_MEASURE, OPT_LIST,
+     offsetof(FmConfig, divergences)},
     {"eval-samples", "N", "data points to evaluate on", CLI_EVAL, OPT_CONFIG},
-    {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N], map or none", CLI_EVAL | CLI_DENSITY | CLI_DRAW, OPT_CONFIG},
+    {"likelihood", "HOW", "exact, hutchinson[:probe=...,probes=N], map or none", CLI_EVAL | CLI_DENSITY | CLI_DRAW,
+     OPT_CONFIG},
     {"dequant", "K", "dequantisation draws an image", CLI_EVAL, OPT_CONFIG},
     {"density-mass", "N", "integrate the density over a box, N points an axis (0: do not)", CLI_EVAL, OPT_CONFIG},
     {"score", "FILE", "also write grad log q_1", CLI_DENSITY, OPT_TEXT, CLI(score)},
@@ -74,12 +85,16 @@ static const Opt opts[] = {
     {"data-shape", "H,W,C", "shape of a point", CLI_IMPORT, OPT_TEXT, CLI(data_shape)},
     {"repeat", "N", "repetitions", CLI_BENCH, OPT_INT, CLI(repeat), 1, 1e7},
     {"profile", NULL, "print where the time goes, part by part", CLI_TRAIN | CLI_BENCH, OPT_FLAG, CLI(profile)},
-    {"out", "PATH", "run directory, or file to write (`sample`: RUN/samples.npy, with a number where that is there)", CLI_OUT, OPT_TEXT, CLI(out)},
-    {"force", NULL, "write into a directory that is not empty; of `sample` without --out: over RUN/samples.npy", CLI_OUT, OPT_FLAG, CLI(force)},
-    {"preset", "NAME", "settings of a known experiment; --config and the command line win", CLI_TRAIN, OPT_TEXT, CLI(preset)},
+    {"out", "PATH", "run directory, or file to write (`sample`: RUN/samples.npy, with a number where that is there)",
+     CLI_OUT, OPT_TEXT, CLI(out)},
+    {"force", NULL, "write into a directory that is not empty; of `sample` without --out: over RUN/samples.npy",
+     CLI_OUT, OPT_FLAG, CLI(force)},
+    {"preset", "NAME", "settings of a known experiment; --config and the command line win", CLI_TRAIN, OPT_TEXT,
+     CLI(preset)},
     {"config", "FILE", "read options from a key file; the command line wins", CLI_TRAIN, OPT_TEXT, CLI(config_file)},
     {"seed", "N", "seed of all random numbers (default 0)", CLI_SEED, OPT_CONFIG},
-    {"seeds", "N", "repeat over so many seeds: mean and standard error of each metric", CLI_SEEDS, OPT_INT, CLI(seeds), 1, 1000},
+    {"seeds", "N", "repeat over so many seeds: mean and standard error of each metric", CLI_SEEDS, OPT_INT, CLI(seeds),
+     1, 1000},
     {"threads", "N", "threads (default: the machine's cores)", CLI_THREADS, OPT_CONFIG},
     {"backend", "NAME", "kernels: cpu or reference", CLI_KERNELS, OPT_SPEC, KIND(BACKEND)},
     {"plugin-path", "DIR[:DIR]", "directories of further plugins", CLI_COMMON, OPT_TEXT, CLI(plugin_path)},
@@ -113,9 +128,9 @@ void
 cli_free(Cli *cli)
 {
     cli_interrupt_takes(NULL);
-    char **texts[] = {&cli->out, &cli->resume, &cli->config_file, &cli->init, &cli->labels,
-                      &cli->div, &cli->split, &cli->data_shape, &cli->score, &cli->plugin_path,
-                      &cli->preset, &cli->made_dir};
+    char **texts[] = {&cli->out,    &cli->resume,      &cli->config_file, &cli->init,
+                      &cli->labels, &cli->div,         &cli->split,       &cli->data_shape,
+                      &cli->score,  &cli->plugin_path, &cli->preset,      &cli->made_dir};
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(*texts[i]);
@@ -146,9 +161,9 @@ cli_takes(const Cli *cli, const char *const *always, const char *beside, const c
         if (g_strv_contains(always, name) || g_strv_contains(taken, name))
             continue;
         all = taken[0] ? g_strjoinv(", --", (char **)taken) : NULL;
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "option --%s does not apply to '%s %s'; beside %s it takes %s%s", name, cli->command->name,
-                    (char *)cli->args->pdata[0], beside, all ? "--" : "nothing", all ? all : "");
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s does not apply to '%s %s'; beside %s it takes %s%s",
+                    name, cli->command->name, (char *)cli->args->pdata[0], beside, all ? "--" : "nothing",
+                    all ? all : "");
         return FALSE;
     }
     return TRUE;
@@ -187,9 +202,8 @@ set_number(const Opt *o, const char *text, void *at, GError **error)
     const gboolean whole = o->type != OPT_INT || v == floor(v);
 
     if (end == text || *end != '\0' || !whole || !(v >= o->min && v <= o->max)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "option --%s is '%s', expected %s from %.15g to %.15g", o->name, text,
-                    o->type == OPT_INT ? "a whole number" : "a number", o->min, o->max);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is '%s', expected %s from %.15g to %.15g", o->name,
+                    text, o->type == OPT_INT ? "a whole number" : "a number", o->min, o->max);
         return FALSE;
     }
     if (o->type == OPT_REAL)
@@ -212,8 +226,7 @@ static gboolean
 set_text(const Opt *o, const char *text, char **at, GError **error)
 {
     if (*text == '\0') {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is empty, expected %s", o->name,
-                    o->value);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s is empty, expected %s", o->name, o->value);
         return FALSE;
     }
     g_free(*at);
@@ -308,8 +321,8 @@ split_line(Cli *cli, int argc, char **argv, GArray *given, GError **error)
 
         if (strncmp(argv[i], "--", 2) != 0 || argv[i][2] == '\0') {
             if (argv[i][0] == '-' && argv[i][1] != '\0' && argv[i][1] != '-') {
-                g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                            "unknown option '%s'; options are long, such as --seed", argv[i]);
+                g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "unknown option '%s'; options are long, such as --seed",
+                            argv[i]);
                 return FALSE;
             }
             g_ptr_array_add(cli->args, argv[i]);
@@ -319,8 +332,8 @@ split_line(Cli *cli, int argc, char **argv, GArray *given, GError **error)
         if (!g.opt)
             return FALSE;
         if (!(g.opt->groups & (cli->command->groups | CLI_COMMON))) {
-            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s does not apply to '%s'",
-                        g.opt->name, cli->command->name);
+            g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "option --%s does not apply to '%s'", g.opt->name,
+                        cli->command->name);
             return FALSE;
         }
         if ((g.opt->type == OPT_FLAG) == (g.text != NULL)) {
@@ -355,8 +368,7 @@ read_config(Cli *cli, GArray *given, GError **error)
         if (strcmp(g->opt->name, "config") != 0)
             continue;
         if (!g_file_get_contents(g->text, &text, NULL, &why)) {
-            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot read '%s': %s", g->text,
-                        fm_error_reason(why));
+            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "cannot read '%s': %s", g->text, fm_error_reason(why));
             return FALSE;
         }
         if (!fm_config_parse(cli->config, text, g->text, error))
@@ -383,8 +395,8 @@ cli_parse(Cli *cli, int argc, char **argv, GError **error)
     if (cli->help)
         return TRUE;
     if ((int)cli->args->len < n_min || (int)cli->args->len > n_max) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s' was given %u argument%s, expected %s",
-                    cli->command->name, cli->args->len, cli->args->len == 1 ? "" : "s",
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s' was given %u argument%s, expected %s", cli->command->name,
+                    cli->args->len, cli->args->len == 1 ? "" : "s",
                     n_max == 0 ? "none, but options such as --seed" : cli->command->arguments);
         return FALSE;
     }
@@ -410,8 +422,8 @@ cli_help(const CliCommand *command)
     GString *s = g_string_new(NULL);
 
     if (command) {
-        g_string_append_printf(s, "fmcore %s%s%s\n    %s\n\nOptions\n", command->name,
-                               *command->arguments ? " " : "", command->arguments, command->summary);
+        g_string_append_printf(s, "fmcore %s%s%s\n    %s\n\nOptions\n", command->name, *command->arguments ? " " : "",
+                               command->arguments, command->summary);
         help_options(s, command->groups | CLI_COMMON, 0);
         if (command->groups & CLI_TRAIN)
             cli_preset_help(s);
@@ -419,11 +431,10 @@ cli_help(const CliCommand *command)
             command->help(s);
         return g_string_free(s, FALSE);
     }
-    g_string_append(s,
-                    "fmcore trains, samples and measures flow-matching models.\n"
-                    "t = 0 is noise, t = 1 is data; log-densities are in nats, in the data's units.\n\n"
-                    "    fmcore --path ot --solver dopri5 --net conv       the main job, on MNIST digits\n\n"
-                    "Commands\n");
+    g_string_append(s, "fmcore trains, samples and measures flow-matching models.\n"
+                       "t = 0 is noise, t = 1 is data; log-densities are in nats, in the data's units.\n\n"
+                       "    fmcore --path ot --solver dopri5 --net conv       the main job, on MNIST digits\n\n"
+                       "Commands\n");
     for (const CliCommand *c = cli_commands; c->name; c++) {
         g_autofree char *left = g_strdup_printf("%s %s", c->name, c->arguments);
 

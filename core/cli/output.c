@@ -180,8 +180,7 @@ out_setting(JsonBuilder *b, const FmRun *run, gint64 seed)
     out_int(b, "seed", seed);
     out_int(b, "threads", run->config->threads);
     out_text(b, "dtype", fm_dtype_name(run->config->dtype));
-    out_text(b, "backend", run->config->spec[FM_KIND_BACKEND] ? run->config->spec[FM_KIND_BACKEND]
-                                                              : "cpu");
+    out_text(b, "backend", run->config->spec[FM_KIND_BACKEND] ? run->config->spec[FM_KIND_BACKEND] : "cpu");
     out_text(b, "time", "t=0 noise, t=1 data");
 }
 
@@ -332,11 +331,13 @@ print_solver_error(const GArray *metrics)
         const Metric *m = &g_array_index(metrics, Metric, i);
 
         for (size_t k = 0; k < m->e.n_details; k++)
-            if (strcmp(m->e.detail[k].name, "solver_error") == 0 && m->e.se > 0 && fabs(m->e.detail[k].number) > m->e.se)
+            if (strcmp(m->e.detail[k].name, "solver_error") == 0 && m->e.se > 0 &&
+                fabs(m->e.detail[k].number) > m->e.se)
                 g_string_append_printf(names, "%s%s", names->len > 0 ? " and " : "", m->name);
     }
     if (names->len > 0)
-        printf("  the solver's own error exceeds the standard error of %s: a finer --solver makes it smaller\n", names->str);
+        printf("  the solver's own error exceeds the standard error of %s: a finer --solver makes it smaller\n",
+               names->str);
 }
 
 /* Details beyond the third that a value must not be read without. */

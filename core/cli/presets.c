@@ -9,14 +9,18 @@ static const struct {
 } presets[] = {
     {"quick", "a first look at any two-dimensional data, in seconds",
      "[net]\nname=mlp\n[train]\nsteps=3000\nlr=5e-3\nwarmup=100\n[eval]\nsamples=1000\neval_samples=1000\n"},
-    {"torchcfm-2d", "torchcfm's tutorial: 8gaussians to moons by minibatch optimal transport (without its sigma of 0.1)",
+    {"torchcfm-2d",
+     "torchcfm's tutorial: 8gaussians to moons by minibatch optimal transport (without its sigma of 0.1)",
      "[dataset]\nname=moons\nvariant=torchcfm\n[source]\nname=8gaussians\nvariant=torchcfm\n"
      "[coupling]\nname=ot\n[net]\nname=mlp\nwidth=64\ndepth=3\nactivation=selu\ntime=raw\n"
      "[optimizer]\nname=adam\n[train]\nsteps=20000\nbatch_size=256\nlr=1e-3\nwarmup=0\nschedule=constant\n"
      "ema_decay=0\ngrad_clip=0\n"},
-    {"torchcfm-mnist", "torchcfm's U-Net for digits: 32 channels, one block, minibatch optimal transport, 3 epochs of 60,000",
-     "[dataset]\nname=mnist\n[coupling]\nname=ot\n[net]\nname=conv\nchannels=32\nmult=[1,2,2]\nblocks=1\nattention=[16]\ngroups=32\n"
-     "[optimizer]\nname=adam\n[train]\nconditional=no\nsteps=1404\nbatch_size=128\nlr=1e-3\nwarmup=0\nschedule=constant\n"
+    {"torchcfm-mnist",
+     "torchcfm's U-Net for digits: 32 channels, one block, minibatch optimal transport, 3 epochs of 60,000",
+     "[dataset]\nname=mnist\n[coupling]\nname=ot\n[net]\nname=conv\nchannels=32\nmult=[1,2,2]\nblocks=1\nattention=[16]"
+     "\ngroups=32\n"
+     "[optimizer]\nname=adam\n[train]\nconditional=no\nsteps=1404\nbatch_size=128\nlr=1e-3\nwarmup=0\nschedule="
+     "constant\n"
      "ema_decay=0\ngrad_clip=0\n[solver]\nname=dopri5\nrtol=1e-4\natol=1e-4\n"},
 };
 

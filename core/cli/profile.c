@@ -50,8 +50,7 @@ profile_print(FILE *to, const FmProfile *p, guint64 n, double peak)
             fprintf(to, ", %.0f %% of the GEMM peak", 100.0 * rate / peak);
         fputc('\n', to);
     }
-    fprintf(to, "    %-12s %10.4f ms %5.1f %%\n", "rest", rest_ms(p, n),
-            100.0 * rest_ms(p, n) / all);
+    fprintf(to, "    %-12s %10.4f ms %5.1f %%\n", "rest", rest_ms(p, n), 100.0 * rest_ms(p, n) / all);
 }
 
 void

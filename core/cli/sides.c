@@ -43,7 +43,8 @@ field_run(const char *spec, const FmRun *other, gint64 dim, GError **error)
         return run;
     g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                 "'%s' is a net with weights and nobody has trained them, expected a run or a closed form such as "
-                "oracle:dataset=8gaussians,path=ot", spec);
+                "oracle:dataset=8gaussians,path=ot",
+                spec);
     fm_run_free(run);
     return NULL;
 }
@@ -70,7 +71,8 @@ missing(const char *text, GError **error)
 {
     g_set_error(error, FM_ERROR, FM_ERROR_FILE,
                 "'%s' is neither a run directory nor a net with options such as "
-                "oracle:dataset=8gaussians,path=ot", text);
+                "oracle:dataset=8gaussians,path=ot",
+                text);
     return FALSE;
 }
 
@@ -112,13 +114,13 @@ sides_open(Side side[], char *const text[], int n, gint64 dim, int threads, cons
             continue;
         if (!is_net(text[k]))
             return missing(text[k], error);
-        if (!side_field(&side[k], text[k], n > 1 && is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads,
-                        solver, error))
+        if (!side_field(&side[k], text[k], n > 1 && is_run(text[1 - k]) ? side[1 - k].run : NULL, dim, threads, solver,
+                        error))
             return FALSE;
         if (dim > 0 && side[k].run->data.D != (size_t)dim) {
             g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                        "option --dim is %d and the data of '%s' have %zu dimensions, expected the same",
-                        (int)dim, text[k], side[k].run->data.D);
+                        "option --dim is %d and the data of '%s' have %zu dimensions, expected the same", (int)dim,
+                        text[k], side[k].run->data.D);
             return FALSE;
         }
     }

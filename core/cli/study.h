@@ -10,8 +10,8 @@ typedef struct Study {
     const char *dir; /* pictures and result.json go here */
     int threads;
     guint64 seed;
-    GArray *checks; /* checks_add() */
-    GPtrArray *rows; /* each an array of cells */
+    GArray *checks;   /* checks_add() */
+    GPtrArray *rows;  /* each an array of cells */
     GPtrArray *files; /* char *, names within dir */
     GPtrArray *words; /* char *, sentences for the end of the table */
 } Study;
@@ -19,22 +19,20 @@ typedef struct Study {
 /* Begin a row, then fill it; rows with the same cells make one table. */
 void study_row(Study *s);
 void study_text(Study *s, const char *name, const char *value); /* name is static */
-void study_number(Study *s, const char *name, double value); /* null in JSON when not finite */
+void study_number(Study *s, const char *name, double value);    /* null in JSON when not finite */
 /* A sentence for the reader, kept in the result too. */
 void study_say(Study *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Curves as DIR/name (.svg or .png), as fm_plot_curves(). */
-gboolean study_curves(Study *s, const char *name, const char *title, const char *xlabel,
-                      const char *ylabel, const FmCurve *curves, size_t n, int flags, GError **error);
+gboolean study_curves(Study *s, const char *name, const char *title, const char *xlabel, const char *ylabel,
+                      const FmCurve *curves, size_t n, int flags, GError **error);
 /* A line of progress on stderr, unless --quiet. */
 void study_progress(const Study *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-gboolean study_panels(Study *s, const char *name, const char *xlabel, const FmPanel *panels, size_t n,
-                      GError **error);
+gboolean study_panels(Study *s, const char *name, const char *xlabel, const FmPanel *panels, size_t n, GError **error);
 
 /* A run in double of the closed-form net `net` on `dataset` (NULL: --dataset, else 8gaussians) under
  * `path`; the caller owns it. */
-FmRun *study_oracle_run(const Study *s, const char *net, const char *dataset, const char *path,
-                        GError **error);
+FmRun *study_oracle_run(const Study *s, const char *net, const char *dataset, const char *path, GError **error);
 
 /* FALSE with a sentence when an option was given that this study does not use; `taken` lists those it
  * uses beside --seed, --threads, --out and the like, NULL closes. */

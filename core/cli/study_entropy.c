@@ -54,8 +54,8 @@ case_checks(Study *s, const EntropyCase *e, const char *path, const FmKl *kl, do
 static FmKl *
 one_case(Study *s, const EntropyCase *e, const char *path, GError **error)
 {
-    const FmKlOptions options = {.n = ENTROPY_ROWS, .times = ENTROPY_TIMES, .seed = s->seed,
-                                 .threads = s->threads, .stop = e->stop};
+    const FmKlOptions options = {
+        .n = ENTROPY_ROWS, .times = ENTROPY_TIMES, .seed = s->seed, .threads = s->threads, .stop = e->stop};
     const size_t last = ENTROPY_TIMES - 1;
     FmRun *run = study_oracle_run(s, "oracle", e->dataset, path, error);
     g_autoptr(FmFlow) flow = run ? fm_flow_from_run(run, error) : NULL;
@@ -102,14 +102,19 @@ study_entropy(Study *s, GError **error)
             ok = kept[i] != NULL;
         }
         if (ok)
-            curves[i] = (FmCurve){.name = entropy_cases[i].dataset, .x = kept[i]->t,
-                                  .y = kept[i]->value[FM_KL_ENTROPY], .se = kept[i]->se[FM_KL_ENTROPY],
+            curves[i] = (FmCurve){.name = entropy_cases[i].dataset,
+                                  .x = kept[i]->t,
+                                  .y = kept[i]->value[FM_KL_ENTROPY],
+                                  .se = kept[i]->se[FM_KL_ENTROPY],
                                   .n = kept[i]->T};
     }
     if (ok)
-        study_say(s, "routes: -E log p_t, H(p_0) + int E div V, H(p_0) - int E<V, grad log p_t>, %d-nearest "
-                     "neighbours; %d trajectories", ENTROPY_K, ENTROPY_ROWS);
-    ok = ok && study_curves(s, "entropy.svg", "Entropy along the path ot", "t", "nats", curves, ENTROPY_CASES, 0, error);
+        study_say(s,
+                  "routes: -E log p_t, H(p_0) + int E div V, H(p_0) - int E<V, grad log p_t>, %d-nearest "
+                  "neighbours; %d trajectories",
+                  ENTROPY_K, ENTROPY_ROWS);
+    ok =
+        ok && study_curves(s, "entropy.svg", "Entropy along the path ot", "t", "nats", curves, ENTROPY_CASES, 0, error);
     for (size_t i = 0; i < ENTROPY_CASES; i++)
         fm_kl_free(kept[i]);
     return ok;

@@ -9,17 +9,15 @@
 
 static const struct {
     double beta, kl, bound; /* exact figures */
-} linear[] = {{0.0, 0.0, 0.0},
-              {0.05, 0.004837, 0.004948},
-              {0.1, 0.018731, 0.019147},
-              {0.2, 0.070320, 0.071799}};
+} linear[] = {{0.0, 0.0, 0.0}, {0.05, 0.004837, 0.004948}, {0.1, 0.018731, 0.019147}, {0.2, 0.070320, 0.071799}};
 
 enum { LINEAR = G_N_ELEMENTS(linear) };
 
 /* What the picture shows of those with beta > 0: nats, and shares of the exact bound. */
 typedef struct Linear {
     double beta[LINEAR], kl[LINEAR], bound[LINEAR];
-    double share[LINEAR], ratio[LINEAR], ratio_se[LINEAR], evolution[LINEAR], evolution_se[LINEAR], sampled[LINEAR], sampled_se[LINEAR];
+    double share[LINEAR], ratio[LINEAR], ratio_se[LINEAR], evolution[LINEAR], evolution_se[LINEAR], sampled[LINEAR],
+        sampled_se[LINEAR];
 } Linear;
 
 static gboolean

@@ -147,9 +147,10 @@ draw_case(Study *s, const Case *c, const FmKl *kl, const char *file, GError **er
                               {"evolution identity", t, kl->value[FM_KL_EVOLUTION], kl->se[FM_KL_EVOLUTION], kl->T}};
     const FmCurve rate = {"E<v - w, score gap>", t, kl->value[FM_KL_INTEGRAND], kl->se[FM_KL_INTEGRAND], kl->T};
     const FmCurve gap = {"z(t)", t, z, NULL, kl->T};
-    const FmPanel panels[] = {{c->net ? "KL(p_t || q_t), q learned" : "KL(p_t || q_t), q the oracle at scale 1.1", "nats", routes, 2, 0},
-                              {"its rate", "nats per unit of t", &rate, 1, 0},
-                              {"routes differ by", "paired se", &gap, 1, 0}};
+    const FmPanel panels[] = {
+        {c->net ? "KL(p_t || q_t), q learned" : "KL(p_t || q_t), q the oracle at scale 1.1", "nats", routes, 2, 0},
+        {"its rate", "nats per unit of t", &rate, 1, 0},
+        {"routes differ by", "paired se", &gap, 1, 0}};
 
     return study_panels(s, file, "t (0 noise, 1 data)", panels, 3, error);
 }

@@ -80,7 +80,7 @@ static gboolean
 path_straightness(PathRun *p, const Study *s, double *value, GError **error)
 {
     const size_t n = PATHS_ROWS, T = PATHS_TIMES, D = p->D;
-    g_autofree double *t = g_new(double, T), *x = g_new(double, n * D), *v = g_new(double, n * D);
+    g_autofree double *t = g_new(double, T), *x = g_new(double, n *D), *v = g_new(double, n *D);
     double bend = 0, length = 0, t0, t1;
 
     fm_path_interval(p->run[0]->plugin[FM_KIND_PATH], &t0, &t1);
@@ -141,11 +141,10 @@ path_variance(PathRun *p, const Study *s, FmNumber *value, GError **error)
 static gboolean
 path_nfe(PathRun *p, const Study *s, double nfe[G_N_ELEMENTS(path_tolerances)], GError **error)
 {
-    g_autofree double *x = g_new(double, PATHS_ROWS *p->D);
+    g_autofree double *x = g_new(double, PATHS_ROWS * p->D);
 
     for (size_t k = 0; k < G_N_ELEMENTS(path_tolerances); k++) {
-        g_autofree char *solver =
-            g_strdup_printf("dopri5:rtol=%s,atol=%s", path_tolerances[k], path_tolerances[k]);
+        g_autofree char *solver = g_strdup_printf("dopri5:rtol=%s,atol=%s", path_tolerances[k], path_tolerances[k]);
         FmSolveSummary summary;
 
         if (!fm_flow_set_solver(p->flow[0], solver, error) ||
@@ -159,8 +158,8 @@ path_nfe(PathRun *p, const Study *s, double nfe[G_N_ELEMENTS(path_tolerances)], 
 static gboolean
 one_path(PathRun *p, Study *s, const char *name, GError **error)
 {
-    const FmKlOptions options = {.n = PATHS_KL_ROWS, .times = PATHS_KL_TIMES, .seed = s->seed,
-                                 .threads = s->threads, .stop = NAN};
+    const FmKlOptions options = {
+        .n = PATHS_KL_ROWS, .times = PATHS_KL_TIMES, .seed = s->seed, .threads = s->threads, .stop = NAN};
     double straightness, nfe[G_N_ELEMENTS(path_tolerances)];
     FmNumber variance;
     g_autoptr(FmKl) kl = NULL;
@@ -205,11 +204,11 @@ draw(Study *s, const PathRun *p, GError **error)
             x[k * PATHS_TIMES + j] = from[2 * j];
             y[k * PATHS_TIMES + j] = from[2 * j + 1];
         }
-        curves[k] = (FmCurve){.name = k < 4 ? path_names[k] : "", .x = x + k * PATHS_TIMES,
-                              .y = y + k * PATHS_TIMES, .n = PATHS_TIMES};
+        curves[k] = (FmCurve){
+            .name = k < 4 ? path_names[k] : "", .x = x + k * PATHS_TIMES, .y = y + k * PATHS_TIMES, .n = PATHS_TIMES};
     }
-    return study_curves(s, "paths.png", "Trajectories of the exact flow from the same noise", "x1", "x2",
-                        curves, CURVES, 0, error);
+    return study_curves(s, "paths.png", "Trajectories of the exact flow from the same noise", "x1", "x2", curves,
+                        CURVES, 0, error);
 }
 
 gboolean

@@ -14,13 +14,15 @@
 #include <string.h>
 
 enum {
-    TV_N_FIRST = 7, TV_N_LAST = 15, /* powers of two */
+    TV_N_FIRST = 7,
+    TV_N_LAST = 15, /* powers of two */
     TV_REPLICATES = 3,
     TV_HELD_OUT = 2048, /* rows, besides the n to learn */
-    TV_CHUNK = 250, /* steps between two looks at them */
-    TV_PATIENCE = 5, /* looks without a better value */
-    TV_STEPS = 10000, /* at most */
-    TV_GRID_1 = 2000, TV_GRID_2 = 120 /* points a side */
+    TV_CHUNK = 250,     /* steps between two looks at them */
+    TV_PATIENCE = 5,    /* looks without a better value */
+    TV_STEPS = 10000,   /* at most */
+    TV_GRID_1 = 2000,
+    TV_GRID_2 = 120 /* points a side */
 };
 
 /* The target and the grid that everything is compared on. */
@@ -30,7 +32,7 @@ typedef struct Target {
     double s, lo, cell; /* smoothness; the grid's first corner; volume of a cell */
     size_t side, n_grid;
     double *grid, *log_p; /* (n_grid, D), (n_grid) */
-    double *held_out; /* (TV_HELD_OUT, D) */
+    double *held_out;     /* (TV_HELD_OUT, D) */
 } Target;
 
 typedef struct Distance {
@@ -254,9 +256,11 @@ train_net(FmRun *run, const Target *t, double *nll, guint64 *steps, GError **err
         }
     }
     if (isinf(*nll)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
-                    "study tv-rate: the held-out log-likelihood was finite at none of %d looks, expected a training that "
-                    "converges (a lower --lr may help)", since);
+        g_set_error(
+            error, FM_ERROR, FM_ERROR_DIVERGED,
+            "study tv-rate: the held-out log-likelihood was finite at none of %d looks, expected a training that "
+            "converges (a lower --lr may help)",
+            since);
         return FALSE;
     }
     memcpy(fm_params_block(run->params), best, bytes);
@@ -264,8 +268,7 @@ train_net(FmRun *run, const Target *t, double *nll, guint64 *steps, GError **err
 }
 
 static gboolean
-one_size(Study *s, const Target *t, size_t n, guint64 replicate, double *log_tv, double *log_kde,
-         GError **error)
+one_size(Study *s, const Target *t, size_t n, guint64 replicate, double *log_tv, double *log_kde, GError **error)
 {
     g_autofree char *file = g_build_filename(s->dir, "rows.npy", NULL);
     g_autofree double *x = g_new(double, n * t->info.D), *log_q = g_new(double, t->n_grid);
@@ -277,7 +280,8 @@ one_size(Study *s, const Target *t, size_t n, guint64 replicate, double *log_tv,
     double nll;
 
     g_unlink(file);
-    ok = run && fm_run_data(run, "train", 0, n, x, NULL, error) && train_net(run, t, &nll, &steps, error) && (flow = fm_flow_from_run(run, error)) &&
+    ok = run && fm_run_data(run, "train", 0, n, x, NULL, error) && train_net(run, t, &nll, &steps, error) &&
+         (flow = fm_flow_from_run(run, error)) &&
          fm_flow_log_density(flow, t->n_grid, t->grid, NULL, NULL, log_q, NULL, NULL, error);
     if (ok) {
         const Distance net = target_distance(t, log_q), kde = kernel_distance(s, t, x, n);
@@ -293,8 +297,7 @@ one_size(Study *s, const Target *t, size_t n, guint64 replicate, double *log_tv,
         study_number(s, "tv", net.tv);
         study_number(s, "kl", net.kl);
         study_number(s, "kde_tv", kde.tv);
-        study_progress(s, "n = %zu, replicate %d: TV %.4f (kernel estimate %.4f)", n, (int)replicate,
-                       net.tv, kde.tv);
+        study_progress(s, "n = %zu, replicate %d: TV %.4f (kernel estimate %.4f)", n, (int)replicate, net.tv, kde.tv);
     }
     fm_flow_free(flow);
     fm_run_free(run);
@@ -303,8 +306,7 @@ one_size(Study *s, const Target *t, size_t n, guint64 replicate, double *log_tv,
 
 /* Means over the replicates, and the minimax rate through the first of them. */
 static gboolean
-draw(Study *s, const double *log_n, const double *log_tv, const double *log_kde, double rate,
-     GError **error)
+draw(Study *s, const double *log_n, const double *log_tv, const double *log_kde, double rate, GError **error)
 {
     enum { SIZES = TV_N_LAST - TV_N_FIRST + 1 };
     double n[SIZES], tv[SIZES] = {0}, kde[SIZES] = {0}, line[SIZES];
@@ -328,10 +330,11 @@ gboolean
 study_tv_rate(Study *s, GError **error)
 {
     enum { TOTAL = (TV_N_LAST - TV_N_FIRST + 1) * TV_REPLICATES };
-    static const char *const taken[] = {"dataset", "source", "coupling", "path", "net", "objective", "optimizer",
-                                        "prediction", "dtype", "steps", "batch-size", "lr", "warmup", "schedule",
-                                        "weight-decay", "grad-clip", "ema-decay", "scale", "patience",
-                                        "time-sampling", "config", "preset", NULL};
+    static const char *const taken[] = {"dataset",    "source",    "coupling",   "path",     "net",
+                                        "objective",  "optimizer", "prediction", "dtype",    "steps",
+                                        "batch-size", "lr",        "warmup",     "schedule", "weight-decay",
+                                        "grad-clip",  "ema-decay", "scale",      "patience", "time-sampling",
+                                        "config",     "preset",    NULL};
     g_auto(Target) t = {0};
     double log_n[TOTAL], log_tv[TOTAL], log_kde[TOTAL];
     size_t k = 0;
@@ -347,8 +350,9 @@ study_tv_rate(Study *s, GError **error)
     const StudySlope net = study_slope(TOTAL, log_n, log_tv), kde = study_slope(TOTAL, log_n, log_kde);
     const double rate = -t.s / (2 * t.s + (double)t.info.D);
 
-    study_say(s, "slope of log TV: net %.3f +- %.3f, kernel density estimate %.3f +- %.3f (95 %%); "
-                 "minimax -s/(2s+d) = %.3f at s = %g, d = %zu", net.slope, net.half_width, kde.slope,
-              kde.half_width, rate, t.s, t.info.D);
+    study_say(s,
+              "slope of log TV: net %.3f +- %.3f, kernel density estimate %.3f +- %.3f (95 %%); "
+              "minimax -s/(2s+d) = %.3f at s = %g, d = %zu",
+              net.slope, net.half_width, kde.slope, kde.half_width, rate, t.s, t.info.D);
     return draw(s, log_n, log_tv, log_kde, rate, error);
 }

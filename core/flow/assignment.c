@@ -301,8 +301,7 @@ turn_path(Work *w, const double *cost, size_t column, double distance, size_t n_
         size_t p = 0, next;
         guint32 row;
 
-        while (p + 1 < n_scanned &&
-               cost[w->scanned[p] * n + column] - w->v[column] + w->base[p] != distance)
+        while (p + 1 < n_scanned && cost[w->scanned[p] * n + column] - w->v[column] + w->base[p] != distance)
             p++;
         row = w->scanned[p];
         next = w->column_of[row];

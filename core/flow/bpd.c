@@ -41,8 +41,8 @@ bpd_add(FmSolveSummary *total, const FmSolveSummary *one)
 
 /* log q (K, n) of K dequantisations of each image; the probes are those of how->key. */
 static gboolean
-bpd_draws(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how,
-          int K, double *log_q, FmSolveSummary *total, GError **error)
+bpd_draws(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how, int K, double *log_q,
+          FmSolveSummary *total, GError **error)
 {
     const int levels = flow->run->data.levels;
     const size_t D = flow->run->data.D;
@@ -81,8 +81,8 @@ log_mean_exp(const double *l, size_t K, size_t stride)
 }
 
 gboolean
-fm_flow_bpd(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how,
-            int K, double *nll, FmSolveSummary *summary, GError **error)
+fm_flow_bpd(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how, int K, double *nll,
+            FmSolveSummary *summary, GError **error)
 {
     const FmLikelihood fallback = fm__default_likelihood(flow);
     FmSolveSummary total;
@@ -90,11 +90,10 @@ fm_flow_bpd(FmFlow *flow, size_t n, const double *x, const int *labels, const Fm
     if (!bpd_check(flow, K, error))
         return FALSE;
     double *log_q = fm__need("bpd", n, (size_t)K, sizeof(double), error);
-    const gboolean ok = log_q != NULL && bpd_draws(flow, n, x, labels, how != NULL ? how : &fallback,
-                                                   K, log_q, &total, error);
+    const gboolean ok =
+        log_q != NULL && bpd_draws(flow, n, x, labels, how != NULL ? how : &fallback, K, log_q, &total, error);
     for (size_t r = 0; ok && r < n; r++)
-        nll[r] = (double)flow->run->data.D * log(flow->run->data.levels) -
-                 log_mean_exp(log_q + r, (size_t)K, n);
+        nll[r] = (double)flow->run->data.D * log(flow->run->data.levels) - log_mean_exp(log_q + r, (size_t)K, n);
     if (ok && summary != NULL)
         *summary = total;
     fm_free(log_q);
@@ -121,9 +120,8 @@ bpd_again(void *ctx, double *value, GError **error)
 }
 
 gboolean
-fm_flow_bpd_error(FmFlow *flow, size_t n, const double *x, const int *labels,
-                  const FmLikelihood *how, int K, const double *nll, double *difference,
-                  GError **error)
+fm_flow_bpd_error(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how, int K,
+                  const double *nll, double *difference, GError **error)
 {
     Bpd again = {flow, n, x, labels, how, K};
 
@@ -191,8 +189,8 @@ noise_measure(size_t n, size_t K, const double *a, const double *b, FmKey key, F
 }
 
 gboolean
-fm_flow_probe_noise(FmFlow *flow, size_t n, const double *x, const int *labels,
-                    const FmLikelihood *how, int K, FmProbeNoise *noise, GError **error)
+fm_flow_probe_noise(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how, int K,
+                    FmProbeNoise *noise, GError **error)
 {
     const FmLikelihood fallback = fm__default_likelihood(flow);
     const FmLikelihood *first = how != NULL ? how : &fallback;
@@ -216,8 +214,7 @@ fm_flow_probe_noise(FmFlow *flow, size_t n, const double *x, const int *labels,
         ok = fm_flow_log_density(flow, n, x, labels, first, a, NULL, NULL, error) &&
              fm_flow_log_density(flow, n, x, labels, &other, b, NULL, NULL, error);
     if (ok)
-        noise_measure(n, draws, a, b, (FmKey){.seed = first->key.seed, .stream = FM_STREAM_EVAL},
-                      noise);
+        noise_measure(n, draws, a, b, (FmKey){.seed = first->key.seed, .stream = FM_STREAM_EVAL}, noise);
     fm_free(a);
     return ok;
 }

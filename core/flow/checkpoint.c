@@ -36,8 +36,7 @@ checkpoint_block(FmTensorWriter *w, const char *prefix, const FmParams *params, 
     for (size_t i = 0; i < fm_params_count(params); i++) {
         const FmParam *p = fm_params_nth(params, i);
         if (p->trainable || !trainable_only)
-            fm__tensors_add(w, prefix, p->name, dtype, p->ndim, p->dim,
-                            block + p->offset * fm_dtype_size(dtype));
+            fm__tensors_add(w, prefix, p->name, dtype, p->ndim, p->dim, block + p->offset * fm_dtype_size(dtype));
     }
 }
 
@@ -50,8 +49,7 @@ checkpoint_bad(const FmTensors *r, const char *why, GError **error)
 
 /* Copy tensor `name` into the elements of `p` at `to`, converting the dtype. */
 static gboolean
-checkpoint_read(const FmTensors *r, const char *name, const FmParam *p, FmDtype dtype, void *to,
-                GError **error)
+checkpoint_read(const FmTensors *r, const char *name, const FmParam *p, FmDtype dtype, void *to, GError **error)
 {
     const FmTensor *e = fm__tensors_find(r, name);
 
@@ -62,14 +60,12 @@ checkpoint_read(const FmTensors *r, const char *name, const FmParam *p, FmDtype 
     }
     if (e->ndim != p->ndim || (p->ndim > 0 && memcmp(e->dim, p->dim, (size_t)p->ndim * sizeof *p->dim) != 0)) {
         g_autofree char *has = checkpoint_dims(e->ndim, e->dim), *wants = checkpoint_dims(p->ndim, p->dim);
-        g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                    "'%s': tensor '%s' has shape (%s), the net declares (%s)", fm__tensors_name(r), name,
-                    has, wants);
+        g_set_error(error, FM_ERROR, FM_ERROR_SHAPE, "'%s': tensor '%s' has shape (%s), the net declares (%s)",
+                    fm__tensors_name(r), name, has, wants);
         return FALSE;
     }
     if (!fm__tensor_convert(e, dtype, to)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                    "'%s': tensor '%s' has dtype '%s', expected F32, F64, F16 or BF16",
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s': tensor '%s' has dtype '%s', expected F32, F64, F16 or BF16",
                     fm__tensors_name(r), name, e->dtype);
         return FALSE;
     }
@@ -124,8 +120,7 @@ fm__train_state_new(const FmRun *run, GError **error)
     s->n_moments = fm_optimizer_moments(run->plugin[FM_KIND_OPTIMIZER]);
     ok = s->raw != NULL;
     for (int k = 0; ok && k < s->n_moments; k++) {
-        s->moment[k] = fm_alloc(MAX(1, fm_params_trainable_size(s->raw)) *
-                                fm_dtype_size(fm_params_dtype(s->raw)));
+        s->moment[k] = fm_alloc(MAX(1, fm_params_trainable_size(s->raw)) * fm_dtype_size(fm_params_dtype(s->raw)));
         ok = s->moment[k] != NULL;
     }
     if (!ok) {
@@ -156,11 +151,13 @@ fm__checkpoint_save(const FmRun *run, const FmTrainState *s, GError **error)
     g_autofree char *bad = g_strdup_printf("%" G_GUINT64_FORMAT, s->bad);
     g_autofree char *seed = g_strdup_printf("%" G_GINT64_FORMAT, run->config->seed);
     g_autofree char *net = fm_plugin_spec(run->plugin[FM_KIND_NET]);
+    /* clang-format off */
     const char *const metadata[] = {
         "format", "fmcore checkpoint", "version", fm_version(), "step", step, "skipped", skipped,
         "bad", bad, "seed", seed, "net", net, "optimizer",
         fm_plugin_name(run->plugin[FM_KIND_OPTIMIZER]), "random",
         "Philox counters: functions of seed and step", NULL};
+    /* clang-format on */
     FmTensorWriter *w = fm__tensors_write(metadata);
 
     checkpoint_block(w, "raw/", s->raw, fm_params_block(s->raw), FALSE);
@@ -180,8 +177,8 @@ checkpoint_is_of(const FmTensors *r, const char *key, const char *mine, GError *
 
     if (theirs == NULL || g_str_equal(theirs, mine))
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' was written with %s %s, config.ini says %s",
-                fm__tensors_name(r), key, theirs, mine);
+    g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' was written with %s %s, config.ini says %s", fm__tensors_name(r),
+                key, theirs, mine);
     return FALSE;
 }
 
@@ -228,8 +225,7 @@ checkpoint_numbers(const double *v, size_t n)
     for (size_t i = 1; i < n; i++)
         same = same && v[i] == v[0];
     for (size_t i = 0; i < (same ? 1 : n); i++) /* one number stands for equal ones */
-        g_string_append_printf(out, "%s%s", i > 0 ? "," : "",
-                               g_ascii_dtostr(text, sizeof text, v[i]));
+        g_string_append_printf(out, "%s%s", i > 0 ? "," : "", g_ascii_dtostr(text, sizeof text, v[i]));
     return g_string_free(out, FALSE);
 }
 
@@ -245,6 +241,7 @@ fm__model_save(const FmRun *run, GError **error)
     g_autofree char *levels = g_strdup_printf("%d", run->data.levels);
     g_autofree char *shift = checkpoint_numbers(run->shift, run->data.D);
     g_autofree char *scale = checkpoint_numbers(run->scale, run->data.D);
+    /* clang-format off */
     const char *const metadata[] = {"format", "pt", "producer", "fmcore", "version", fm_version(),
                                     "net", spec, "path", path, "time", "t=0 noise, t=1 data",
                                     "prediction",
@@ -253,6 +250,7 @@ fm__model_save(const FmRun *run, GError **error)
                                     net->time_features != NULL ? net->time_features : "",
                                     "data_shape", shape, "classes", classes, "levels", levels,
                                     "shift", shift, "scale", scale, NULL};
+    /* clang-format on */
     FmTensorWriter *w = fm__tensors_write(metadata);
 
     for (size_t i = 0; i < fm_params_count(run->params); i++) {
@@ -368,8 +366,8 @@ checkpoint_all_known(const FmRun *run, const FmTensors *r, gboolean foreign, GEr
         if (g_hash_table_contains(known, name))
             continue;
         g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                    "'%s' holds tensor '%s', which net '%s' with these options does not have",
-                    fm__tensors_name(r), name, fm_plugin_name(run->plugin[FM_KIND_NET]));
+                    "'%s' holds tensor '%s', which net '%s' with these options does not have", fm__tensors_name(r),
+                    name, fm_plugin_name(run->plugin[FM_KIND_NET]));
         return FALSE;
     }
     return TRUE;
@@ -387,8 +385,7 @@ fm__model_load_weights(FmRun *run, const char *file, gboolean foreign, GError **
         const FmParam *p = fm_params_nth(run->params, i);
         const char *name = foreign ? checkpoint_foreign(run, r, p->name) : p->name;
 
-        if (checkpoint_is_models(p) &&
-            !checkpoint_read(r, name, p, dtype, fm_params_data(run->params, p), error))
+        if (checkpoint_is_models(p) && !checkpoint_read(r, name, p, dtype, fm_params_data(run->params, p), error))
             return FALSE;
     }
     return checkpoint_finite(r, run->params, error) && checkpoint_all_known(run, r, foreign, error);
@@ -405,8 +402,7 @@ fm_params_load(FmParams *params, const char *prefix, const char *file, GError **
         const FmParam *p = fm_params_nth(params, i);
 
         if (g_str_has_prefix(p->name, prefix) &&
-            !checkpoint_read(r, p->name + strlen(prefix), p, fm_params_dtype(params),
-                             fm_params_data(params, p), error))
+            !checkpoint_read(r, p->name + strlen(prefix), p, fm_params_dtype(params), fm_params_data(params, p), error))
             return FALSE;
     }
     return checkpoint_finite(r, params, error);
@@ -430,7 +426,6 @@ fm_params_digest(const FmParams *params)
     qsort(sorted, n, sizeof *sorted, checkpoint_by_name);
     for (size_t i = 0; i < n; i++)
         if (checkpoint_is_models(sorted[i]))
-            g_checksum_update(sum, fm_params_data(params, sorted[i]),
-                              (gssize)(sorted[i]->size * size));
+            g_checksum_update(sum, fm_params_data(params, sorted[i]), (gssize)(sorted[i]->size * size));
     return g_strdup(g_checksum_get_string(sum));
 }

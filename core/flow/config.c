@@ -14,7 +14,7 @@ typedef struct ConfigDefaults {
     double lr, grad_clip, ema_decay, scale, label_dropout;
     gint64 samples, eval_samples;
     const char *divergence; /* where the user named none; NULL: none */
-    gboolean conditional; /* where the data have labels */
+    gboolean conditional;   /* where the data have labels */
 } ConfigDefaults;
 
 /*                  vectors   images
@@ -34,23 +34,44 @@ typedef struct ConfigDefaults {
  * conditional      no        yes      the nets above, where the data have labels: a small net makes three quarters of
  *                                     its digits legible with them, half without
  * divergence       none      energy   of samples and held-out rows; vectors have nll or kl */
-static const ConfigDefaults config_vectors = {
-    .dataset = "moons", .net = "mlp", .nets = "mlp realnvp", .steps = 80000, .batch_size = 256,
-    .warmup = 300, .log_every = 1000, .save_every = 10000, .lr = 1e-2, .grad_clip = 0,
-    .ema_decay = 0.999, .scale = 2.0, .samples = 5000, .eval_samples = 5000};
-static const ConfigDefaults config_images = {
-    .dataset = "mnist", .net = "conv", .nets = "conv", .steps = 1600, .batch_size = 32,
-    .warmup = 40, .log_every = 10, .save_every = 100, .lr = 4e-3, .grad_clip = 1.0,
-    .ema_decay = 0.995, .scale = 1.0, .label_dropout = 0.1, .samples = 64, .eval_samples = 64,
-    .divergence = "energy",
-    .conditional = TRUE};
+static const ConfigDefaults config_vectors = {.dataset = "moons",
+                                              .net = "mlp",
+                                              .nets = "mlp realnvp",
+                                              .steps = 80000,
+                                              .batch_size = 256,
+                                              .warmup = 300,
+                                              .log_every = 1000,
+                                              .save_every = 10000,
+                                              .lr = 1e-2,
+                                              .grad_clip = 0,
+                                              .ema_decay = 0.999,
+                                              .scale = 2.0,
+                                              .samples = 5000,
+                                              .eval_samples = 5000};
+static const ConfigDefaults config_images = {.dataset = "mnist",
+                                             .net = "conv",
+                                             .nets = "conv",
+                                             .steps = 1600,
+                                             .batch_size = 32,
+                                             .warmup = 40,
+                                             .log_every = 10,
+                                             .save_every = 100,
+                                             .lr = 4e-3,
+                                             .grad_clip = 1.0,
+                                             .ema_decay = 0.995,
+                                             .scale = 1.0,
+                                             .label_dropout = 0.1,
+                                             .samples = 64,
+                                             .eval_samples = 64,
+                                             .divergence = "energy",
+                                             .conditional = TRUE};
 
 /* The default distance needs so many samples and held-out rows (a twentieth of finite data). */
 enum { DISTANCE_ROWS = 4 };
 
 /* The same for all data; kinds without an entry are left out or chosen by the data above. */
 static const char *const config_specs[FM_N_KINDS] = {
-    [FM_KIND_COUPLING] = "independent", [FM_KIND_PATH] = "ot",     [FM_KIND_OBJECTIVE] = "cfm",
+    [FM_KIND_COUPLING] = "independent", [FM_KIND_PATH] = "ot",       [FM_KIND_OBJECTIVE] = "cfm",
     [FM_KIND_OPTIMIZER] = "adam",       [FM_KIND_SOLVER] = "dopri5", [FM_KIND_BACKEND] = "cpu"};
 static const char config_objective_invertible[] = "ml";
 enum { CONFIG_PATIENCE = 10, CONFIG_EXACT_DIM = 32, CONFIG_DEQUANT = 1 };
@@ -66,7 +87,7 @@ typedef struct ConfigField {
     const char *section, *key;
     ConfigType type;
     size_t offset;
-    double min, max; /* of numbers; "not set" is negative and written as nothing */
+    double min, max;            /* of numbers; "not set" is negative and written as nothing */
     const char *const *choices; /* ENUM */
     ConfigResume resume;
 } ConfigField;
@@ -78,9 +99,13 @@ static const char *const config_bools[] = {"no", "yes", NULL};
 static const char *const config_dtypes[] = {"f32", "f64", NULL};
 
 #define CONFIG_FIELD(section, field, type, min, max, resume) \
-    {section, #field, type, offsetof(FmConfig, field), min, max, NULL, resume}
+    { \
+        section, #field, type, offsetof(FmConfig, field), min, max, NULL, resume \
+    }
 #define CONFIG_CHOICE(section, field, choices, resume) \
-    {section, #field, CONFIG_ENUM, offsetof(FmConfig, field), 0, 0, choices, resume}
+    { \
+        section, #field, CONFIG_ENUM, offsetof(FmConfig, field), 0, 0, choices, resume \
+    }
 
 enum { CONFIG_THREADS = 1024 };
 #define CONFIG_MANY 1e15
@@ -193,16 +218,14 @@ fm__config_choose_dataset(FmConfig *config)
     const char *net = config->spec[FM_KIND_NET];
     const gboolean images = net != NULL && config_name_in(net, config_images.nets);
 
-    config_default_string(&config->spec[FM_KIND_DATASET],
-                          (images ? &config_images : &config_vectors)->dataset);
+    config_default_string(&config->spec[FM_KIND_DATASET], (images ? &config_images : &config_vectors)->dataset);
 }
 
 void
 fm__config_choose_objective(FmConfig *config, gboolean has_velocity)
 {
     config_default_string(&config->spec[FM_KIND_OBJECTIVE],
-                          has_velocity ? config_specs[FM_KIND_OBJECTIVE]
-                                       : config_objective_invertible);
+                          has_velocity ? config_specs[FM_KIND_OBJECTIVE] : config_objective_invertible);
 }
 
 #define CONFIG_DEFAULT(field, value) \
@@ -221,8 +244,7 @@ fm__config_resolve(FmConfig *config, const FmDataInfo *data)
             config_default_string(&config->spec[k], config_specs[k]);
     config_default_string(&config->spec[FM_KIND_NET], d->net);
     config_default_string(&config->likelihood,
-                          data->D <= CONFIG_EXACT_DIM ? "exact"
-                                                      : "hutchinson:probe=rademacher,probes=1");
+                          data->D <= CONFIG_EXACT_DIM ? "exact" : "hutchinson:probe=rademacher,probes=1");
     CONFIG_DEFAULT(seed, 0);
     if (config->threads < 1)
         config->threads = (int)CLAMP(g_get_num_processors(), 1, CONFIG_THREADS);
@@ -307,13 +329,9 @@ config_format_field(const FmConfig *config, const ConfigField *f)
                    ? NULL
                    : g_strdup_printf("%" G_GINT64_FORMAT, *(const gint64 *)(const void *)at);
     case CONFIG_INT:
-        return *(const int *)(const void *)at < 0
-                   ? NULL
-                   : g_strdup_printf("%d", *(const int *)(const void *)at);
+        return *(const int *)(const void *)at < 0 ? NULL : g_strdup_printf("%d", *(const int *)(const void *)at);
     case CONFIG_REAL:
-        return *(const double *)(const void *)at < 0
-                   ? NULL
-                   : fm_option_format(&real, config);
+        return *(const double *)(const void *)at < 0 ? NULL : fm_option_format(&real, config);
     case CONFIG_STRING:
         return g_strdup(*(char *const *)(const void *)at);
     case CONFIG_ENUM:
@@ -359,8 +377,7 @@ config_set_number(void *at, const ConfigField *f, const char *text, const char *
     const gboolean whole = f->type != CONFIG_REAL;
     const double value = g_ascii_strtod(text, &end);
 
-    if (end == text || *end != 0 || !(value >= f->min && value <= f->max) ||
-        (whole && value != floor(value))) {
+    if (end == text || *end != 0 || !(value >= f->min && value <= f->max) || (whole && value != floor(value))) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     whole ? "%s is '%s', expected a whole number from %.0f to %.0f"
                           : "%s is '%s', expected a number from %.15g to %.15g",
@@ -413,8 +430,7 @@ fm_config_set(FmConfig *config, const char *key, const char *text, const char *w
         }
         g_free(*(char **)at);
         *(char **)at = g_strdup(text);
-    } else if (!(f->type == CONFIG_ENUM ? config_set_choice : config_set_number)(at, f, text, what,
-                                                                                error)) {
+    } else if (!(f->type == CONFIG_ENUM ? config_set_choice : config_set_number)(at, f, text, what, error)) {
         return FALSE;
     }
     config->given |= (guint64)1 << (f - config_fields);
@@ -449,9 +465,8 @@ fm__config_override(FmConfig *own, const FmConfig *wanted, gboolean force, GErro
             continue;
         if (f->resume == RESUME_NEVER || (f->resume == RESUME_FORCED && !force)) {
             g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                        "resume: --%s is %s and the run's own is %s, which %s after training began%s",
-                        dashed, theirs, mine,
-                        f->resume == RESUME_NEVER ? "cannot change" : "only --force may change",
+                        "resume: --%s is %s and the run's own is %s, which %s after training began%s", dashed, theirs,
+                        mine, f->resume == RESUME_NEVER ? "cannot change" : "only --force may change",
                         f->offset == offsetof(FmConfig, steps) ? " unless it has --schedule constant" : "");
             return FALSE;
         }
@@ -470,8 +485,10 @@ config_parse_spec(GKeyFile *file, const char *section, const char *who, GError *
     char join = ':';
 
     if (name == NULL) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: section [%s] has no 'name', expected "
-                    "name=PLUGIN", who, section);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "%s: section [%s] has no 'name', expected "
+                    "name=PLUGIN",
+                    who, section);
         return NULL;
     }
     GString *spec = g_string_new(name);
@@ -496,15 +513,14 @@ config_unknown_key(const char *section, const char *key, const char *who, GError
             names[n++] = config_fields[i].key;
     const char *near = fm_error_suggest(key, names);
     g_autofree char *all = g_strjoinv(", ", (char **)names);
-    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: section [%s] has no key '%s', %s%s%s", who, section,
-                key, near != NULL ? "did you mean '" : "expected one of ", near != NULL ? near : all,
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: section [%s] has no key '%s', %s%s%s", who, section, key,
+                near != NULL ? "did you mean '" : "expected one of ", near != NULL ? near : all,
                 near != NULL ? "'?" : "");
     return FALSE;
 }
 
 static gboolean
-config_parse_scalars(FmConfig *config, GKeyFile *file, const char *section, const char *who,
-                     GError **error)
+config_parse_scalars(FmConfig *config, GKeyFile *file, const char *section, const char *who, GError **error)
 {
     g_auto(GStrv) keys = g_key_file_get_keys(file, section, NULL, NULL);
 
@@ -522,8 +538,7 @@ config_parse_scalars(FmConfig *config, GKeyFile *file, const char *section, cons
 }
 
 static gboolean
-config_parse_section(FmConfig *config, GKeyFile *file, const char *section, const char *who,
-                     GError **error)
+config_parse_section(FmConfig *config, GKeyFile *file, const char *section, const char *who, GError **error)
 {
     const int kind = fm_kind_from_name(section);
     char **slot = NULL;
@@ -535,8 +550,10 @@ config_parse_section(FmConfig *config, GKeyFile *file, const char *section, cons
     else if (kind >= 0 && kind != FM_KIND_DIVERGENCE)
         slot = &config->spec[kind];
     else if (kind < 0 && !g_str_has_prefix(section, "divergence.")) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: unknown section [%s], expected a kind of "
-                    "plugin (dataset, path, net, ...), source, train, eval or run", who, section);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
+                    "%s: unknown section [%s], expected a kind of "
+                    "plugin (dataset, path, net, ...), source, train, eval or run",
+                    who, section);
         return FALSE;
     }
     char *spec = config_parse_spec(file, section, who, error);
@@ -559,8 +576,8 @@ fm_config_parse(FmConfig *config, const char *text, const char *who, GError **er
 
     if (!g_utf8_validate(text, -1, NULL) ||
         !g_key_file_load_from_data(file, text, (gsize)-1, G_KEY_FILE_NONE, &inner)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: %s; expected [section] and key=value lines",
-                    who, inner != NULL ? inner->message : "the text is not UTF-8");
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "%s: %s; expected [section] and key=value lines", who,
+                    inner != NULL ? inner->message : "the text is not UTF-8");
         return FALSE;
     }
     g_auto(GStrv) sections = g_key_file_get_groups(file, NULL);

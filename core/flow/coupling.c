@@ -39,8 +39,8 @@ fm_coupling_pair(FmPlugin *coupling, const FmPool *pool, FmPairs *pairs, GError 
     for (size_t b = 0; b < pairs->B; b++)
         if (pairs->i0[b] >= pool->n0 || pairs->i1[b] >= pool->n1) {
             g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "coupling '%s' chose pair (%zu, %zu) of pools of %zu and %zu rows",
-                        fm_plugin_name(coupling), pairs->i0[b], pairs->i1[b], pool->n0, pool->n1);
+                        "coupling '%s' chose pair (%zu, %zu) of pools of %zu and %zu rows", fm_plugin_name(coupling),
+                        pairs->i0[b], pairs->i1[b], pool->n0, pool->n1);
             return FALSE;
         }
     return TRUE;

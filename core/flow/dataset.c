@@ -30,8 +30,7 @@ info_is_sound(const FmDataInfo *info, const FmDatasetOps *ops)
     for (int i = 0; i < info->ndim; i++)
         if (info->dim[i] == 0 || !fm_size_mul(D, info->dim[i], 1, &D))
             return FALSE;
-    return D == info->D && (info->rows > 0 ? ops->read != NULL : ops->draw != NULL) &&
-           info->test_rows <= info->rows;
+    return D == info->D && (info->rows > 0 ? ops->read != NULL : ops->draw != NULL) && info->test_rows <= info->rows;
 }
 
 char **
@@ -71,8 +70,7 @@ fm_dataset_open(FmPlugin *dataset, FmDataInfo *info, GError **error)
 
 /* rows NULL: the rows of a family from row0 on */
 static gboolean
-all_finite(const FmPlugin *dataset, const size_t *rows, guint64 row0, size_t n, const double *x,
-           GError **error)
+all_finite(const FmPlugin *dataset, const size_t *rows, guint64 row0, size_t n, const double *x, GError **error)
 {
     const size_t D = opened(dataset)->D;
 
@@ -97,8 +95,7 @@ fm_dataset_read(const FmPlugin *dataset, const size_t *rows, size_t n, double *x
 }
 
 gboolean
-fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_t n, double *x, int *y,
-                GError **error)
+fm_dataset_draw(const FmPlugin *dataset, FmKey key, guint64 row0, size_t n, double *x, int *y, GError **error)
 {
     const FmDataInfo *info = opened(dataset);
 
@@ -176,19 +173,21 @@ fm_dataset_rows_load(const char *who, const char *file, FmDataInfo *info, GError
         return NULL;
     if (fm_array_size(a) == 0 || (a->ndim != 1 && a->ndim != 2 && a->ndim != 4)) {
         g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                    "%s: '%s' has %d axes or no rows, expected (N), (N, D) or (N, H, W, C)", who, file,
-                    a->ndim);
+                    "%s: '%s' has %d axes or no rows, expected (N), (N, D) or (N, H, W, C)", who, file, a->ndim);
         return NULL;
     }
     width = fm_array_width(a);
     bad = fm_array_first_nonfinite(a);
     if (bad < fm_array_size(a)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                    "%s: row %zu of '%s' holds a value that is not finite", who, bad / width, file);
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "%s: row %zu of '%s' holds a value that is not finite", who,
+                    bad / width, file);
         return NULL;
     }
-    *info = (FmDataInfo){.ndim = a->ndim == 4 ? 3 : 1, .dim = {width}, .D = width,
-                         .rows = fm_array_rows(a), .levels = is_image_bytes(a) ? 256 : 0};
+    *info = (FmDataInfo){.ndim = a->ndim == 4 ? 3 : 1,
+                         .dim = {width},
+                         .D = width,
+                         .rows = fm_array_rows(a),
+                         .levels = is_image_bytes(a) ? 256 : 0};
     if (a->ndim == 4)
         memcpy(info->dim, a->dim + 1, 3 * sizeof info->dim[0]);
     return g_steal_pointer(&a);

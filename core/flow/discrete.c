@@ -62,9 +62,9 @@ typedef struct Discrete {
     FmFlow *flow;
     FmDtype dtype;
     size_t D, W, size, n;
-    char *state; /* (n, W) in the run's dtype */
+    char *state;      /* (n, W) in the run's dtype */
     double *jacobian; /* (D, D) of one row: a[d][k] = d x_d / d x0_k */
-    size_t *pivot; /* (D) */
+    size_t *pivot;    /* (D) */
 } Discrete;
 
 static gboolean
@@ -75,7 +75,8 @@ discrete_init(Discrete *d, FmFlow *flow, size_t n, GError **error)
     if (fm_solver_is_adaptive(flow->solver)) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "likelihood 'map': solver '%s' chooses its steps by the state, expected one with "
-                    "fixed steps (option step)", fm_plugin_name(flow->solver));
+                    "fixed steps (option step)",
+                    fm_plugin_name(flow->solver));
         return FALSE;
     }
     if (fm__flow_velocity_products(flow, error) == NULL)
@@ -85,7 +86,7 @@ discrete_init(Discrete *d, FmFlow *flow, size_t n, GError **error)
     d->state = fm__need("likelihood 'map'", n, d->W, d->size, error);
     if (d->state == NULL)
         return FALSE;
-    d->jacobian = g_new(double, D * D);
+    d->jacobian = g_new(double, D *D);
     d->pivot = g_new(size_t, D);
     return TRUE;
 }
@@ -112,8 +113,8 @@ discrete_identity(Discrete *d, size_t n)
 static gboolean
 discrete_forward(Discrete *d, size_t n, const int *labels, FmSolveStat *stat, GError **error)
 {
-    const FmIntegration problem = {.flow = d->flow, .tangents = TRUE, .forward = TRUE, .n = n,
-                                   .labels = labels, .state = d->state, .stat = stat};
+    const FmIntegration problem = {
+        .flow = d->flow, .tangents = TRUE, .forward = TRUE, .n = n, .labels = labels, .state = d->state, .stat = stat};
 
     discrete_identity(d, n);
     return fm__integrate(&problem, error);
@@ -135,8 +136,8 @@ discrete_log_det(Discrete *d, size_t r)
 }
 
 gboolean
-fm__discrete_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels,
-                    double *x, double *log_q, FmSolveStat *stat, GError **error)
+fm__discrete_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, double *x, double *log_q,
+                    FmSolveStat *stat, GError **error)
 {
     Discrete d = {0};
 
@@ -159,11 +160,11 @@ fm__discrete_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, cons
 typedef struct Newton {
     size_t n, active;
     double *x, *z, *step; /* (n, D) target, origin, last step */
-    double *residual; /* (n) largest component of map(z) - x; INFINITY before the first */
-    double *log_det; /* (n); NAN until found */
-    size_t *row; /* (n) rows still searched */
-    int *labels; /* (n) of the rows searched, or NULL */
-    guint32 *nfe; /* (n) of the map */
+    double *residual;     /* (n) largest component of map(z) - x; INFINITY before the first */
+    double *log_det;      /* (n); NAN until found */
+    size_t *row;          /* (n) rows still searched */
+    int *labels;          /* (n) of the rows searched, or NULL */
+    guint32 *nfe;         /* (n) of the map */
 } Newton;
 
 static gboolean
@@ -254,8 +255,7 @@ newton_run(Newton *w, Discrete *d, const int *labels, FmSolveStat *stat, double 
         size_t left = 0;
 
         for (size_t i = 0; i < w->active; i++) {
-            fm_convert(FM_F64, w->z + w->row[i] * d->D, d->dtype, d->state + i * d->W * d->size,
-                       d->D);
+            fm_convert(FM_F64, w->z + w->row[i] * d->D, d->dtype, d->state + i * d->W * d->size, d->D);
             if (labels != NULL)
                 w->labels[i] = labels[w->row[i]];
         }
@@ -275,11 +275,9 @@ newton_run(Newton *w, Discrete *d, const int *labels, FmSolveStat *stat, double 
 
 /* The flow backwards is where the search begins. */
 static gboolean
-newton_start(Newton *w, Discrete *d, const double *x, const int *labels, FmSolveStat *stat,
-             GError **error)
+newton_start(Newton *w, Discrete *d, const double *x, const int *labels, FmSolveStat *stat, GError **error)
 {
-    const FmIntegration back = {.flow = d->flow, .n = w->n, .labels = labels, .state = d->state,
-                                .stat = stat};
+    const FmIntegration back = {.flow = d->flow, .n = w->n, .labels = labels, .state = d->state, .stat = stat};
 
     fm__data_to_model(d->flow->run, w->n, d->D, x, d->state);
     fm_convert(d->dtype, d->state, FM_F64, w->x, w->n * d->D);
@@ -290,16 +288,14 @@ newton_start(Newton *w, Discrete *d, const double *x, const int *labels, FmSolve
 }
 
 gboolean
-fm__discrete_log_density(FmFlow *flow, size_t n, const double *x, const int *labels, double *log_q,
-                         double *z, FmSolveStat *stat, GError **error)
+fm__discrete_log_density(FmFlow *flow, size_t n, const double *x, const int *labels, double *log_q, double *z,
+                         FmSolveStat *stat, GError **error)
 {
     Discrete d = {0};
     Newton w = {0};
     const double tol = flow->run->config->dtype == FM_F32 ? 2e-6 : 1e-12;
-    const gboolean ok = discrete_init(&d, flow, n, error) &&
-                        newton_init(&w, &d, n, labels != NULL, error) &&
-                        newton_start(&w, &d, x, labels, stat, error) &&
-                        newton_run(&w, &d, labels, stat, tol, error);
+    const gboolean ok = discrete_init(&d, flow, n, error) && newton_init(&w, &d, n, labels != NULL, error) &&
+                        newton_start(&w, &d, x, labels, stat, error) && newton_run(&w, &d, labels, stat, tol, error);
 
     for (size_t r = 0; ok && r < n; r++) {
         double scale = 1.0;
@@ -308,8 +304,7 @@ fm__discrete_log_density(FmFlow *flow, size_t n, const double *x, const int *lab
         const gboolean found = w.residual[r] <= 10.0 * tol * scale; /* rounding in the map */
         log_q[r] = found ? -w.log_det[r] : NAN;
         memcpy(z + r * d.D, w.z + r * d.D, d.D * sizeof(double));
-        stat[r] = (FmSolveStat){.status = found ? FM_SOLVE_OK : FM_SOLVE_NOT_FINITE,
-                                .nfe = w.nfe[r], .accepted = 1};
+        stat[r] = (FmSolveStat){.status = found ? FM_SOLVE_OK : FM_SOLVE_NOT_FINITE, .nfe = w.nfe[r], .accepted = 1};
     }
     newton_clear(&w);
     discrete_clear(&d);

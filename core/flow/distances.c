@@ -54,8 +54,7 @@ centred(size_t n, size_t D, const double *x, const double *mean, double *out, do
 }
 
 static void
-by_product(size_t n, const double *x, size_t m, const double *y, size_t D, double *work,
-           double *out)
+by_product(size_t n, const double *x, size_t m, const double *y, size_t D, double *work, double *out)
 {
     double *a = work, *b = a + n * D, *norm_a = b + m * D, *norm_b = norm_a + n, *mean = norm_b + m;
 
@@ -75,8 +74,7 @@ by_product(size_t n, const double *x, size_t m, const double *y, size_t D, doubl
 }
 
 void
-fm_distances2(size_t n, const double *x, size_t m, const double *y, size_t D, double *work,
-              double *out)
+fm_distances2(size_t n, const double *x, size_t m, const double *y, size_t D, double *work, double *out)
 {
     if (D >= PRODUCT_D) {
         by_product(n, x, m, y, D, work, out);

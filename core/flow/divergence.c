@@ -60,10 +60,11 @@ divergence_check_scale(const char *name, double most, GError **error)
 {
     if (most <= LARGEST && (most >= SMALLEST || most == 0.0))
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                "divergence '%s': the largest value of both samples is %g, expected 0 or between %g and %g, so that squares "
-                "neither overflow nor vanish; scale both samples",
-                name, most, SMALLEST, LARGEST);
+    g_set_error(
+        error, FM_ERROR, FM_ERROR_DATA,
+        "divergence '%s': the largest value of both samples is %g, expected 0 or between %g and %g, so that squares "
+        "neither overflow nor vanish; scale both samples",
+        name, most, SMALLEST, LARGEST);
     return FALSE;
 }
 
@@ -86,8 +87,7 @@ divergence_check_density(const char *name, const FmSamples *s, const char *set, 
         return FALSE;
     }
     for (size_t i = 0; i < s->n; i++)
-        if (isnan(s->log_p[i]) || isnan(s->log_q[i]) || s->log_p[i] == INFINITY ||
-            s->log_q[i] == INFINITY) {
+        if (isnan(s->log_p[i]) || isnan(s->log_q[i]) || s->log_p[i] == INFINITY || s->log_q[i] == INFINITY) {
             g_set_error(error, FM_ERROR, FM_ERROR_DATA,
                         "divergence '%s': log-densities at row %zu of the %s sample are %g and "
                         "%g, expected numbers or -inf",
@@ -98,8 +98,8 @@ divergence_check_density(const char *name, const FmSamples *s, const char *set, 
 }
 
 gboolean
-fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples *q, FmKey key,
-                       int threads, FmEstimate *out, GError **error)
+fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
+                       FmEstimate *out, GError **error)
 {
     const FmDivergenceOps *ops = divergence_ops(divergence);
     const char *name = fm_plugin_name(divergence);
@@ -121,8 +121,8 @@ fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples
     }
     if (p->n < n_min || q->n < n_min) {
         g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                    "divergence '%s': the samples have %zu and %zu rows, expected at least %zu",
-                    name, p->n, q->n, n_min);
+                    "divergence '%s': the samples have %zu and %zu rows, expected at least %zu", name, p->n, q->n,
+                    n_min);
         return FALSE;
     }
     if (!divergence_check_finite(name, p, "first", &most, error) ||
@@ -130,8 +130,8 @@ fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples
         return FALSE;
     if (!ops->needs_density && !divergence_check_scale(name, most, error))
         return FALSE;
-    if (ops->needs_density && (!divergence_check_density(name, p, "first", error) ||
-                               !divergence_check_density(name, q, "second", error)))
+    if (ops->needs_density &&
+        (!divergence_check_density(name, p, "first", error) || !divergence_check_density(name, q, "second", error)))
         return FALSE;
     if (!ops->estimate(fm_plugin_self(divergence), p, q, key, threads, out, error))
         return FALSE;
@@ -148,7 +148,8 @@ fm_digamma(double x)
     for (; x < 10.0; x += 1.0)
         below -= 1.0 / x;
     const double s = 1.0 / (x * x);
-    return below + log(x) - 0.5 / x - s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0))));
+    return below + log(x) - 0.5 / x -
+           s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0))));
 }
 
 static FmDetail *
@@ -202,8 +203,8 @@ fm_estimate_root(FmEstimate *e, double square, double se, double square_equal)
 /* Mean of term(own, other) over one sample and the variance of that mean; FALSE with a reason when
  * a density is 0 at a row of its own sample. */
 static gboolean
-mean_of_terms(const FmSamples *s, const double *own, const double *other,
-              double (*term)(double own, double other), double *mean, double *var, FmEstimate *out)
+mean_of_terms(const FmSamples *s, const double *own, const double *other, double (*term)(double own, double other),
+              double *mean, double *var, FmEstimate *out)
 {
     double sum = 0.0;
 
@@ -223,8 +224,7 @@ mean_of_terms(const FmSamples *s, const double *own, const double *other,
 }
 
 void
-fm_estimate_symmetric(const FmSamples *p, const FmSamples *q,
-                      double (*term)(double own, double other), FmEstimate *out)
+fm_estimate_symmetric(const FmSamples *p, const FmSamples *q, double (*term)(double own, double other), FmEstimate *out)
 {
     double a, b, va, vb;
 

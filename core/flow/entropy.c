@@ -15,8 +15,8 @@ enum { ENTROPY_MAX_K = 64, ENTROPY_PARTS = 10 };
 
 /* The estimate from n rows; *equal is a row with k equals, or n. d2: room for (n, k). */
 static gboolean
-entropy_of(size_t n, size_t columns, const double *x, size_t k, int threads, double *d2, double *value,
-           size_t *equal, GError **error)
+entropy_of(size_t n, size_t columns, const double *x, size_t k, int threads, double *d2, double *value, size_t *equal,
+           GError **error)
 {
     g_autoptr(FmNeighbours) rows = fm_neighbours_new(n, columns, x, NULL, FM_SEARCH_AUTO, k, NULL, threads, error);
     const double D = (double)columns;
@@ -37,8 +37,7 @@ entropy_of(size_t n, size_t columns, const double *x, size_t k, int threads, dou
 }
 
 gboolean
-fm_entropy_knn(size_t n, size_t D, const double *x, int k, int threads, double *value, double *se,
-               GError **error)
+fm_entropy_knn(size_t n, size_t D, const double *x, int k, int threads, double *value, double *se, GError **error)
 {
     double *d2, part[ENTROPY_PARTS];
     size_t equal;
@@ -51,8 +50,8 @@ fm_entropy_knn(size_t n, size_t D, const double *x, int k, int threads, double *
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "entropy: %zu rows do not fit in memory", n);
     ok = ok && entropy_of(n, D, x, (size_t)k, threads, d2, value, &equal, error);
     if (ok && equal < n) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                    "entropy: row %zu has %d equals, expected fewer than k = %d", equal, k, k);
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "entropy: row %zu has %d equals, expected fewer than k = %d", equal,
+                    k, k);
         ok = FALSE;
     }
     for (size_t b = 0; ok && b < ENTROPY_PARTS; b++) {

@@ -67,9 +67,9 @@ exact_div_node(const FmExact *e, const ExactNodes *n, FmNode *v)
 {
     const FmRun *run = e->flow->run;
     const FmDataInfo *d = &run->data;
-    FmNode *own = run->repath.from != NULL ? NULL
-                                           : fm_net_divergence(run->plugin[FM_KIND_NET], n->graph,
-                                                               &run->net_info, n->x, n->t, n->y);
+    FmNode *own = run->repath.from != NULL
+                      ? NULL
+                      : fm_net_divergence(run->plugin[FM_KIND_NET], n->graph, &run->net_info, n->x, n->t, n->y);
 
     if (own != NULL)
         return own;
@@ -90,8 +90,7 @@ exact_field_plan(FmExact *e, FmExactPlan *p, ExactWhat what, GError **error)
     const FmRun *run = e->flow->run;
     const FmDataInfo *d = &run->data;
     const ExactNodes n = exact_nodes(run);
-    FmNode *out[EXACT_OUTPUTS] = {
-        fm__run_velocity(run, n.graph, n.x, n.t, n.y)};
+    FmNode *out[EXACT_OUTPUTS] = {fm__run_velocity(run, n.graph, n.x, n.t, n.y)};
 
     if (out[EXACT_V] != NULL && what != EXACT_ONLY_V)
         out[EXACT_DIV] = exact_div_node(e, &n, out[EXACT_V]);
@@ -132,10 +131,10 @@ exact_density_plan(FmExact *e, GError **error)
     FmNode *out[EXACT_OUTPUTS] = {NULL};
     gboolean ok = TRUE;
 
-    out[EXACT_LOG_P] = map                         ? exact_map_density(run, &n)
-                       : run->repath.from != NULL ? NULL
-                           : fm_net_log_density(run->plugin[FM_KIND_NET], n.graph, &run->net_info,
-                                                n.x, n.t, n.y);
+    out[EXACT_LOG_P] = map ? exact_map_density(run, &n)
+                       : run->repath.from != NULL
+                           ? NULL
+                           : fm_net_log_density(run->plugin[FM_KIND_NET], n.graph, &run->net_info, n.x, n.t, n.y);
     if (out[EXACT_LOG_P] != NULL) {
         fm_vjp(out[EXACT_LOG_P], fm_scalar(n.graph, 1.0), &n.x, 1, &out[EXACT_SCORE]);
         ok = exact_compile(e, &e->density, n.graph, out, error);
@@ -156,8 +155,8 @@ fm__exact_is_closed(const FmFlow *flow)
     if (fm__flow_is_map(flow) || run->repath.from != NULL)
         return FALSE;
     const ExactNodes n = exact_nodes(run);
-    const gboolean closed = fm_net_log_density(run->plugin[FM_KIND_NET], n.graph, &run->net_info, n.x, n.t,
-                                               n.y) != NULL;
+    const gboolean closed =
+        fm_net_log_density(run->plugin[FM_KIND_NET], n.graph, &run->net_info, n.x, n.t, n.y) != NULL;
     fm_graph_free(n.graph);
     return closed;
 }
@@ -193,8 +192,7 @@ exact_unit_vectors(FmExact *e, GError **error)
     for (size_t c = 0; c < e->chunks; c++)
         for (size_t r = 0; r < e->tile; r++)
             for (size_t k = 0; k < e->K && c * e->K + k < e->D; k++)
-                ((double *)e->unit->data)[((c * e->tile + r) * e->K + k) * e->D + c * e->K + k] =
-                    1.0;
+                ((double *)e->unit->data)[((c * e->tile + r) * e->K + k) * e->D + c * e->K + k] = 1.0;
     return TRUE;
 }
 
@@ -217,9 +215,9 @@ exact_new(FmFlow *flow, int threads, gboolean field_alone, GError **error)
         return exact_field_plan(e, &e->plain, EXACT_ONLY_V, error) ? g_steal_pointer(&e) : NULL;
     if (!exact_unit_vectors(e, error) || !exact_density_plan(e, error))
         return NULL;
-    if (!e->closed_at_end && (!exact_field_plan(e, &e->plain, EXACT_ONLY_V, error) ||
-                              !exact_field_plan(e, &e->div, EXACT_WITH_DIV, error) ||
-                              !exact_field_plan(e, &e->full, EXACT_WITH_GRAD, error)))
+    if (!e->closed_at_end &&
+        (!exact_field_plan(e, &e->plain, EXACT_ONLY_V, error) || !exact_field_plan(e, &e->div, EXACT_WITH_DIV, error) ||
+         !exact_field_plan(e, &e->full, EXACT_WITH_GRAD, error)))
         return NULL;
     return g_steal_pointer(&e);
 }
@@ -269,8 +267,8 @@ fm__exact_worker_free(FmExactWorker *o)
 {
     if (o == NULL)
         return;
-    void *all[] = {o->t, o->x, o->s, o->v, o->div, o->grad, o->part_div, o->part_grad, o->spare,
-                   o->state, o->y, o->work, o->stat};
+    void *all[] = {o->t,         o->x,     o->s,     o->v, o->div,  o->grad, o->part_div,
+                   o->part_grad, o->spare, o->state, o->y, o->work, o->stat};
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
         fm_free(all[i]);
     g_free(o);
@@ -303,8 +301,8 @@ fm__exact_worker_new(const FmExact *e, GError **error)
 
 /* One plan over n rows, in as many pieces as its tile asks for. */
 static gboolean
-exact_run(const FmExactPlan *p, int w, size_t n, size_t D, const double *x, const double *t,
-          const gint32 *y, const double *unit, size_t K, const double *s, double *const *out)
+exact_run(const FmExactPlan *p, int w, size_t n, size_t D, const double *x, const double *t, const gint32 *y,
+          const double *unit, size_t K, const double *s, double *const *out)
 {
     const size_t tile = fm_plan_tile(p->plan);
     const FmKey key = {0};
@@ -335,8 +333,8 @@ exact_run(const FmExactPlan *p, int w, size_t n, size_t D, const double *x, cons
 
 /* v, div and, when grad is not NULL, grad(s . v + div v), over all passes of tangents. */
 static gboolean
-exact_passes(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, const double *t,
-             const gint32 *y, const double *s, double *v, double *div, double *grad)
+exact_passes(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, const double *t, const gint32 *y,
+             const double *s, double *v, double *div, double *grad)
 {
     const FmExactPlan *p = grad != NULL ? &e->full : div != NULL ? &e->div : &e->plain;
     const size_t chunks = div != NULL && p->in_e >= 0 ? e->chunks : 1, D = e->D;
@@ -370,8 +368,8 @@ exact_fill(double *t, size_t n, double value)
 }
 
 gboolean
-fm__exact_field(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, double t,
-                const gint32 *y, double *v, double *div)
+fm__exact_field(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, double t, const gint32 *y,
+                double *v, double *div)
 {
     exact_fill(o->t, n, t);
     return exact_passes(e, o, w, n, x, o->t, y, NULL, v, div, NULL);
@@ -416,8 +414,7 @@ exact_eval_all(void *ctx, size_t n, const size_t *row, const double *t, const vo
         memcpy(o->x + r * D, from + r * W, D * sizeof(double));
         memcpy(o->s + r * D, from + r * W + D + 1, D * sizeof(double));
     }
-    if (!exact_passes(o->exact, o, o->w, n, o->x, t, exact_labels(o, n, row), o->s, o->v, o->div,
-                      o->grad))
+    if (!exact_passes(o->exact, o, o->w, n, o->x, t, exact_labels(o, n, row), o->s, o->v, o->div, o->grad))
         return FALSE;
     for (size_t r = 0; r < n; r++) {
         memcpy(to + r * W, o->v + r * D, D * sizeof(double));
@@ -439,8 +436,7 @@ exact_eval_dropped(void *ctx, size_t n, const size_t *row, const double *t, cons
     if (!exact_eval_all(ctx, n, row, t, x, dxdt))
         return FALSE;
     memset(o->s, 0, n * D * sizeof(double));
-    if (!exact_passes(o->exact, o, o->w, n, o->x, t, exact_labels(o, n, row), o->s, o->v, o->div,
-                      o->grad))
+    if (!exact_passes(o->exact, o, o->w, n, o->x, t, exact_labels(o, n, row), o->s, o->v, o->div, o->grad))
         return FALSE;
     for (size_t r = 0; r < n; r++)
         for (size_t d = 0; d < D; d++)
@@ -449,8 +445,8 @@ exact_eval_dropped(void *ctx, size_t n, const size_t *row, const double *t, cons
 }
 
 static gboolean
-exact_solve(const FmExact *e, FmExactWorker *o, int w, size_t n, size_t W, double *state, double from,
-            double to, const gint32 *y, FmSolveStat *stat)
+exact_solve(const FmExact *e, FmExactWorker *o, int w, size_t n, size_t W, double *state, double from, double to,
+            const gint32 *y, FmSolveStat *stat)
 {
     const FmSolve solve = {.solver = e->solver,
                            .field = {.eval = W == e->D ? exact_eval_x
@@ -480,18 +476,17 @@ exact_solve(const FmExact *e, FmExactWorker *o, int w, size_t n, size_t W, doubl
 }
 
 gboolean
-fm__exact_move(const FmExact *e, FmExactWorker *o, int w, size_t n, double *x, double from, double to,
-               const gint32 *y, FmSolveStat *stat)
+fm__exact_move(const FmExact *e, FmExactWorker *o, int w, size_t n, double *x, double from, double to, const gint32 *y,
+               FmSolveStat *stat)
 {
     return exact_solve(e, o, w, n, e->D, x, from, to, y, stat != NULL ? stat : o->stat);
 }
 
 gboolean
-fm__exact_carry(const FmExact *e, FmExactWorker *o, int w, size_t n, double *state, double from,
-                double to, const gint32 *y, FmSolveStat *stat)
+fm__exact_carry(const FmExact *e, FmExactWorker *o, int w, size_t n, double *state, double from, double to,
+                const gint32 *y, FmSolveStat *stat)
 {
-    return exact_solve(e, o, w, n, 2 * e->D + 1, state, from, to, y,
-                       stat != NULL ? stat : o->stat);
+    return exact_solve(e, o, w, n, 2 * e->D + 1, state, from, to, y, stat != NULL ? stat : o->stat);
 }
 
 gboolean
@@ -515,15 +510,14 @@ fm__exact_base(const FmExact *e, size_t n, const double *x, double *log_p, doubl
 
 /* Rows that did not arrive are NaN and stay so: the second solve leaves them where they are. */
 static gboolean
-exact_round_trip(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, double t,
-                 const gint32 *y, double *log_p, double *score, FmSolveStat *stat)
+exact_round_trip(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, double t, const gint32 *y,
+                 double *log_p, double *score, FmSolveStat *stat)
 {
     const size_t D = e->D, W = 2 * D + 1;
     double *start = o->spare; /* free until a pass of the second solve; read before */
 
     memcpy(start, x, n * D * sizeof(double));
-    if (!fm__exact_move(e, o, w, n, start, t, e->t0, y, stat) ||
-        !fm__exact_base(e, n, start, log_p, score, NULL))
+    if (!fm__exact_move(e, o, w, n, start, t, e->t0, y, stat) || !fm__exact_base(e, n, start, log_p, score, NULL))
         return FALSE;
     for (size_t r = 0; r < n; r++) {
         memcpy(o->state + r * W, start + r * D, D * sizeof(double));
@@ -547,8 +541,8 @@ exact_round_trip(const FmExact *e, FmExactWorker *o, int w, size_t n, const doub
 }
 
 gboolean
-fm__exact_density(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, double t,
-                  const gint32 *y, double *log_p, double *score, FmSolveStat *stat)
+fm__exact_density(const FmExact *e, FmExactWorker *o, int w, size_t n, const double *x, double t, const gint32 *y,
+                  double *log_p, double *score, FmSolveStat *stat)
 {
     if (!e->closed && !e->closed_at_end)
         return exact_round_trip(e, o, w, n, x, t, y, log_p, score, stat);

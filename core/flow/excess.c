@@ -13,8 +13,8 @@ typedef struct ExcessJob {
     int threads;
     size_t n, D, tile;
     const double *t, *xt, *ut; /* (n), (n, D), (n, D) */
-    gint32 *y; /* (n) labels, for the rows' field alone */
-    double *v[2]; /* (n, D) of both fields */
+    gint32 *y;                 /* (n) labels, for the rows' field alone */
+    double *v[2];              /* (n, D) of both fields */
     gint failed;
 } ExcessJob;
 
@@ -100,17 +100,18 @@ static gboolean
 excess_check(const FmFlow *flow, gboolean labels, GError **error)
 {
     const FmRun *run = flow->run;
-    const char *what = fm__flow_is_map(flow)                   ? "a map without time"
-                       : !labels && run->net_info.classes > 0 ? "a conditional net"
-                       : run->source != NULL                  ? "a source of its own"
+    const char *what = fm__flow_is_map(flow)                           ? "a map without time"
+                       : !labels && run->net_info.classes > 0          ? "a conditional net"
+                       : run->source != NULL                           ? "a source of its own"
                        : !fm_path_is_affine(run->plugin[FM_KIND_PATH]) ? "a path that is not affine"
-                                                                      : NULL;
+                                                                       : NULL;
 
     if (what == NULL)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                 "excess loss: the flow has %s, expected an unconditional velocity (of finite data: with labels, "
-                "too) under an affine path from N(0, I)", what);
+                "too) under an affine path from N(0, I)",
+                what);
     return FALSE;
 }
 
@@ -179,8 +180,8 @@ fm_excess(FmFlow *flow, FmFlow *exact, size_t n, guint64 seed, int threads, FmEx
     g_autoptr(FmExact) v = w != NULL ? fm__exact_velocity_new(exact, threads, error) : NULL;
     if (v == NULL)
         return FALSE;
-    ExcessJob j = {.field = {w, v}, .n = n, .D = exact->run->data.D, .tile = MIN(w->tile, v->tile),
-                   .threads = MAX(threads, 1)};
+    ExcessJob j = {
+        .field = {w, v}, .n = n, .D = exact->run->data.D, .tile = MIN(w->tile, v->tile), .threads = MAX(threads, 1)};
     return excess_measure(&j, exact->run, seed, out, error);
 }
 
@@ -194,7 +195,11 @@ fm_excess_rows(FmFlow *flow, const FmFinite *rows, size_t n, guint64 seed, int t
     g_autoptr(FmExact) w = flow != NULL ? fm__exact_velocity_new(flow, threads, error) : NULL;
     if (flow != NULL && w == NULL)
         return FALSE;
-    ExcessJob j = {.field = {w, NULL}, .rows = rows, .n = n, .D = run->data.D, .tile = w != NULL ? w->tile : 64,
+    ExcessJob j = {.field = {w, NULL},
+                   .rows = rows,
+                   .n = n,
+                   .D = run->data.D,
+                   .tile = w != NULL ? w->tile : 64,
                    .threads = MAX(threads, 1)};
     return excess_measure(&j, run, seed, out, error);
 }
@@ -211,6 +216,5 @@ fm_excess_floor(const FmExcess *e)
 FmNumber
 fm_excess_of_loss(const FmFloor *floor, size_t D, double loss, double rows)
 {
-    return (FmNumber){floor->length * (double)D * loss - floor->value,
-                      hypot(floor->se, floor->sd / sqrt(rows))};
+    return (FmNumber){floor->length * (double)D * loss - floor->value, hypot(floor->se, floor->sd / sqrt(rows))};
 }

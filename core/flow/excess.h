@@ -12,18 +12,17 @@
 #include "flow/run.h"
 
 typedef struct FmExcess {
-    size_t n; /* independent draws of (t, x0, x1) */
-    double length; /* of the path's interval */
-    FmNumber loss; /* E|w - u|^2 */
+    size_t n;          /* independent draws of (t, x0, x1) */
+    double length;     /* of the path's interval */
+    FmNumber loss;     /* E|w - u|^2 */
     FmNumber variance; /* E|v - u|^2 */
-    FmNumber excess; /* their difference, paired */
-    FmNumber eps2; /* E|w - v|^2, the same number with a smaller error */
+    FmNumber excess;   /* their difference, paired */
+    FmNumber eps2;     /* E|w - v|^2, the same number with a smaller error */
 } FmExcess;
 
 /* `exact` is the exact field in the same data set, path and units. Both flows are borrowed; they may
  * be one. Errors: FM_ERROR_UNSUPPORTED for maps, labels, sources and paths that are not affine. */
-gboolean fm_excess(FmFlow *flow, FmFlow *exact, size_t n, guint64 seed, int threads, FmExcess *out,
-                   GError **error);
+gboolean fm_excess(FmFlow *flow, FmFlow *exact, size_t n, guint64 seed, int threads, FmExcess *out, GError **error);
 
 /* The same with the exact field of `rows`, made of the flow's own run: v is what training on these rows converges to.
  * flow NULL: v itself. */

@@ -91,12 +91,13 @@ choose_layer(const GArray *layers, const char *name, const char *who, GError **e
     if (best)
         return best;
     if (name && layers->len > 0)
-        g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
-                    "features of '%s': no layer is called '%s', expected one of: %s", who, name, known->str);
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "features of '%s': no layer is called '%s', expected one of: %s",
+                    who, name, known->str);
     else
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "features of '%s': its net has no linear or convolutional layers, expected a net with "
-                    "weights, such as mlp or conv", who);
+                    "weights, such as mlp or conv",
+                    who);
     return NULL;
 }
 
@@ -141,8 +142,7 @@ fm_features_digest(const FmFeatures *features)
 }
 
 gboolean
-fm__features_compile(FmFeatures *f, FmGraph *graph, FmNode *node, FmPlugin *backend, int threads,
-                     GError **error)
+fm__features_compile(FmFeatures *f, FmGraph *graph, FmNode *node, FmPlugin *backend, int threads, GError **error)
 {
     const FmPlanOptions options = {.dtype = f->dtype, .backend = backend};
     const FmParams *params = f->params ? f->params : f->run->params;
@@ -172,14 +172,12 @@ check_time(const FmRun *run, const char *dir, double time, GError **error)
     const gboolean map = fm_net_is_invertible(run->plugin[FM_KIND_NET]);
 
     if (!(time >= 0.0 && time <= 1.0)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "features of '%s': the time is %g, expected 0 to 1",
-                    dir, time);
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "features of '%s': the time is %g, expected 0 to 1", dir, time);
         return FALSE;
     }
     if (time == 1.0 || (!map && run->source == NULL))
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                "features of '%s': the time is %g, expected 1 for %s", dir, time,
+    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "features of '%s': the time is %g, expected 1 for %s", dir, time,
                 map ? "an invertible net" : "a source other than N(0, I)");
     return FALSE;
 }
@@ -213,8 +211,7 @@ fm_features_run(const char *dir, const char *layer, double time, int threads, GE
     chosen = choose_layer(layers, layer, dir, error);
     if (!chosen)
         return NULL;
-    f->name = g_strdup_printf("input of '%.*s', t = %g", (int)strlen(chosen->weight) - 7, chosen->weight,
-                              time);
+    f->name = g_strdup_printf("input of '%.*s', t = %g", (int)strlen(chosen->weight) - 7, chosen->weight, time);
     if (!fm__features_compile(f, graph, chosen->input, f->run->plugin[FM_KIND_BACKEND], threads, error))
         return NULL;
     return g_steal_pointer(&f);
@@ -246,8 +243,8 @@ feed(void *ctx, int worker, guint64 row0, size_t n, void *const *in)
     const Evaluation *e = ctx;
     const FmFeatures *f = e->f;
     const size_t D = f->n_in, tile = fm_plan_tile(f->plan);
-    double *x1 = e->scratch + (size_t)worker * tile * (4 * D + 1), *x0 = x1 + tile * D,
-           *xt = x0 + tile * D, *ut = xt + tile * D, *t = ut + tile * D;
+    double *x1 = e->scratch + (size_t)worker * tile * (4 * D + 1), *x0 = x1 + tile * D, *xt = x0 + tile * D,
+           *ut = xt + tile * D, *t = ut + tile * D;
 
     for (size_t i = 0; i < n; i++) {
         for (size_t d = 0; d < D; d++) {
@@ -283,8 +280,8 @@ evaluate_block(Evaluation *e, size_t n, void *out, double *y, GError **error)
         y[i] = f->dtype == FM_F64 ? ((double *)out)[i] : (double)((float *)out)[i];
         if (!isfinite(y[i])) {
             g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
-                        "features, %s: value %zu of row %" G_GUINT64_FORMAT " is %g, expected finite numbers",
-                        f->name, i % f->n_out, e->row0 + i / f->n_out, y[i]);
+                        "features, %s: value %zu of row %" G_GUINT64_FORMAT " is %g, expected finite numbers", f->name,
+                        i % f->n_out, e->row0 + i / f->n_out, y[i]);
             return FALSE;
         }
     }
@@ -302,8 +299,7 @@ fm_features_eval(FmFeatures *f, size_t n, const double *x, FmKey key, double *y,
     e.scratch = fm_alloc((size_t)f->threads * fm_plan_tile(f->plan) * (4 * f->n_in + 1) * sizeof(double));
     ok = out != NULL && e.scratch != NULL;
     if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "features: no memory for %zu rows of %zu values", rows,
-                    f->n_out);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "features: no memory for %zu rows of %zu values", rows, f->n_out);
     for (size_t r = 0; ok && r < n; r += rows) {
         e.x = x + r * f->n_in;
         e.row0 = r;

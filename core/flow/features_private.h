@@ -20,7 +20,7 @@ struct FmFeatures {
 };
 
 /* The plan of `node`, averaged over all axes but the last, with the weights of `f`; name and sizes set. */
-gboolean fm__features_compile(FmFeatures *f, FmGraph *graph, FmNode *node, FmPlugin *backend,
-                              int threads, GError **error);
+gboolean fm__features_compile(FmFeatures *f, FmGraph *graph, FmNode *node, FmPlugin *backend, int threads,
+                              GError **error);
 
 #endif

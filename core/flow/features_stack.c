@@ -62,8 +62,8 @@ settings_known(const Stack *s, const char *word, char *const *part, const char *
         const size_t n = equals ? (size_t)(equals - part[i]) : 0;
         g_autofree char *what = NULL;
 
-        if (n > 0 && ((strlen(a) == n && strncmp(part[i], a, n) == 0) ||
-                      (strlen(b) == n && strncmp(part[i], b, n) == 0)))
+        if (n > 0 &&
+            ((strlen(a) == n && strncmp(part[i], a, n) == 0) || (strlen(b) == n && strncmp(part[i], b, n) == 0)))
             continue;
         what = *a ? g_strdup_printf("'%s' is no setting, expected %s=NUMBER or %s=NUMBER", part[i], a, b)
                   : g_strdup_printf("'%s' is no setting, expected none", part[i]);
@@ -84,8 +84,8 @@ stack_linear(const Stack *s, const char *word, char *const *part)
     if (!settings_known(s, word, part, "", ""))
         return NULL;
     if (has != want) {
-        g_autofree char *what = g_strdup_printf("what comes before has %zu values on its last axis, expected %zu",
-                                                has, want);
+        g_autofree char *what =
+            g_strdup_printf("what comes before has %zu values on its last axis, expected %zu", has, want);
 
         stack_fail(s, FM_ERROR_SHAPE, word, what);
         return NULL;
@@ -100,8 +100,7 @@ stack_conv(const Stack *s, const char *word, char *const *part, const FmTensor *
 
     if (!settings_known(s, word, part, "stride", "pad"))
         return NULL;
-    if (!(stride >= 1 && stride <= 64 && stride == floor(stride) && pad >= 0 && pad <= 64 &&
-          pad == floor(pad))) {
+    if (!(stride >= 1 && stride <= 64 && stride == floor(stride) && pad >= 0 && pad <= 64 && pad == floor(pad))) {
         stack_fail(s, FM_ERROR_OPTION, word, "expected whole numbers, stride 1 to 64 and pad 0 to 64");
         return NULL;
     }
@@ -291,8 +290,8 @@ stack_text(const FmTensors *file, const char *stack, GError **error)
 
 /* Axes of a row: those given, or a square image where the first layer is a convolution, or D numbers. */
 static gboolean
-stack_shape(const FmTensors *file, char *const *words, const int *shape, size_t n_shape, size_t D,
-            FmShape *row, GError **error)
+stack_shape(const FmTensors *file, char *const *words, const int *shape, size_t n_shape, size_t D, FmShape *row,
+            GError **error)
 {
     size_t C = 0, side;
 
@@ -315,8 +314,8 @@ stack_shape(const FmTensors *file, char *const *words, const int *shape, size_t 
         *row = (FmShape){.rows = 1, .ndim = 3, .dim = {side, side, C}};
     if (fm_shape_size(row) == D && (n_shape == 0 || n_shape == 3))
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                "features of '%s': rows have %zu values, which are not %s", fm__tensors_name(file), D,
+    g_set_error(error, FM_ERROR, FM_ERROR_SHAPE, "features of '%s': rows have %zu values, which are not %s",
+                fm__tensors_name(file), D,
                 n_shape ? "as many as the shape says, expected three numbers: height, width, channels"
                         : "square images of its first layer's channels, expected shape=[H,W,C]");
     return FALSE;
@@ -364,8 +363,8 @@ stack_words(const char *text)
 }
 
 FmFeatures *
-fm_features_stack(const char *file, const char *stack, const int *shape, size_t n_shape, size_t D,
-                  int threads, GError **error)
+fm_features_stack(const char *file, const char *stack, const int *shape, size_t n_shape, size_t D, int threads,
+                  GError **error)
 {
     g_autoptr(FmTensors) tensors = fm__tensors_open(file, error);
     g_autofree char *text = tensors ? stack_text(tensors, stack, error) : NULL;

@@ -8,10 +8,11 @@
 #include <math.h>
 #include <string.h>
 
+/* clang-format off */
 #define FEED_INPUTS(X) \
     X(X0, "x0") X(X1, "x1") X(XT, "xt") X(UT, "ut") X(T, "t") X(Y, "y") X(WEIGHT, "weight") \
-    X(ALPHA, "alpha") X(DALPHA, "dalpha") X(SIGMA, "sigma") X(DSIGMA, "dsigma") \
-    X(GAMMA, "gamma") X(DGAMMA, "dgamma")
+    X(ALPHA, "alpha") X(DALPHA, "dalpha") X(SIGMA, "sigma") X(DSIGMA, "dsigma") X(GAMMA, "gamma") X(DGAMMA, "dgamma")
+/* clang-format on */
 
 enum {
 #define FEED_ENUM(id, name) FEED_##id,
@@ -34,11 +35,11 @@ static const guint64 feed_drop_steps = G_GUINT64_CONSTANT(1) << 46;
 
 /* Scratch of one worker, for one tile. */
 typedef struct FeedWorker {
-    double *x0, *x1, *t, *xt, *ut, *noise; /* (tile, D) but t (tile) */
+    double *x0, *x1, *t, *xt, *ut, *noise;               /* (tile, D) but t (tile) */
     void *x0_typed, *x1_typed, *z, *xt_typed, *ut_typed; /* (tile, D) in the run's dtype */
-    FmAffine *c; /* (tile) */
-    int *y; /* (tile) */
-    size_t *rows; /* (tile) */
+    FmAffine *c;                                         /* (tile) */
+    int *y;                                              /* (tile) */
+    size_t *rows;                                        /* (tile) */
 } FeedWorker;
 
 /* One step's rows, for a coupling that sees the whole batch, and the pairs it chose. They do not depend on
@@ -47,7 +48,7 @@ typedef struct FeedBatch {
     guint64 step;
     gboolean made;
     double *x0, *x1; /* (pool, D) */
-    int *y1; /* (pool) */
+    int *y1;         /* (pool) */
     FmPairs pairs;
     FmPlugin *coupling; /* an instance of its own but for the first: threads do not share them */
     GError *failure;
@@ -90,8 +91,7 @@ feed_read(const FmFeeder *f, guint64 step, guint64 row0, size_t n, size_t *rows,
     const FmRun *run = f->run;
 
     if (run->data.rows == 0)
-        return fm_dataset_draw(run->plugin[FM_KIND_DATASET], feed_key(f, FM_STREAM_DATA, step), row0, n, x, y,
-                               error);
+        return fm_dataset_draw(run->plugin[FM_KIND_DATASET], feed_key(f, FM_STREAM_DATA, step), row0, n, x, y, error);
     for (size_t r = 0; r < n; r++) {
         const guint64 g = step * f->pool + row0 + r;
         const FmKey key = feed_key(f, FM_STREAM_ORDER, g / run->n_train);
@@ -184,8 +184,8 @@ feed_times(const FmFeeder *f, guint64 row0, size_t n, double *t)
 /* ---- path points ---- */
 
 #define FEED_COMBINE(name, T) \
-    static void name(size_t n, size_t D, const FmAffine *c, const T *restrict x0, \
-                     const T *restrict x1, const T *restrict z, T *restrict xt, T *restrict ut) \
+    static void name(size_t n, size_t D, const FmAffine *c, const T *restrict x0, const T *restrict x1, \
+                     const T *restrict z, T *restrict xt, T *restrict ut) \
     { \
         for (size_t r = 0; r < n; r++) { \
             const T a = (T)c[r].alpha, s = (T)c[r].sigma, g = (T)c[r].gamma; \
@@ -205,8 +205,7 @@ FEED_COMBINE(feed_combine_f32, float)
 FEED_COMBINE(feed_combine_f64, double)
 
 static void
-feed_affine(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1,
-            void *xt, void *ut)
+feed_affine(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1, void *xt, void *ut)
 {
     const FmPlugin *path = f->run->plugin[FM_KIND_PATH];
     const FmKey key = feed_key(f, FM_STREAM_NOISE, f->step);
@@ -229,8 +228,7 @@ feed_affine(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, 
 }
 
 static void
-feed_curved(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1,
-            void *xt, void *ut)
+feed_curved(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1, void *xt, void *ut)
 {
     fm_convert(f->dtype, x0, FM_F64, w->x0, n * f->D);
     fm_convert(f->dtype, x1, FM_F64, w->x1, n * f->D);
@@ -357,7 +355,12 @@ fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in)
 static gboolean
 feed_make(const FmFeeder *f, FeedWorker *w, FeedBatch *b, GError **error)
 {
-    const FmPool pool = {.n0 = f->pool, .n1 = f->pool, .D = f->D, .x0 = b->x0, .x1 = b->x1, .y1 = b->y1,
+    const FmPool pool = {.n0 = f->pool,
+                         .n1 = f->pool,
+                         .D = f->D,
+                         .x0 = b->x0,
+                         .x1 = b->x1,
+                         .y1 = b->y1,
                          .key = feed_key(f, FM_STREAM_COUPLING, b->step)};
 
     for (size_t row0 = 0; row0 < f->pool; row0 += f->tile) {
@@ -426,8 +429,7 @@ fm__feed_flips(const FmRun *run)
         return FALSE;
     for (; o != NULL && o->name != NULL; o++)
         if (g_str_equal(o->name, "flip") && o->type == FM_OPTION_BOOL)
-            return *(const gboolean *)(const void *)((const char *)fm_plugin_self(dataset) +
-                                                     o->offset);
+            return *(const gboolean *)(const void *)((const char *)fm_plugin_self(dataset) + o->offset);
     return FALSE;
 }
 
@@ -478,8 +480,7 @@ feed_batches_init(FmFeeder *f, GError **error)
 
         b->coupling = i == 0 ? run->plugin[FM_KIND_COUPLING]
                              : fm_plugin_new(FM_KIND_COUPLING, run->config->spec[FM_KIND_COUPLING], error);
-        if (b->coupling == NULL || (i > 0 && !fm_coupling_prepare(b->coupling, f->D, error)) ||
-            !feed_batch_init(f, b))
+        if (b->coupling == NULL || (i > 0 && !fm_coupling_prepare(b->coupling, f->D, error)) || !feed_batch_init(f, b))
             return FALSE;
     }
     return TRUE;
@@ -548,8 +549,8 @@ fm__feeder_free(FmFeeder *f)
         return;
     for (int i = 0; i < f->threads; i++) {
         FeedWorker *w = &f->worker[i];
-        void *all[] = {w->x0, w->x1, w->t, w->xt, w->ut, w->noise, w->x0_typed, w->x1_typed,
-                       w->z, w->xt_typed, w->ut_typed, w->c, w->y, w->rows};
+        void *all[] = {w->x0,       w->x1, w->t,        w->xt,       w->ut, w->noise, w->x0_typed,
+                       w->x1_typed, w->z,  w->xt_typed, w->ut_typed, w->c,  w->y,     w->rows};
         for (size_t k = 0; k < G_N_ELEMENTS(all); k++)
             fm_free(all[k]);
     }

@@ -18,36 +18,36 @@
 #include <string.h>
 
 enum {
-    SIDE = 8, /* points that share a pass over the rows */
-    BLOCK = 256, /* rows read at a time */
+    SIDE = 8,       /* points that share a pass over the rows */
+    BLOCK = 256,    /* rows read at a time */
     ENTRY_WORK = 80 /* of a table's entry, in multiplications */
 };
 #define MOST_NUMBERS ((size_t)1 << 26)
 #define EPSILON 1e-18 /* levels whose rows weigh less have no part in the mean */
-#define FORGET 45.0 /* rows this far below the most likely one weigh nothing: exp(-45) is 3e-20 */
+#define FORGET 45.0   /* rows this far below the most likely one weigh nothing: exp(-45) is 3e-20 */
 
 struct FmFinite {
     const FmRun *run;
     size_t N, D, L; /* L levels; 0: points */
-    int classes; /* of the net; 0: none */
-    size_t *start; /* (classes + 1) rows are in the order of their classes */
-    gint32 *label; /* (N) or NULL */
+    int classes;    /* of the net; 0: none */
+    size_t *start;  /* (classes + 1) rows are in the order of their classes */
+    gint32 *label;  /* (N) or NULL */
     /* points */
     double *x, *square; /* (N, D), (N) */
     /* boxes */
-    guint32 *mode; /* (D) commonest level of each coordinate */
-    size_t *first; /* (N + 1) row i differs in entries first[i] .. first[i + 1] - 1 */
+    guint32 *mode;  /* (D) commonest level of each coordinate */
+    size_t *first;  /* (N + 1) row i differs in entries first[i] .. first[i + 1] - 1 */
     guint32 *entry; /* d L + level */
-    guint32 *used; /* (n_used) entries of the table that some row needs */
+    guint32 *used;  /* (n_used) entries of the table that some row needs */
     size_t n_entry, n_used;
     double *lo, *width; /* (D) of level 0 */
     FmCutRule rule;
 };
 
 struct FmFiniteWorker {
-    double *l; /* (N, SIDE) */
+    double *l;              /* (N, SIDE) */
     double *table, *weight; /* (D, L) logarithms; what rows of that level weigh */
-    double *side, *mean; /* (D, SIDE), (D) */
+    double *side, *mean;    /* (D, SIDE), (D) */
 };
 
 /* ---- reading ---- */
@@ -59,7 +59,7 @@ finite_order(FmFinite *f, GError **error)
     const FmRun *run = f->run;
     const FmSplit split = run->params == NULL || fm_params_count(run->params) == 0 ? FM__SPLIT_ALL : FM__SPLIT_TRAIN;
     g_autofree size_t *row = NULL, *next = NULL;
-    g_autofree double *x = g_new(double, BLOCK *f->D);
+    g_autofree double *x = g_new(double, BLOCK * f->D);
     g_autofree int *y = g_new0(int, f->run->data.rows);
 
     f->N = split == FM__SPLIT_ALL ? run->data.rows : run->n_train;
@@ -94,7 +94,7 @@ finite_order(FmFinite *f, GError **error)
 static gboolean
 finite_each(FmFinite *f, const size_t *row, void (*take)(FmFinite *f, size_t i, const double *x), GError **error)
 {
-    g_autofree double *x = g_new(double, BLOCK *f->D);
+    g_autofree double *x = g_new(double, BLOCK * f->D);
 
     for (size_t i = 0; i < f->N; i += BLOCK) {
         const size_t n = MIN((size_t)BLOCK, f->N - i);
@@ -162,7 +162,7 @@ finite_boxes(FmFinite *f, const size_t *row, GError **error)
     const double levels = (double)f->L;
     size_t n = 0;
 
-    f->used = g_new0(guint32, f->D *f->L);
+    f->used = g_new0(guint32, f->D * f->L);
     f->mode = g_new0(guint32, f->D);
     f->lo = g_new(double, f->D);
     f->width = g_new(double, f->D);
@@ -340,8 +340,8 @@ cut_entry(const FmFinite *f, const FmAffine *c, double s, guint32 entry, const d
 
 /* l_i at stride SIDE of the rows from .. to - 1 at x (D). */
 static void
-box_logs(const FmFinite *f, FmFiniteWorker *o, const FmAffine *c, double s, const double *x, size_t from,
-         size_t to, double *l)
+box_logs(const FmFinite *f, FmFiniteWorker *o, const FmAffine *c, double s, const double *x, size_t from, size_t to,
+         double *l)
 {
     double base = 0.0;
 
@@ -432,8 +432,8 @@ velocity_of(const FmFinite *f, FmFiniteWorker *o, const FmAffine *c, size_t from
 
     for (size_t i = from; i < to; i++)
         top = MAX(top, l[i * SIDE]);
-    const double sum = f->L > 0 ? box_means(f, o, c, s, x, from, to, l, top)
-                                : point_means(f, from, to, l, top, o->mean);
+    const double sum =
+        f->L > 0 ? box_means(f, o, c, s, x, from, to, l, top) : point_means(f, from, to, l, top, o->mean);
     for (size_t d = 0; d < f->D; d++) {
         const double x1 = o->mean[d] / sum;
 
@@ -469,8 +469,8 @@ finite_side(const FmFinite *f, FmFiniteWorker *o, size_t n, const double *x, con
 }
 
 void
-fm__finite_velocity(const FmFinite *f, FmFiniteWorker *own, size_t n, const double *x, const double *t,
-                    const gint32 *y, double *v)
+fm__finite_velocity(const FmFinite *f, FmFiniteWorker *own, size_t n, const double *x, const double *t, const gint32 *y,
+                    double *v)
 {
     for (size_t r = 0; r < n; r += SIDE)
         finite_side(f, own, MIN((size_t)SIDE, n - r), x + r * f->D, t + r, y + r, v + r * f->D);

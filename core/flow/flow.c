@@ -161,8 +161,7 @@ fm__flow_is_map(const FmFlow *flow)
 }
 
 gboolean
-fm__flow_check_labels(const FmFlow *flow, const char *who, size_t n, const int *labels,
-                      GError **error)
+fm__flow_check_labels(const FmFlow *flow, const char *who, size_t n, const int *labels, GError **error)
 {
     const size_t classes = flow->run->net_info.classes;
 
@@ -174,16 +173,15 @@ fm__flow_check_labels(const FmFlow *flow, const char *who, size_t n, const int *
     }
     if (classes > 0 && labels == NULL && n > 0 && flow->run->config->label_dropout <= 0) {
         g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                    "%s: net '%s' wants a label for every row, 0 to %" G_GSIZE_FORMAT
-                    ", and none were given", who, fm_plugin_name(flow->run->plugin[FM_KIND_NET]),
-                    classes - 1);
+                    "%s: net '%s' wants a label for every row, 0 to %" G_GSIZE_FORMAT ", and none were given", who,
+                    fm_plugin_name(flow->run->plugin[FM_KIND_NET]), classes - 1);
         return FALSE;
     }
     for (size_t i = 0; labels != NULL && i < n; i++)
         if (labels[i] < 0 || (size_t)labels[i] >= classes) {
             g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "%s: the label of row %" G_GSIZE_FORMAT " is %d, expected 0 to %"
-                        G_GSIZE_FORMAT, who, i, labels[i], classes - 1);
+                        "%s: the label of row %" G_GSIZE_FORMAT " is %d, expected 0 to %" G_GSIZE_FORMAT, who, i,
+                        labels[i], classes - 1);
             return FALSE;
         }
     return TRUE;
@@ -197,8 +195,8 @@ fm__flow_check_rows(const FmFlow *flow, const char *who, size_t n, const double 
     for (size_t i = 0; i < n * D; i++)
         if (!isfinite(x[i])) {
             g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "%s: row %" G_GSIZE_FORMAT ", column %" G_GSIZE_FORMAT
-                        " is %g, expected finite numbers", who, i / D, i % D, x[i]);
+                        "%s: row %" G_GSIZE_FORMAT ", column %" G_GSIZE_FORMAT " is %g, expected finite numbers", who,
+                        i / D, i % D, x[i]);
             return FALSE;
         }
     return TRUE;
@@ -238,8 +236,8 @@ const FmVelocity *
 fm__flow_velocity_probed(FmFlow *flow, int probes, GError **error)
 {
     if (probes < 1 || probes > FM__MAX_TANGENTS) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "likelihood: %d probes, expected 1 to %d",
-                    probes, FM__MAX_TANGENTS);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "likelihood: %d probes, expected 1 to %d", probes,
+                    FM__MAX_TANGENTS);
         return NULL;
     }
     return flow_velocity(flow, &flow->probed, (size_t)probes, error);
@@ -253,8 +251,8 @@ fm__flow_velocity_products(FmFlow *flow, GError **error)
     if (D > FM__MAX_TANGENTS) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "likelihood 'map': points have %" G_GSIZE_FORMAT
-                    " values, expected at most %d, because it carries the whole Jacobian", D,
-                    FM__MAX_TANGENTS);
+                    " values, expected at most %d, because it carries the whole Jacobian",
+                    D, FM__MAX_TANGENTS);
         return NULL;
     }
     if (flow->products == NULL)
@@ -312,7 +310,8 @@ fm__base_log_density(const FmFlow *flow, size_t n, const double *z, double *log_
     if (source != NULL && !fm_dataset_has_density(source)) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                     "source '%s' has no log-density in closed form, so the flow from it has none "
-                    "either; train without --source", fm_plugin_name(source));
+                    "either; train without --source",
+                    fm_plugin_name(source));
         return FALSE;
     }
     if (source != NULL) {
@@ -333,8 +332,7 @@ fm__default_likelihood(const FmFlow *flow)
 {
     enum { EXACT_UP_TO = 32 };
 
-    return (FmLikelihood){
-        .trace = flow->run->data.D <= EXACT_UP_TO ? FM_TRACE_EXACT : FM_TRACE_HUTCHINSON,
-        .probes = 1,
-        .key = {.seed = (guint64)flow->run->config->seed, .stream = FM_STREAM_PROBE}};
+    return (FmLikelihood){.trace = flow->run->data.D <= EXACT_UP_TO ? FM_TRACE_EXACT : FM_TRACE_HUTCHINSON,
+                          .probes = 1,
+                          .key = {.seed = (guint64)flow->run->config->seed, .stream = FM_STREAM_PROBE}};
 }

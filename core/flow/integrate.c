@@ -14,8 +14,8 @@ fm__need(const char *who, size_t a, size_t b, size_t size, GError **error)
 
     if (memory == NULL)
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
-                    "%s: %" G_GSIZE_FORMAT " x %" G_GSIZE_FORMAT
-                    " numbers do not fit into memory, ask for fewer rows", who, a, b);
+                    "%s: %" G_GSIZE_FORMAT " x %" G_GSIZE_FORMAT " numbers do not fit into memory, ask for fewer rows",
+                    who, a, b);
     return memory;
 }
 
@@ -111,8 +111,7 @@ integrate_conditions(const IntegrateTile *tile, size_t n, const size_t *row, con
 
 /* Columns of n rows: `width` numbers from rows of `from` to rows of `to` numbers. */
 static void
-integrate_columns(FmDtype dtype, size_t n, size_t width, size_t from, const void *in, size_t to,
-                  void *out)
+integrate_columns(FmDtype dtype, size_t n, size_t width, size_t from, const void *in, size_t to, void *out)
 {
     if (dtype == FM_F32) {
         const float *x = in;
@@ -160,8 +159,7 @@ integrate_eval(void *ctx, size_t n, const size_t *row, const double *t, const vo
     integrate_conditions(tile, n, row, t);
     if (a->p->how == NULL)
         return a->p->tangents ? integrate_products(tile, n, x, dxdt)
-                              : fm__velocity_eval(a->velocity, tile->worker, n, x, o->t, o->y, NULL,
-                                                  dxdt, NULL);
+                              : fm__velocity_eval(a->velocity, tile->worker, n, x, o->t, o->y, NULL, dxdt, NULL);
     integrate_columns(dtype, n, a->D, a->W, x, a->D, o->x);
     if (!integrate_divergence(tile, n, row))
         return FALSE;
@@ -174,8 +172,7 @@ integrate_eval(void *ctx, size_t n, const size_t *row, const double *t, const vo
 
 /* The same without the divergence, for stages whose divergence counts nowhere. */
 static gboolean
-integrate_eval_part(void *ctx, size_t n, const size_t *row, const double *t, const void *x,
-                    void *dxdt)
+integrate_eval_part(void *ctx, size_t n, const size_t *row, const double *t, const void *x, void *dxdt)
 {
     IntegrateTile *tile = ctx;
     Integrate *a = tile->all;
@@ -199,19 +196,18 @@ integrate_fill_probes(const Integrate *a, const IntegrateTile *tile, size_t n)
     const size_t width = a->K * a->D;
 
     if (a->velocity->dtype == FM_F32)
-        (how->gaussian ? fm_fill_normal_f32 : fm_fill_rademacher_f32)(how->key, tile->row0, n,
-                                                                      width, tile->own->probes);
+        (how->gaussian ? fm_fill_normal_f32 : fm_fill_rademacher_f32)(how->key, tile->row0, n, width,
+                                                                      tile->own->probes);
     else
-        (how->gaussian ? fm_fill_normal_f64 : fm_fill_rademacher_f64)(how->key, tile->row0, n,
-                                                                      width, tile->own->probes);
+        (how->gaussian ? fm_fill_normal_f64 : fm_fill_rademacher_f64)(how->key, tile->row0, n, width,
+                                                                      tile->own->probes);
 }
 
 static FmSolve
 integrate_problem(const Integrate *a, size_t n)
 {
     return (FmSolve){.solver = a->p->flow->solver,
-                     .field = {.eval = integrate_eval,
-                               .eval_part = a->plain != NULL ? integrate_eval_part : NULL},
+                     .field = {.eval = integrate_eval, .eval_part = a->plain != NULL ? integrate_eval_part : NULL},
                      .dtype = a->velocity->dtype,
                      .n = n,
                      .D = a->W,
@@ -225,8 +221,7 @@ static void
 integrate_tile(void *ctx, int worker, size_t i)
 {
     Integrate *a = ctx;
-    IntegrateTile tile = {
-        .all = a, .own = &a->worker[worker], .worker = worker, .row0 = i * a->tile};
+    IntegrateTile tile = {.all = a, .own = &a->worker[worker], .worker = worker, .row0 = i * a->tile};
     const size_t n = MIN(a->tile, a->p->n - tile.row0);
     FmSolve solve = integrate_problem(a, n);
 
@@ -235,8 +230,8 @@ integrate_tile(void *ctx, int worker, size_t i)
         solve.out = (char *)a->p->out + tile.row0 * a->p->n_out * a->W * a->size;
     if (a->p->how != NULL && a->p->how->trace == FM_TRACE_HUTCHINSON)
         integrate_fill_probes(a, &tile, n);
-    if (!fm_solve(&solve, (char *)a->p->state + tile.row0 * a->W * a->size,
-                  a->p->stat + tile.row0, tile.own->solve_work))
+    if (!fm_solve(&solve, (char *)a->p->state + tile.row0 * a->W * a->size, a->p->stat + tile.row0,
+                  tile.own->solve_work))
         g_atomic_int_set(&a->failed, 1);
 }
 
@@ -256,8 +251,7 @@ integrate_worker_init(const Integrate *a, IntegrateWorker *o, GError **error)
         return TRUE;
     if ((o->x = fm__need(who, a->tile, a->D, a->size, error)) == NULL ||
         (o->v = fm__need(who, a->tile, a->D, a->size, error)) == NULL ||
-        (o->div = fm__need(who, a->tile, MAX(a->chunks, a->velocity->n_second), a->size, error)) ==
-            NULL ||
+        (o->div = fm__need(who, a->tile, MAX(a->chunks, a->velocity->n_second), a->size, error)) == NULL ||
         (o->e = fm__need(who, a->tile, a->K * a->D, a->size, error)) == NULL ||
         (probes && (o->probes = fm__need(who, a->tile, a->K * a->D, a->size, error)) == NULL))
         return FALSE;
@@ -283,8 +277,7 @@ integrate_worker_clear(IntegrateWorker *o)
 static gboolean
 integrate_whole_batch(const FmPlugin *solver)
 {
-    return fm_solver_is_adaptive(solver) &&
-           ((const FmAdaptiveOptions *)fm_plugin_self(solver))->stepping == 1;
+    return fm_solver_is_adaptive(solver) && ((const FmAdaptiveOptions *)fm_plugin_self(solver))->stepping == 1;
 }
 
 /* Rows of one stepper. When samples finish at different times, a stepper over several tiles of the
@@ -308,8 +301,8 @@ fm__free_stages(const FmPlugin *solver)
 
     for (int j = 0; j < tab->stages; j++) {
         /* the first choose step sizes or come from the step before, the last go to the next */
-        const gboolean kept = (j == 0 && (tab->fsal || fm_solver_is_adaptive(solver))) ||
-                              (j == tab->stages - 1 && tab->fsal);
+        const gboolean kept =
+            (j == 0 && (tab->fsal || fm_solver_is_adaptive(solver))) || (j == tab->stages - 1 && tab->fsal);
 
         n += !kept && tab->b[j] == 0.0 && (tab->e == NULL || tab->e[j] == 0.0);
     }
@@ -322,15 +315,13 @@ integrate_setup(Integrate *a, const FmIntegration *p, GError **error)
     FmFlow *f = p->flow;
 
     a->p = p;
-    a->velocity = p->tangents    ? fm__flow_velocity_products(f, error)
-                  : p->how == NULL ? fm__flow_velocity_plain(f, error)
-                  : p->how->trace == FM_TRACE_EXACT
-                      ? fm__flow_velocity_exact(f, error)
-                      : fm__flow_velocity_probed(f, p->how->probes, error);
+    a->velocity = p->tangents                       ? fm__flow_velocity_products(f, error)
+                  : p->how == NULL                  ? fm__flow_velocity_plain(f, error)
+                  : p->how->trace == FM_TRACE_EXACT ? fm__flow_velocity_exact(f, error)
+                                                    : fm__flow_velocity_probed(f, p->how->probes, error);
     if (a->velocity == NULL)
         return FALSE;
-    if (p->how != NULL && fm__free_stages(f->solver) > 0 &&
-        (a->plain = fm__flow_velocity_plain(f, error)) == NULL)
+    if (p->how != NULL && fm__free_stages(f->solver) > 0 && (a->plain = fm__flow_velocity_plain(f, error)) == NULL)
         return FALSE;
     a->D = f->run->data.D;
     a->W = p->tangents ? a->D + a->D * a->D : p->how == NULL ? a->D : a->D + 1;
@@ -364,8 +355,7 @@ fm__integrate(const FmIntegration *problem, GError **error)
         fm_parallel(threads, tiles, integrate_tile, &a);
         ok = a.failed == 0;
         if (!ok)
-            g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
-                        "solver '%s': the velocity field failed while integrating",
+            g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED, "solver '%s': the velocity field failed while integrating",
                         fm_plugin_name(problem->flow->solver));
     }
     for (int w = 0; w < threads; w++)
@@ -388,8 +378,7 @@ integrate_at(void *ctx, int worker, size_t i)
 {
     IntegrateAt *at = ctx;
     Integrate *a = &at->all;
-    IntegrateTile tile = {
-        .all = a, .own = &a->worker[worker], .worker = worker, .row0 = i * a->tile};
+    IntegrateTile tile = {.all = a, .own = &a->worker[worker], .worker = worker, .row0 = i * a->tile};
     const size_t n = MIN(a->tile, a->p->n - tile.row0), first = tile.row0 * a->D * a->size;
 
     for (size_t r = 0; r < n; r++) {
@@ -407,8 +396,8 @@ integrate_at(void *ctx, int worker, size_t i)
 }
 
 gboolean
-fm__exact_divergence(FmFlow *flow, size_t n, const void *x, double t, const int *labels, void *v,
-                     void *div, GError **error)
+fm__exact_divergence(FmFlow *flow, size_t n, const void *x, double t, const int *labels, void *v, void *div,
+                     GError **error)
 {
     const FmLikelihood how = {.trace = FM_TRACE_EXACT};
     const FmIntegration p = {.flow = flow, .how = &how, .forward = TRUE, .n = n, .labels = labels};
@@ -427,8 +416,7 @@ fm__exact_divergence(FmFlow *flow, size_t n, const void *x, double t, const int 
         fm_parallel(threads, tiles, integrate_at, &at);
         ok = at.all.failed == 0;
         if (!ok)
-            g_set_error_literal(error, FM_ERROR, FM_ERROR_DIVERGED,
-                                "the velocity field failed at the given points");
+            g_set_error_literal(error, FM_ERROR, FM_ERROR_DIVERGED, "the velocity field failed at the given points");
     }
     for (int w = 0; w < threads; w++)
         integrate_worker_clear(&at.all.worker[w]);

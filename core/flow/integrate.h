@@ -9,7 +9,7 @@ struct FmFlow {
     gboolean owner;
     FmPlugin *solver; /* owned */
     int threads;
-    double guidance; /* 1: none */
+    double guidance;                               /* 1: none */
     FmVelocity *plain, *exact, *probed, *products; /* made when first needed; probed has as many tangents as
                                            its last use had probes */
     FmMap *forward, *inverse;
@@ -19,11 +19,9 @@ struct FmFlow {
 gboolean fm__flow_is_map(const FmFlow *flow);
 
 /* Check labels (n) against what the net wants. */
-gboolean fm__flow_check_labels(const FmFlow *flow, const char *who, size_t n, const int *labels,
-                               GError **error);
+gboolean fm__flow_check_labels(const FmFlow *flow, const char *who, size_t n, const int *labels, GError **error);
 /* Rows must be finite; the message names the row and the column. */
-gboolean fm__flow_check_rows(const FmFlow *flow, const char *who, size_t n, const double *x,
-                             GError **error);
+gboolean fm__flow_check_rows(const FmFlow *flow, const char *who, size_t n, const double *x, GError **error);
 
 /* The field without divergence, with exact divergence, or for `probes` tangents; borrowed. */
 const FmVelocity *fm__flow_velocity_plain(FmFlow *flow, GError **error);
@@ -37,13 +35,13 @@ const FmMap *fm__flow_map(FmFlow *flow, gboolean forward, GError **error);
 typedef struct FmIntegration {
     FmFlow *flow;
     const FmLikelihood *how; /* NULL: the state is x alone */
-    gboolean tangents; /* the state is x and D tangents (D, D), which the field's derivative moves */
-    gboolean forward; /* from noise to data, else back */
+    gboolean tangents;       /* the state is x and D tangents (D, D), which the field's derivative moves */
+    gboolean forward;        /* from noise to data, else back */
     size_t n;
     const int *labels; /* (n) or NULL */
-    void *state; /* (n, W) in the run's dtype, W = D, D + 1 or D + D^2; from start to end in place */
+    void *state;       /* (n, W) in the run's dtype, W = D, D + 1 or D + D^2; from start to end in place */
     FmSolveStat *stat; /* (n) */
-    size_t n_out; /* dense output, as in FmSolve */
+    size_t n_out;      /* dense output, as in FmSolve */
     const double *t_out;
     void *out; /* (n, n_out, W) */
 } FmIntegration;
@@ -55,16 +53,14 @@ gboolean fm__integrate(const FmIntegration *problem, GError **error);
 int fm__free_stages(const FmPlugin *solver);
 
 /* Exact divergence (n) and velocity (n, D) at one time: all in the run's dtype. */
-gboolean fm__exact_divergence(FmFlow *flow, size_t n, const void *x, double t, const int *labels,
-                              void *v, void *div, GError **error);
+gboolean fm__exact_divergence(FmFlow *flow, size_t n, const void *x, double t, const int *labels, void *v, void *div,
+                              GError **error);
 
 /* Starting points of rows 0 .. n - 1 in the model's units: the first D of W columns of out, in the
  * run's dtype; x0 (n, D) replaces the noise when not NULL. */
-gboolean fm__sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0,
-                          void *out, GError **error);
+gboolean fm__sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0, void *out, GError **error);
 /* log q of n starting points (n, W), before the flow moves them. */
-gboolean fm__sample_base(FmFlow *flow, size_t n, size_t W, const void *state, double *log_q,
-                         GError **error);
+gboolean fm__sample_base(FmFlow *flow, size_t n, size_t W, const void *state, double *log_q, GError **error);
 /* Rows of the first D of W columns, from the model's units to the data's. */
 void fm__sample_to_data(const FmRun *run, size_t n, size_t W, const void *state, double *x);
 /* (n, D) data to the first D of W columns in the model's units; the others are 0. */
@@ -72,8 +68,7 @@ void fm__data_to_model(const FmRun *run, size_t n, size_t W, const double *x, vo
 
 /* value (n) = estimated error of `coarse` (n): `solve` is run with a finer step or tolerance. */
 gboolean fm__solver_error(FmFlow *flow, size_t n, const double *coarse, double *value,
-                          gboolean (*solve)(void *ctx, double *value, GError **error), void *ctx,
-                          GError **error);
+                          gboolean (*solve)(void *ctx, double *value, GError **error), void *ctx, GError **error);
 
 /* E log mean exp(l + sd e) - log mean exp(l) for independent e ~ N(0, 1), l (K): Monte Carlo over
  * numbers of `key`. */
@@ -81,12 +76,11 @@ double fm__noise_bias(size_t K, const double *l, double sd, FmKey key);
 
 /* ---- discrete.c: the density of the map that the solver's steps are ---- */
 
-gboolean fm__discrete_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0,
-                             const int *labels, double *x, double *log_q, FmSolveStat *stat,
-                             GError **error);
+gboolean fm__discrete_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, double *x,
+                             double *log_q, FmSolveStat *stat, GError **error);
 /* z (n, D) in the model's units */
-gboolean fm__discrete_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
-                                  double *log_q, double *z, FmSolveStat *stat, GError **error);
+gboolean fm__discrete_log_density(FmFlow *flow, size_t n, const double *x, const int *labels, double *log_q, double *z,
+                                  FmSolveStat *stat, GError **error);
 
 void fm__summarise(const FmSolveStat *stat, size_t n, FmSolveSummary *summary);
 
@@ -94,8 +88,7 @@ void fm__summarise(const FmSolveStat *stat, size_t n, FmSolveSummary *summary);
 FmLikelihood fm__default_likelihood(const FmFlow *flow);
 
 /* log p0 (n) of points z (n, D) in the model's units. */
-gboolean fm__base_log_density(const FmFlow *flow, size_t n, const double *z, double *log_p,
-                              GError **error);
+gboolean fm__base_log_density(const FmFlow *flow, size_t n, const double *z, double *log_p, GError **error);
 /* Standard deviation of the Gaussian that the path begins with: 1 for paths from N(0, I). */
 double fm__base_sd(const FmFlow *flow);
 double fm__log_det_scale(const FmFlow *flow); /* sum_d log scale_d */

@@ -16,7 +16,7 @@
 
 #define TWO_SIDED 1.959964 /* normal quantile at 97.5 % */
 #define ONE_SIDED 1.644854 /* at 95 % */
-#define LEAST 0.5 /* below so many sd under the bias the upper end stays, or the interval would become empty */
+#define LEAST 0.5          /* below so many sd under the bias the upper end stays, or the interval would become empty */
 
 typedef struct Law {
     double s, f; /* scale, degrees of freedom */
@@ -31,8 +31,7 @@ law_normal(const Law *law, double v, double T)
     const double p = wide / (mean * mean), m = (h - 1.0) * (1.0 - 3.0 * h);
     const double x = MAX(v / law->s + law->f, 0.0) / mean;
 
-    return (pow(x, h) - 1.0 - h * p * (h - 1.0 - 0.5 * (2.0 - h) * m * p)) /
-           (h * sqrt(2.0 * p) * (1.0 + 0.5 * m * p));
+    return (pow(x, h) - 1.0 - h * p * (h - 1.0 - 0.5 * (2.0 - h) * m * p)) / (h * sqrt(2.0 * p) * (1.0 + 0.5 * m * p));
 }
 
 /* T >= 0 at which v is the law's point `z`; 0 when there is none. */
@@ -74,7 +73,8 @@ fm_estimate_interval(FmEstimate *e, double bias, double first, double second, do
     fm_estimate_number(e, "high", bias + law_truth(&law, MAX(v, -LEAST * sd), -TWO_SIDED, sd));
 }
 
-/* The diagonal, h of a row with itself, is no draw of h and left out; the sums over what is left stand for those over all. */
+/* The diagonal, h of a row with itself, is no draw of h and left out; the sums over what is left stand for those over
+ * all. */
 double
 fm_estimate_scale(size_t n, double *a, double *work)
 {

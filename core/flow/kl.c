@@ -13,10 +13,9 @@ kl_check(FmFlow *flow, const char *which, GError **error)
 
     if (!fm__flow_is_map(flow) && run->net_info.classes == 0)
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                "kl: net '%s' of %s is %s, expected an unconditional velocity field",
-                fm_plugin_name(run->plugin[FM_KIND_NET]), which,
-                fm__flow_is_map(flow) ? "a map without time" : "conditional");
+    g_set_error(
+        error, FM_ERROR, FM_ERROR_UNSUPPORTED, "kl: net '%s' of %s is %s, expected an unconditional velocity field",
+        fm_plugin_name(run->plugin[FM_KIND_NET]), which, fm__flow_is_map(flow) ? "a map without time" : "conditional");
     return FALSE;
 }
 
@@ -32,7 +31,7 @@ kl_name_infinite(FmKlPair *pair, const FmRun *p, const FmRun *q)
         return;
     pair->bound_at_1 = "infinite: S_t, the mean square of the score gap, grows like 1 / (1 - t) or faster "
                        "near data without noise";
-    pair->kl_at_1 = rough_p && p->data.rows > 0 ? "infinite or undefined: P's finite data have no density at t = 1"
+    pair->kl_at_1 = rough_p && p->data.rows > 0   ? "infinite or undefined: P's finite data have no density at t = 1"
                     : rough_q && q->data.rows > 0 ? "infinite: Q's finite data have no density at t = 1"
                     : rough_q ? "infinite if p_1 has mass outside of the support of q_1; not computed"
                               : "not computed at the edges of p_1; 'eval' has kl to a known density";
@@ -63,7 +62,8 @@ kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
     }
     if (pair->infinite && pair->t1 > LAST) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "kl: --until is %.10g and the data of %s have no smooth density without noise at t = 1, expected at most %g",
+                    "kl: --until is %.10g and the data of %s have no smooth density without noise at t = 1, expected "
+                    "at most %g",
                     pair->t1, fm_net_density_end(p->flow->run->plugin[FM_KIND_NET]) < 1.0 ? "P" : "Q", LAST);
         return FALSE;
     }
@@ -71,7 +71,8 @@ kl_interval(FmKlPair *pair, const FmKlOptions *o, GError **error)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                 "kl: P runs over [%g, %g] and Q over [%g, %g] until %g, expected a common beginning "
-                "and an end after it", p->t0, p->t1, q->t0, q->t1, pair->t1);
+                "and an end after it",
+                p->t0, p->t1, q->t0, q->t1, pair->t1);
     return FALSE;
 }
 
@@ -82,7 +83,7 @@ kl_data_check(const FmRun *run, GError **error)
 {
     const FmPlugin *data = run->plugin[FM_KIND_DATASET];
     double x[1] = {0.0}, score[1];
-    const char *why = data == NULL                    ? "there is no data set"
+    const char *why = data == NULL                     ? "there is no data set"
                       : fm_dataset_boxes(data) != NULL ? "it is infinite, because p_t has mass outside of "
                                                          "the data's bounded support"
                       : !fm_dataset_has_density(data) || !fm_dataset_score(data, 0, x, score)
@@ -105,8 +106,8 @@ fm__kl_pair_open(FmKlPair *pair, FmFlow *p, FmFlow *q, const FmKlOptions *o, GEr
         return FALSE;
     if (D != fm_flow_dim(q)) {
         g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                    "kl: P has %" G_GSIZE_FORMAT " dimensions and Q %" G_GSIZE_FORMAT ", expected the same",
-                    D, fm_flow_dim(q));
+                    "kl: P has %" G_GSIZE_FORMAT " dimensions and Q %" G_GSIZE_FORMAT ", expected the same", D,
+                    fm_flow_dim(q));
         return FALSE;
     }
     if (o->times < 7 || o->times % 2 == 0 || o->n < 2) {
@@ -168,8 +169,7 @@ kl_times(FmKl *kl, double t0, double t1, gboolean graded)
 {
     kl->t = g_new(double, kl->T);
     kl->pace = graded ? g_new(double, kl->T) : NULL;
-    kl->grid = (FmGrid){.T = kl->T, .every = 1, .h = (graded ? 1.0 : t1 - t0) / (double)(kl->T - 1),
-                        .pace = kl->pace};
+    kl->grid = (FmGrid){.T = kl->T, .every = 1, .h = (graded ? 1.0 : t1 - t0) / (double)(kl->T - 1), .pace = kl->pace};
     for (size_t j = 0; j < kl->T; j++)
         kl->t[j] = t0 + kl->grid.h * (double)j;
     if (graded)
@@ -189,7 +189,8 @@ fm__kl_blank(const FmKlPair *pair, const FmKlOptions *o)
     kl->bound_at_1 = pair->bound_at_1;
     kl->still = pair->still;
     kl_times(kl, pair->t0, pair->t1, pair->infinite && pair->t1 < 1.0);
-    kl->alignment = kl->alignment_se = kl->z_max = kl->quadrature = kl->residual_max = kl->residual_coarse = kl->ess = NAN;
+    kl->alignment = kl->alignment_se = kl->z_max = kl->quadrature = kl->residual_max = kl->residual_coarse = kl->ess =
+        NAN;
     kl->reverse = kl->jensen_shannon = kl->tv = kl->both = (FmNumber){NAN, NAN};
     kl->unreached = NAN;
     return kl;
@@ -220,9 +221,9 @@ fm_kl_free(FmKl *kl)
 typedef struct KlWorker {
     FmExactWorker *p, *q;
     /* of one tile, in p's units unless said */
-    double *state; /* (n, 2 D + 1) of p when it is learned */
-    double *x, *xq; /* (n, D), xq in q's units */
-    double *v, *w, *sp, *sq; /* (n, D) */
+    double *state;                         /* (n, 2 D + 1) of p when it is learned */
+    double *x, *xq;                        /* (n, D), xq in q's units */
+    double *v, *w, *sp, *sq;               /* (n, D) */
     double *div_v, *div_w, *log_p, *log_q; /* (n) */
     FmSolveStat *stat;
     double nfe;
@@ -234,10 +235,10 @@ typedef struct KlJob {
     FmKl *kl;
     KlWorker *worker;
     double *x0, *y0; /* (n, D) starts of p's trajectories, in p's units, and of q's own points, in q's; y0 NULL: none */
-    double *nfe; /* of each tile */
+    double *nfe;     /* of each tile */
     size_t tile;
     size_t done, all; /* pieces of work: tiles times times, and tiles of q's own points */
-    GMutex lock; /* of `done` and the listener */
+    GMutex lock;      /* of `done` and the listener */
     gint failed;
 } KlJob;
 
@@ -265,8 +266,7 @@ kl_start(const KlJob *j, const FmExact *e, size_t n, guint64 step, double *x0, G
         return TRUE;
     }
     double *x1 = fm__need("kl", n, D, sizeof(double), error);
-    const gboolean ok =
-        x1 != NULL && fm_dataset_draw(run->plugin[FM_KIND_DATASET], data, 0, n, x1, NULL, error);
+    const gboolean ok = x1 != NULL && fm_dataset_draw(run->plugin[FM_KIND_DATASET], data, 0, n, x1, NULL, error);
     for (size_t i = 0; ok && i < n * D; i++)
         x0[i] = sqrt(c.sigma * c.sigma + c.gamma * c.gamma) * x0[i] +
                 c.alpha * (x1[i] - run->shift[i % D]) / run->scale[i % D];
@@ -384,7 +384,8 @@ kl_record(const KlJob *j, const KlWorker *o, size_t time, size_t row0, size_t n)
 
 /* x (n, D) of side e at its start; learned flows carry log-density and score in `state`. */
 static gboolean
-kl_begin_tile(const FmExact *e, KlWorker *o, const double *start, size_t n, double *x, double *log_density, double *score)
+kl_begin_tile(const FmExact *e, KlWorker *o, const double *start, size_t n, double *x, double *log_density,
+              double *score)
 {
     const size_t D = e->D, W = 2 * D + 1;
 
@@ -484,8 +485,7 @@ kl_tile(void *ctx, int w, size_t i)
 static void
 kl_worker_clear(KlWorker *o)
 {
-    void *all[] = {o->state, o->x, o->xq, o->v, o->w, o->sp, o->sq,
-                   o->div_v, o->div_w, o->log_p, o->log_q, o->stat};
+    void *all[] = {o->state, o->x, o->xq, o->v, o->w, o->sp, o->sq, o->div_v, o->div_w, o->log_p, o->log_q, o->stat};
 
     fm__exact_worker_free(o->p);
     fm__exact_worker_free(o->q);
@@ -558,10 +558,8 @@ kl_trajectories(KlJob *j, GError **error)
     for (int w = 0; ok && w < threads; w++)
         ok = kl_worker_init(j, &j->worker[w], error);
     /* Say here what a tile could not: a source without density or score. */
-    ok = ok && (j->pair->p->closed || fm__exact_base(j->pair->p, 1, j->x0, j->worker->log_p,
-                                                     j->worker->sp, error)) &&
-         (j->pair->q->closed || fm__exact_base(j->pair->q, 1, j->x0, j->worker->log_p,
-                                               j->worker->sp, error));
+    ok = ok && (j->pair->p->closed || fm__exact_base(j->pair->p, 1, j->x0, j->worker->log_p, j->worker->sp, error)) &&
+         (j->pair->q->closed || fm__exact_base(j->pair->q, 1, j->x0, j->worker->log_p, j->worker->sp, error));
     if (ok) {
         j->all = tiles * (kl->T + (j->y0 != NULL ? FM_KL_OWN : 0));
         g_mutex_init(&j->lock);
@@ -569,8 +567,7 @@ kl_trajectories(KlJob *j, GError **error)
         g_mutex_clear(&j->lock);
         ok = j->failed == 0;
         if (!ok)
-            g_set_error_literal(error, FM_ERROR, FM_ERROR_DIVERGED,
-                                "kl: a velocity field failed while integrating");
+            g_set_error_literal(error, FM_ERROR, FM_ERROR_DIVERGED, "kl: a velocity field failed while integrating");
     }
     for (size_t i = 0; i < tiles; i++)
         kl->nfe_mean += j->nfe[i] / (double)(n * kl->T);
@@ -600,7 +597,8 @@ fm_kl_new(FmFlow *p, FmFlow *q, const FmKlOptions *options, GError **error)
     if (ok && kl->n < 2) {
         g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
                     "kl: %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT " trajectories have numbers that are "
-                    "not finite, expected at least two that do not", kl->failed, options->n);
+                    "not finite, expected at least two that do not",
+                    kl->failed, options->n);
         ok = FALSE;
     }
     ok = ok && fm__kl_closed_form(kl, &pair, error);

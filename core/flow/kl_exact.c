@@ -12,7 +12,7 @@ typedef struct Closed {
     size_t D;
     FmExactWorker *p, *q;
     double *mean, *sd, *mean_q, *sd_q; /* (D) in p's units */
-    double *x, *v, *w; /* (2, D): at the mean and one unit away in every coordinate */
+    double *x, *v, *w;                 /* (2, D): at the mean and one unit away in every coordinate */
 } Closed;
 
 typedef struct ClosedAt {
@@ -26,8 +26,7 @@ closed_gaussians(Closed *c, double t)
 
     const double at = c->pair->still == FM_KL_END ? c->pair->t1 : t;
 
-    if (c->pair->still == FM_KL_DATA ||
-        !fm_net_gaussian(p->plugin[FM_KIND_NET], &p->net_info, t, c->mean, c->sd) ||
+    if (c->pair->still == FM_KL_DATA || !fm_net_gaussian(p->plugin[FM_KIND_NET], &p->net_info, t, c->mean, c->sd) ||
         !fm_net_gaussian(q->plugin[FM_KIND_NET], &q->net_info, at, c->mean_q, c->sd_q))
         return FALSE;
     for (size_t d = 0; d < c->D; d++) {
@@ -120,8 +119,15 @@ fm__kl_closed_form(FmKl *kl, const FmKlPair *pair, GError **error)
 {
     const size_t D = kl->D;
     g_autofree double *space = g_new(double, 10 * D);
-    Closed c = {.pair = pair, .D = D, .mean = space, .sd = space + D, .mean_q = space + 2 * D,
-                .sd_q = space + 3 * D, .x = space + 4 * D, .v = space + 6 * D, .w = space + 8 * D};
+    Closed c = {.pair = pair,
+                .D = D,
+                .mean = space,
+                .sd = space + D,
+                .mean_q = space + 2 * D,
+                .sd_q = space + 3 * D,
+                .x = space + 4 * D,
+                .v = space + 6 * D,
+                .w = space + 8 * D};
 
     if (!closed_gaussians(&c, pair->t0))
         return TRUE;

@@ -9,11 +9,11 @@
 typedef struct FmKlPair {
     FmExact *p, *q;
     double *a, *b; /* (D) */
-    double log_a; /* sum of log a */
+    double log_a;  /* sum of log a */
     double t0, t1;
     FmKlStill still;
     const char *kl_at_1, *bound_at_1; /* as in FmKl */
-    gboolean infinite; /* one side has no smooth density at t = 1 */
+    gboolean infinite;                /* one side has no smooth density at t = 1 */
 } FmKlPair;
 
 gboolean fm__kl_pair_open(FmKlPair *pair, FmFlow *p, FmFlow *q, const FmKlOptions *o, GError **error);

@@ -16,10 +16,10 @@ typedef struct Stat {
     FmKl *kl;
     size_t n, T;
     double *ratio, *evolution; /* (T, n) of routes (a) and (b), sample by sample */
-    double *cumulated; /* (T, n) */
-    double *v; /* (n) */
-    double *last; /* (n) influence of each trajectory on kl->kl, */
-    double last_se; /* and what q's own points add to its standard error */
+    double *cumulated;         /* (T, n) */
+    double *v;                 /* (n) */
+    double *last;              /* (n) influence of each trajectory on kl->kl, */
+    double last_se;            /* and what q's own points add to its standard error */
 } Stat;
 
 static void
@@ -46,8 +46,8 @@ compare_doubles(const void *a, const void *b)
 }
 
 /* Hill's estimate of the tail index of the weights q/p at the end, from their largest tenth, plus twice
- * its standard error: moments of order below 1 / index are finite. Below 1/4 the fourth is, and a standard error can be trusted
- * (Vehtari et al. 2024, arXiv:1507.02646, use the like of it for importance weights). */
+ * its standard error: moments of order below 1 / index are finite. Below 1/4 the fourth is, and a standard error can be
+ * trusted (Vehtari et al. 2024, arXiv:1507.02646, use the like of it for importance weights). */
 static double
 stat_tail(Stat *s)
 {
@@ -100,10 +100,10 @@ stat_unreached(Stat *s)
 #define TAIL_MAX 0.25
 #define UNREACHED_SE 0.5
 
-/* The low-variance form is log p/q + q/p - 1 >= 0. Its bar holds when the weights q/p are not so heavy-tailed that it could
- * not be trusted, and what is missing of it where no trajectory of p goes is small against it; it is used along p when
- * it is the smaller at the end, too. The mean of the weights does not show what is missing: it is known to a standard
- * error only, which is as large as that of the plain mean. */
+/* The low-variance form is log p/q + q/p - 1 >= 0. Its bar holds when the weights q/p are not so heavy-tailed that it
+ * could not be trusted, and what is missing of it where no trajectory of p goes is small against it; it is used along p
+ * when it is the smaller at the end, too. The mean of the weights does not show what is missing: it is known to a
+ * standard error only, which is as large as that of the plain mean. */
 static void
 stat_ratio(Stat *s)
 {
@@ -123,10 +123,10 @@ stat_ratio(Stat *s)
     kl->weight = fm__mean(s->v, s->n);
     kl->tail = stat_tail(s);
     const double unreached = stat_unreached(s);
-    kl->low_why = kl->still != FM_KL_MOVING                            ? "the other density stands still"
+    kl->low_why = kl->still != FM_KL_MOVING                           ? "the other density stands still"
                   : unreached > UNREACHED_SE * kl->se[FM_KL_LOW][end] ? "q has mass where no trajectory of p goes"
-                  : !(kl->tail < TAIL_MAX)                             ? "the weights q/p have heavy tails"
-                                                                       : NULL;
+                  : !(kl->tail < TAIL_MAX)                            ? "the weights q/p have heavy tails"
+                                                                      : NULL;
     kl->low = kl->low_why == NULL && kl->se[FM_KL_LOW][end] < kl->se[FM_KL_PLAIN][end];
     for (size_t j = 0; j < s->T; j++) {
         double *a = s->ratio + j * s->n;
@@ -308,8 +308,7 @@ fm__kl_judge(FmKl *kl, double sharp_se, double bound_se)
 
     kl->slack_se = exact ? 0.0 : bound_se;
     kl->verdict = judge(exact ? kl->exact_bound : kl->bound.value, kl->kl.value, kl->slack_se);
-    kl->verdict_sharp = judge(exact ? kl->exact_sharp : kl->sharp.value, kl->kl.value,
-                              exact ? 0.0 : sharp_se);
+    kl->verdict_sharp = judge(exact ? kl->exact_sharp : kl->sharp.value, kl->kl.value, exact ? 0.0 : sharp_se);
 }
 
 /* ---- divergences at the last time from the points of both sides ----
@@ -404,8 +403,14 @@ fm__kl_statistics(FmKl *kl)
     const size_t total = kl->n * kl->T;
     g_autofree double *ratio = g_new(double, total), *evolution = g_new(double, total),
                       *cumulated = g_new(double, total), *v = g_new(double, kl->n), *last = g_new0(double, kl->n);
-    Stat s = {.kl = kl, .n = kl->n, .T = kl->T, .ratio = ratio, .evolution = evolution,
-              .cumulated = cumulated, .v = v, .last = last};
+    Stat s = {.kl = kl,
+              .n = kl->n,
+              .T = kl->T,
+              .ratio = ratio,
+              .evolution = evolution,
+              .cumulated = cumulated,
+              .v = v,
+              .last = last};
 
     for (int c = 0; c < FM_KL_N_CURVES; c++) {
         kl->value[c] = g_new0(double, kl->T);
@@ -429,8 +434,10 @@ fm_kl_residual_words(GString *s, const FmKl *kl)
     if (kl->n == 0 || !(kl->residual_max > 1e-6))
         return;
     if (kl->residual_coarse > 8.0 * kl->residual[3])
-        g_string_append_printf(s, "; the residual is the time grid's, %.1g on every other time: more --times "
-                               "lower it", kl->residual_coarse);
+        g_string_append_printf(s,
+                               "; the residual is the time grid's, %.1g on every other time: more --times "
+                               "lower it",
+                               kl->residual_coarse);
     else
         g_string_append(s, "; the residual is above 1e-6: no certificate");
 }

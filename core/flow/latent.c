@@ -92,8 +92,8 @@ ascending(const void *a, const void *b)
 typedef struct Latent {
     size_t n, D;
     const double *z; /* (n, D), finite */
-    double *square; /* (n) |z|^2 */
-    double *u; /* (n D) scratch */
+    double *square;  /* (n) |z|^2 */
+    double *u;       /* (n D) scratch */
 } Latent;
 
 static void

@@ -21,8 +21,7 @@ fm__data_to_model(const FmRun *run, size_t n, size_t W, const double *x, void *s
 /* log q = log p0(z) + log|det dz/dx| with z = f(x): one pass of an invertible net. z (n, D) in the
  * run's dtype and log_det (n) are written. */
 static gboolean
-likelihood_map(FmFlow *flow, size_t n, void *state, double *log_det, FmSolveStat *stat,
-               GError **error)
+likelihood_map(FmFlow *flow, size_t n, void *state, double *log_det, FmSolveStat *stat, GError **error)
 {
     const FmMap *map = fm__flow_map(flow, TRUE, error);
     const FmDtype dtype = flow->run->config->dtype;
@@ -37,8 +36,7 @@ likelihood_map(FmFlow *flow, size_t n, void *state, double *log_det, FmSolveStat
     void *results[2] = {z, l};
     if (map->in_x >= 0)
         in[map->in_x] = state;
-    const gboolean ok =
-        l != NULL && fm_exec_run(map->exec, n, in, NULL, NULL, results, key, error);
+    const gboolean ok = l != NULL && fm_exec_run(map->exec, n, in, NULL, NULL, results, key, error);
     if (ok) {
         memcpy(state, z, n * D * size);
         fm_convert(dtype, l, FM_F64, log_det, n);
@@ -52,28 +50,25 @@ likelihood_map(FmFlow *flow, size_t n, void *state, double *log_det, FmSolveStat
 
 /* The same by integrating (x, l) from data to noise: l(0) = int_0^1 div v dt with l(1) = 0. */
 static gboolean
-likelihood_solve(FmFlow *flow, size_t n, void *state, const int *labels, const FmLikelihood *how,
-                 double *log_det, FmSolveStat *stat, GError **error)
+likelihood_solve(FmFlow *flow, size_t n, void *state, const int *labels, const FmLikelihood *how, double *log_det,
+                 FmSolveStat *stat, GError **error)
 {
     const size_t D = flow->run->data.D, size = fm_dtype_size(flow->run->config->dtype);
-    const FmIntegration problem = {
-        .flow = flow, .how = how, .n = n, .labels = labels, .state = state, .stat = stat};
+    const FmIntegration problem = {.flow = flow, .how = how, .n = n, .labels = labels, .state = state, .stat = stat};
 
     if (!fm__integrate(&problem, error))
         return FALSE;
     for (size_t r = 0; r < n; r++) {
         double l = 0;
-        fm_convert(flow->run->config->dtype, (char *)state + (r * (D + 1) + D) * size, FM_F64, &l,
-                   1);
+        fm_convert(flow->run->config->dtype, (char *)state + (r * (D + 1) + D) * size, FM_F64, &l, 1);
         log_det[r] = stat[r].status == FM_SOLVE_OK ? -l : NAN;
     }
     return TRUE;
 }
 
 gboolean
-fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
-                    const FmLikelihood *how, double *log_q, double *z, FmSolveSummary *summary,
-                    GError **error)
+fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how, double *log_q,
+                    double *z, FmSolveSummary *summary, GError **error)
 {
     const FmDtype dtype = flow->run->config->dtype;
     const gboolean map = fm__flow_is_map(flow);
@@ -82,8 +77,7 @@ fm_flow_log_density(FmFlow *flow, size_t n, const double *x, const int *labels,
     const gboolean discrete = !map && way->trace == FM_TRACE_MAP;
     const size_t D = flow->run->data.D, W = map ? D : D + 1, size = fm_dtype_size(dtype);
 
-    if (!fm__flow_check_labels(flow, "density", n, labels, error) ||
-        !fm__flow_check_rows(flow, "density", n, x, error))
+    if (!fm__flow_check_labels(flow, "density", n, labels, error) || !fm__flow_check_rows(flow, "density", n, x, error))
         return FALSE;
     void *state = fm__need("density", n, W, size, error);
     double *noise = state == NULL ? NULL : fm__need("density", n, D, sizeof(double), error);
@@ -152,8 +146,7 @@ likelihood_finer(const FmFlow *flow, double *factor, GError **error)
 /* Run `solve` with the finer solver, and turn value (n) into the estimated error of `coarse`. */
 gboolean
 fm__solver_error(FmFlow *flow, size_t n, const double *coarse, double *value,
-                 gboolean (*solve)(void *ctx, double *value, GError **error), void *ctx,
-                 GError **error)
+                 gboolean (*solve)(void *ctx, double *value, GError **error), void *ctx, GError **error)
 {
     FmPlugin *before = flow->solver;
     double factor = 1.0;
@@ -187,9 +180,8 @@ log_density_again(void *ctx, double *value, GError **error)
 }
 
 gboolean
-fm_flow_log_density_error(FmFlow *flow, size_t n, const double *x, const int *labels,
-                          const FmLikelihood *how, const double *log_q, double *difference,
-                          GError **error)
+fm_flow_log_density_error(FmFlow *flow, size_t n, const double *x, const int *labels, const FmLikelihood *how,
+                          const double *log_q, double *difference, GError **error)
 {
     LogDensity again = {flow, n, x, labels, how};
 

@@ -10,11 +10,11 @@
  * "alpha", "dalpha", "sigma", "dsigma", "gamma", "dgamma" and "y"; fm_plan_input_find() tells the
  * trainer which of them a plan reads. */
 struct FmLoss {
-    FmGraph *graph;     /* borrowed */
-    FmPlugin *net;      /* the run's own; borrowed */
-    FmNetInfo info;     /* its pointers are borrowed; training is TRUE */
+    FmGraph *graph;           /* borrowed */
+    FmPlugin *net;            /* the run's own; borrowed */
+    FmNetInfo info;           /* its pointers are borrowed; training is TRUE */
     const FmPredict *predict; /* what the net learns; borrowed; NULL: a velocity */
-    GHashTable *others; /* name to FmPlugin: further nets of the run; owned */
+    GHashTable *others;       /* name to FmPlugin: further nets of the run; owned */
 };
 
 /* A loss over `net`, which has been prepared. All arguments outlive it. Owned by the caller. */

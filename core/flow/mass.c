@@ -18,8 +18,7 @@ mass_box(FmFlow *flow, FmDensityMass *m, GError **error)
     const guint64 seed = (guint64)flow->run->config->seed;
     const double margin = 0.3; /* of the range */
     double *x = fm__need("density mass", MASS_SAMPLES, D, sizeof(double), error);
-    gboolean ok = x != NULL && fm_flow_sample(flow, MASS_SAMPLES, seed + 1, NULL, NULL, x, NULL, NULL,
-                                              NULL, error);
+    gboolean ok = x != NULL && fm_flow_sample(flow, MASS_SAMPLES, seed + 1, NULL, NULL, x, NULL, NULL, NULL, error);
     size_t outside = 0;
 
     for (size_t d = 0; ok && d < D; d++) {
@@ -33,8 +32,7 @@ mass_box(FmFlow *flow, FmDensityMass *m, GError **error)
         m->lo[d] = lo - margin * range;
         m->hi[d] = hi + margin * range;
     }
-    ok = ok &&
-         fm_flow_sample(flow, MASS_SAMPLES, seed + 2, NULL, NULL, x, NULL, NULL, NULL, error);
+    ok = ok && fm_flow_sample(flow, MASS_SAMPLES, seed + 2, NULL, NULL, x, NULL, NULL, NULL, error);
     for (size_t r = 0; ok && r < MASS_SAMPLES; r++) {
         gboolean inside = TRUE;
 
@@ -123,15 +121,15 @@ mass_check(const FmFlow *flow, size_t points, GError **error)
     if (points < 4 || points % 2 != 0 || pow((double)points, (double)D) > 1e8) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     "%s: %" G_GSIZE_FORMAT " points an axis, expected an even number from 4 with at "
-                    "most 1e8 points in all", who, points);
+                    "most 1e8 points in all",
+                    who, points);
         return FALSE;
     }
     return TRUE;
 }
 
 gboolean
-fm_flow_density_mass(FmFlow *flow, const FmLikelihood *how, size_t points, FmDensityMass *mass,
-                     GError **error)
+fm_flow_density_mass(FmFlow *flow, const FmLikelihood *how, size_t points, FmDensityMass *mass, GError **error)
 {
     const size_t D = flow->run->data.D, other = points / 2 + 1;
     double volume = 1.0;

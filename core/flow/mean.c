@@ -20,7 +20,8 @@ fm__mean(const double *v, size_t n)
 double
 fm__t975(size_t df)
 {
-    static const double few[] = {12.70620, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216, 2.22814};
+    static const double few[] = {12.70620, 4.30265, 3.18245, 2.77645, 2.57058,
+                                 2.44691,  2.36462, 2.30600, 2.26216, 2.22814};
     const double z = 1.959963984540054, y = z * z, v = 1.0 / (double)df;
 
     if (df <= sizeof few / sizeof *few)

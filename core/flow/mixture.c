@@ -202,8 +202,8 @@ fm_mixture_ring(FmMixture *m, size_t K, size_t D, double radius, double sd, GErr
 
 /* Points of all curves at the nodes of a rule for u on [0, 1]. */
 static void
-curve_nodes(FmMixture *m, size_t pieces, const size_t *nodes, gboolean closed, FmMixtureCurve curve,
-            const void *self, double sd)
+curve_nodes(FmMixture *m, size_t pieces, const size_t *nodes, gboolean closed, FmMixtureCurve curve, const void *self,
+            double sd)
 {
     double *weight = (double *)m->weight, *mean = (double *)m->mean, *width = (double *)m->sd;
 
@@ -221,8 +221,8 @@ curve_nodes(FmMixture *m, size_t pieces, const size_t *nodes, gboolean closed, F
 }
 
 gboolean
-fm_mixture_curves(FmMixture *m, size_t pieces, gboolean closed, FmMixtureCurve curve, const void *self,
-                  double sd, GError **error)
+fm_mixture_curves(FmMixture *m, size_t pieces, gboolean closed, FmMixtureCurve curve, const void *self, double sd,
+                  GError **error)
 {
     enum { PROBES = 512, MOST = 4096 };
     const double apart = 0.6 * sd; /* between neighbours where they are farthest */

@@ -69,8 +69,7 @@ static gboolean
 build(FmNeighbours *s, FmSearch search, const FmNeighbours *like, int threads)
 {
     s->tree = search == FM_SEARCH_TREE;
-    return s->tree ? nb_tree_build(s, threads)
-                   : nb_scan_begin(s, like, NB_MEASURED) && nb_scan_build(s, threads);
+    return s->tree ? nb_tree_build(s, threads) : nb_scan_begin(s, like, NB_MEASURED) && nb_scan_build(s, threads);
 }
 
 FmNeighbours *
@@ -110,8 +109,8 @@ no_memory(int threads, GError **error)
 }
 
 gboolean
-fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, size_t k, int threads,
-                     double *d2, GError **error)
+fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, size_t k, int threads, double *d2,
+                     GError **error)
 {
     g_return_val_if_fail(index->D == queries->D && index->tree == queries->tree, FALSE);
     g_return_val_if_fail(index->tree || nb_frame_equal(index->D, index->frame, queries->frame), FALSE);
@@ -153,8 +152,8 @@ asked_init(Asked *a, const FmNeighbours *q, size_t n, const guint32 *row, const 
     guint32 *place = fm_alloc(q->n * sizeof *place);
     size_t different = 0;
 
-    *a = (Asked){.row = fm_alloc(n * sizeof *a->row), .same = fm_alloc(n * sizeof *a->same),
-                 .d2 = fm_alloc(n * sizeof *a->d2)};
+    *a = (Asked){
+        .row = fm_alloc(n * sizeof *a->row), .same = fm_alloc(n * sizeof *a->same), .d2 = fm_alloc(n * sizeof *a->d2)};
     if (!place || !a->row || !a->same || !a->d2) {
         fm_free(place);
         return FALSE;
@@ -206,8 +205,8 @@ static gboolean
 positive(const FmNeighbours *s, const FmNeighbours *q, const NbBalls *balls, int threads, double *d2)
 {
     double *two = fm_alloc(balls->n * 2 * sizeof *two);
-    const gboolean ok = two && (s->tree ? nb_tree_different : nb_scan_different)(s, q, balls->n, balls->row, 2,
-                                                                                 threads, two);
+    const gboolean ok =
+        two && (s->tree ? nb_tree_different : nb_scan_different)(s, q, balls->n, balls->row, 2, threads, two);
 
     for (size_t i = 0; ok && i < balls->n; i++) {
         d2[i] = two[2 * i] > 0.0 ? two[2 * i] : two[2 * i + 1];

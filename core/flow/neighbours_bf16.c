@@ -11,8 +11,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TILE_ROWS = 16, TILE_BYTES = 64, TILE = TILE_ROWS * TILE_BYTES / 2, /* values of one tile */
-       PART = 13 /* tiles of columns: 26 KiB of the rows of a */ };
+enum {
+    TILE_ROWS = 16,
+    TILE_BYTES = 64,
+    TILE = TILE_ROWS * TILE_BYTES / 2, /* values of one tile */
+    PART = 13                          /* tiles of columns: 26 KiB of the rows of a */
+};
 
 /* The processor has the instructions and the system grants the registers. */
 static gboolean

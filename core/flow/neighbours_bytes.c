@@ -21,25 +21,25 @@
 FM_FAST_FILE
 
 enum {
-    BYTES_GROUP = 32,     /* rows whose products are made together */
-    BYTES_QUERIES = 4,    /* queries of them */
-    BYTES_MOST = 63,      /* largest code */
-    BYTES_SHIFT = 64,     /* makes a query's codes unsigned */
-    BYTES_STEP = 8,       /* columns are padded to a multiple */
-    BYTES_FINE = 16,      /* the same of fine rows */
+    BYTES_GROUP = 32,  /* rows whose products are made together */
+    BYTES_QUERIES = 4, /* queries of them */
+    BYTES_MOST = 63,   /* largest code */
+    BYTES_SHIFT = 64,  /* makes a query's codes unsigned */
+    BYTES_STEP = 8,    /* columns are padded to a multiple */
+    BYTES_FINE = 16,   /* the same of fine rows */
     BYTES_FINE_MOST = 16383,
     BYTES_COLUMNS = 1 << 16, /* more could overflow sums */
-    BYTES_FIRST = 256,    /* rows before limits are looked for */
-    BYTES_LEADING = 8,    /* coordinates that put rows in order, at most */
-    BYTES_NEAR = 64       /* queries that see groups in one order, and rows before limits are looked for then */
+    BYTES_FIRST = 256,       /* rows before limits are looked for */
+    BYTES_LEADING = 8,       /* coordinates that put rows in order, at most */
+    BYTES_NEAR = 64          /* queries that see groups in one order, and rows before limits are looked for then */
 };
 
 struct NbBytes {
     size_t columns, fine_columns;
-    gint8 *code;        /* (groups of 16, columns / 4, 16, 4) */
-    float *step;        /* (n) twice the step of a row */
-    gint32 *shift;      /* (n) BYTES_SHIFT sum of codes */
-    gint16 *fine;       /* (n, fine_columns) */
+    gint8 *code;                  /* (groups of 16, columns / 4, 16, 4) */
+    float *step;                  /* (n) twice the step of a row */
+    gint32 *shift;                /* (n) BYTES_SHIFT sum of codes */
+    gint16 *fine;                 /* (n, fine_columns) */
     float *fine_step, *fine_lost; /* (n) */
     /* With directions: */
     size_t mid_columns, leading;
@@ -55,8 +55,8 @@ typedef struct Far {
 } Far;
 
 struct NbBytesWork {
-    Far *far;                                      /* (groups) */
-    guint8 *a;                                     /* (SCAN_CHUNK, columns) codes of queries */
+    Far *far;  /* (groups) */
+    guint8 *a; /* (SCAN_CHUNK, columns) codes of queries */
     gint32 product[BYTES_QUERIES * BYTES_GROUP];
 };
 
@@ -112,10 +112,10 @@ typedef struct BytesBuild {
     FmNeighbours *s;
     int fine_most, mid_most;
     double *leading, *toward; /* (n, leading) coordinates that put rows in order, (leading, D) their directions */
-    double *v;     /* (threads, BYTES_GROUP, D) rows of a group, */
-    double *p;     /* (threads, BYTES_GROUP, d) their coordinates, */
-    double *z;     /* (threads, d + 1) and (p, r) of one */
-    gint16 *whole; /* (threads, columns) */
+    double *v;                /* (threads, BYTES_GROUP, D) rows of a group, */
+    double *p;                /* (threads, BYTES_GROUP, d) their coordinates, */
+    double *z;                /* (threads, d + 1) and (p, r) of one */
+    gint16 *whole;            /* (threads, columns) */
 } BytesBuild;
 
 /* z (p, r) of a row with coordinates p and squared length `square`. */
@@ -289,8 +289,8 @@ nb_bytes_build(FmNeighbours *s, int threads)
     job.p = fm_alloc(((size_t)threads * BYTES_GROUP * d + 1) * sizeof *job.p);
     job.z = fm_alloc((size_t)threads * (d + 1) * sizeof *job.z);
     job.whole = fm_alloc((size_t)threads * b->columns * sizeof *job.whole);
-    gboolean ok = b->code && b->step && b->shift && b->fine && b->fine_step && b->fine_lost && s->lost &&
-                  job.v && job.p && job.z && job.whole;
+    gboolean ok = b->code && b->step && b->shift && b->fine && b->fine_step && b->fine_lost && s->lost && job.v &&
+                  job.p && job.z && job.whole;
     if (d > 0)
         ok = ok && alloc_mid(b, s->n) && order_rows(&job, groups, threads);
     if (ok)
@@ -375,8 +375,8 @@ multiply(size_t columns, const guint8 *a, const gint8 *b, gint32 *product)
             low[r] = high[r] = _mm256_setzero_si256();
         for (size_t k = 0; k < columns; k += BYTES_STEP) {
             const __m256i *at = (const __m256i *)(b + k * NB_LEAF);
-            const __m256i b0 = _mm256_loadu_si256(at), b1 = _mm256_loadu_si256(at + 1),
-                          b2 = _mm256_loadu_si256(at + 2), b3 = _mm256_loadu_si256(at + 3);
+            const __m256i b0 = _mm256_loadu_si256(at), b1 = _mm256_loadu_si256(at + 1), b2 = _mm256_loadu_si256(at + 2),
+                          b3 = _mm256_loadu_si256(at + 3);
 
 #pragma GCC unroll 4
             for (size_t r = 0; r < BYTES_QUERIES; r++) {
@@ -410,9 +410,9 @@ within(const BytesRows *y, const gint32 *product, float step, float bound)
     for (unsigned j = 0; j < BYTES_GROUP; j += 8) {
         const __m256i p = _mm256_sub_epi32(_mm256_loadu_si256((const __m256i *)(product + j)),
                                            _mm256_loadu_si256((const __m256i *)(y->shift + j)));
-        const __m256 f = _mm256_sub_ps(
-            _mm256_loadu_ps(y->square + j),
-            _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(p), s), _mm256_loadu_ps(y->step + j)));
+        const __m256 f =
+            _mm256_sub_ps(_mm256_loadu_ps(y->square + j),
+                          _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(p), s), _mm256_loadu_ps(y->step + j)));
 
         mask |= (guint32)_mm256_movemask_ps(_mm256_cmp_ps(f, most, _CMP_LE_OQ)) << j;
     }
@@ -555,8 +555,7 @@ begin_query(const BytesScan *job, Query *query, guint8 *a)
     const double lost = (double)q->lost[row], fine = (double)b->fine_lost[row], blur = q->frame->blur;
 
     query_begin(query, job->s, &(Lengths){.square = (double)q->square[row], .lost_square = fine * fine});
-    query->coarse =
-        scan_margin(q->D, &(Lengths){.square = (double)q->square[row], .lost_square = lost * lost});
+    query->coarse = scan_margin(q->D, &(Lengths){.square = (double)q->square[row], .lost_square = lost * lost});
     query->coarse.square += (float)(4.0 * blur * (1.0 + 1e-5));
     if (b->mid) {
         const double mid = (double)b->mid_lost[row];
@@ -629,8 +628,8 @@ scan_group(const BytesScan *job, NbBytesWork *w, Query *const *query, size_t n, 
 {
     const FmNeighbours *s = job->s;
     const NbBytes *b = s->bytes;
-    const BytesRows y = {.code = b->code + at * b->columns, .square = s->square + at, .step = b->step + at,
-                         .shift = b->shift + at};
+    const BytesRows y = {
+        .code = b->code + at * b->columns, .square = s->square + at, .step = b->step + at, .shift = b->shift + at};
     const Largest m = largest(s, at, MIN((size_t)BYTES_GROUP, s->n - at), s->lost + at);
 
     for (size_t i = 0; i < n; i += BYTES_QUERIES) {

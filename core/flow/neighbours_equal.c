@@ -64,8 +64,8 @@ find_first(const EqualRows *job, guint32 *table, size_t mask, guint32 *of)
     for (size_t i = 0; i < s->n; i++) {
         size_t at = job->hash[i] & mask;
 
-        while (table[at] != EQUAL_NONE && !(job->hash[table[at]] == job->hash[i] &&
-                                            rows_equal(s->D, nb_row(s, table[at]), nb_row(s, i))))
+        while (table[at] != EQUAL_NONE &&
+               !(job->hash[table[at]] == job->hash[i] && rows_equal(s->D, nb_row(s, table[at]), nb_row(s, i))))
             at = (at + 1) & mask;
         if (table[at] == EQUAL_NONE) {
             table[at] = (guint32)i;

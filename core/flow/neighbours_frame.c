@@ -5,8 +5,8 @@
  * because remainders' lengths differ by no more than remainders (Cauchy-Schwarz). B comes from a sample of rows by
  * a randomised range finder with one power iteration (Halko, Martinsson & Tropp 2011, doi:10.1137/090771806,
  * alg. 4.4) and the eigenvectors of the sample's covariance within it; d is the one that costs least on rows
- * beside that sample; they are then mixed by a cosine transform, which any B may be. Nothing but time rests on the choice,
- * and its random numbers are fixed.
+ * beside that sample; they are then mixed by a cosine transform, which any B may be. Nothing but time rests on the
+ * choice, and its random numbers are fixed.
  *
  * Rounding: B is scaled so that it lengthens nothing. With delta >= |B B' - I|, the r^2 = |x|^2 - |p|^2 that is
  * computed exceeds the remainder's by at most 10 delta |x|^2, delta holding every rounding of sums in double too;
@@ -25,13 +25,13 @@
 FM_FAST_FILE
 
 enum {
-    FRAME_SAMPLE = 64,   /* rows that choose the centre */
-    FRAME_FIT = 512,     /* rows that choose directions, */
-    FRAME_TEST = 256,    /* and others that say how many */
-    FRAME_QUERIES = 64,  /* of the latter */
-    FRAME_MOST = 96,     /* directions */
-    FRAME_STEP = 16,     /* numbers of them that are tried */
-    FRAME_COLUMNS = 64,  /* fewer columns are left as they are */
+    FRAME_SAMPLE = 64,  /* rows that choose the centre */
+    FRAME_FIT = 512,    /* rows that choose directions, */
+    FRAME_TEST = 256,   /* and others that say how many */
+    FRAME_QUERIES = 64, /* of the latter */
+    FRAME_MOST = 96,    /* directions */
+    FRAME_STEP = 16,    /* numbers of them that are tried */
+    FRAME_COLUMNS = 64, /* fewer columns are left as they are */
     FRAME_K = 5
 };
 
@@ -163,9 +163,9 @@ find_directions(Sample *s)
         fm_linalg_gemm_f64(TRUE, m, l, D, 1.0, s->x, s->y, 0.0, s->p);
         transpose(m, l, s->p, s->turned);
     }
-    covariance = g_new(double, l * l);
+    covariance = g_new(double, l *l);
     w = g_new(double, l);
-    basis = g_new(double, l * D);
+    basis = g_new(double, l *D);
     fm_linalg_gemm_f64(TRUE, l, l, m, 1.0, s->turned, s->turned, 0.0, covariance);
     if (!fm_linalg_eigen(l, covariance, w))
         return 0;
@@ -249,8 +249,8 @@ choose_number(Sample *s, size_t n, size_t l, double *best)
             s->square[i * s->test + j] = length2[i] + length2[j] - 2.0 * s->square[i * s->test + j];
     fm_linalg_gemm_f64(TRUE, s->test, l, D, 1.0, x, s->y, 0.0, s->p);
     for (size_t d = MIN(l, (size_t)FRAME_STEP); d <= l; d = d < l ? MIN(d + FRAME_STEP, l) : l + 1) {
-        const double cost = (double)n * ((double)d + 1.0 + COST_PAIR) + 2.0 * count_candidates(s, l, d, length2) * each +
-                            COST_PROJECT * (double)D * (double)d;
+        const double cost = (double)n * ((double)d + 1.0 + COST_PAIR) +
+                            2.0 * count_candidates(s, l, d, length2) * each + COST_PROJECT * (double)D * (double)d;
 
         if (cost < *best) {
             *best = cost;
@@ -305,7 +305,7 @@ static gboolean
 keep_directions(NbFrame *f, Sample *s, size_t d)
 {
     const size_t D = s->D;
-    g_autofree double *product = g_new(double, d * d + 1);
+    g_autofree double *product = g_new(double, d *d + 1);
     double delta = 0.0;
 
     if (d == 0)

@@ -234,14 +234,14 @@ typedef struct ScanJob {
     gboolean different;   /* equal rows count once */
     double *d2;           /* (n, k), in the order of `row` or in which rows were given */
     struct ScanWork {
-        Query *query;     /* (chunk) */
-        guint16 *a;       /* (chunk, columns 32) bfloat16 */
-        double *v;        /* (D) one row in the frame */
-        float *x, *y;     /* (chunk, D), (SCAN_WIDTH, D) floats */
-        float *lost;      /* (SCAN_WIDTH): e_y of floats */
-        float *product;   /* (SCAN_ROWS, SCAN_WIDTH) */
+        Query *query;   /* (chunk) */
+        guint16 *a;     /* (chunk, columns 32) bfloat16 */
+        double *v;      /* (D) one row in the frame */
+        float *x, *y;   /* (chunk, D), (SCAN_WIDTH, D) floats */
+        float *lost;    /* (SCAN_WIDTH): e_y of floats */
+        float *product; /* (SCAN_ROWS, SCAN_WIDTH) */
         NbBytesWork *bytes;
-    } * work;             /* (threads) */
+    } * work; /* (threads) */
 } ScanJob;
 
 /* Of each SCAN_LOOK rows of a block. */
@@ -299,8 +299,7 @@ query_row(const ScanJob *job, Query *query, size_t i, guint16 *to)
 {
     const FmNeighbours *s = job->s, *q = job->q;
     const size_t row = query->row;
-    const Lengths l = {.square = (double)q->square[row],
-                       .lost_square = (double)q->lost[row] * (double)q->lost[row]};
+    const Lengths l = {.square = (double)q->square[row], .lost_square = (double)q->lost[row] * (double)q->lost[row]};
 
     unpair_row(s->columns, q->pack + row / NB_LEAF * s->columns * SCAN_TILE, row % NB_LEAF, to, i);
     query_begin(query, s, &l);
@@ -321,8 +320,7 @@ products_bf16(const ScanJob *job, struct ScanWork *w, Query *const *query, size_
         const BlockLargest m = block_largest(s, at, width, s->lost + at);
 
         for (size_t i = 0; i < n; i += 32) {
-            nb_bf16_product(s->columns, blocks, w->a + i / NB_LEAF * step, s->pack + at / NB_LEAF * step,
-                            w->product);
+            nb_bf16_product(s->columns, blocks, w->a + i / NB_LEAF * step, s->pack + at / NB_LEAF * step, w->product);
             for (size_t r = i; r < MIN(i + 32, n); r++)
                 take_products(job, query[r], at, width, &m, w->product + (r - i) * blocks * NB_LEAF, s->lost + at);
         }
@@ -494,7 +492,8 @@ work_init(ScanJob *job, int threads)
         w->y = fm_alloc(SCAN_WIDTH * s->D * sizeof *w->y);
         w->lost = fm_alloc(SCAN_WIDTH * sizeof *w->lost);
         w->product = fm_alloc(SCAN_ROWS * SCAN_WIDTH * sizeof *w->product);
-        ok = ok && w->query && !w->a == !s->pack && !w->bytes == !s->bytes && w->v && w->x && w->y && w->lost && w->product;
+        ok = ok && w->query && !w->a == !s->pack && !w->bytes == !s->bytes && w->v && w->x && w->y && w->lost &&
+             w->product;
     }
     return ok;
 }

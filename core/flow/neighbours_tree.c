@@ -21,9 +21,9 @@
 #endif
 
 enum {
-    TREE_STACK = 64,    /* one entry a level is left behind: more than 32 cannot be */
-    TREE_TASKS = 64,    /* subtrees that are built at once */
-    TREE_LIST = 8       /* distances of the shortest list of neighbours: one vector of AVX-512 */
+    TREE_STACK = 64, /* one entry a level is left behind: more than 32 cannot be */
+    TREE_TASKS = 64, /* subtrees that are built at once */
+    TREE_LIST = 8    /* distances of the shortest list of neighbours: one vector of AVX-512 */
 };
 
 /* ---- the nodes that positions imply ---- */
@@ -225,9 +225,9 @@ typedef struct TreeGroup {
     const double *x; /* (D, 16) */
     size_t list;     /* length of a list: k, at least TREE_LIST */
     size_t k;
-    double *best;           /* (16, list) ascending */
-    const guint32 *weight;  /* how often a row counts; NULL: once */
-    double worst[NB_LEAF];  /* best[k - 1] of each; -INFINITY: no query */
+    double *best;          /* (16, list) ascending */
+    const guint32 *weight; /* how often a row counts; NULL: once */
+    double worst[NB_LEAF]; /* best[k - 1] of each; -INFINITY: no query */
     NbCount count;
 } TreeGroup;
 
@@ -306,8 +306,11 @@ search_leaf(const TreeSearch *job, size_t leaf, double *best)
 {
     const FmNeighbours *s = job->s, *q = job->q;
     const guint32 *id = q->id + leaf * NB_LEAF;
-    TreeGroup g = {.x = q->leaf + leaf * s->D * NB_LEAF, .list = MAX(job->k, (size_t)TREE_LIST), .k = job->k,
-                   .best = best, .weight = job->different ? NULL : s->weight};
+    TreeGroup g = {.x = q->leaf + leaf * s->D * NB_LEAF,
+                   .list = MAX(job->k, (size_t)TREE_LIST),
+                   .k = job->k,
+                   .best = best,
+                   .weight = job->different ? NULL : s->weight};
 
     for (size_t l = 0; l < NB_LEAF; l++) {
         const gboolean asked = answer_place(job, id[l]) != G_MAXUINT32;
@@ -465,7 +468,10 @@ within_chunk(void *ctx, int worker, size_t chunk)
 
     for (size_t i = chunk * TREE_BALLS; i < end; i++) {
         const guint32 row = balls->row[i];
-        TreeBall b = {.s = s, .x = nb_row(q, row), .skip = s == q ? q->at[row] : G_MAXUINT32, .d2 = balls->d2[i],
+        TreeBall b = {.s = s,
+                      .x = nb_row(q, row),
+                      .skip = s == q ? q->at[row] : G_MAXUINT32,
+                      .d2 = balls->d2[i],
                       .count = s == q ? nb_weight(s, row) - 1 : 0};
 
         ball_visit(&b, (TreeNode){0, 0, s->leaves});

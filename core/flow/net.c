@@ -20,8 +20,7 @@ fm_net_prepare(FmPlugin *net, const FmNetInfo *info, GError **error)
 
     if (!ops->velocity && !fm_net_is_invertible(net)) {
         g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN,
-                    "net '%s' offers neither a velocity nor a map with its inverse, expected one",
-                    fm_plugin_name(net));
+                    "net '%s' offers neither a velocity nor a map with its inverse, expected one", fm_plugin_name(net));
         return FALSE;
     }
     return !ops->prepare || ops->prepare(fm_plugin_self(net), info, error);
@@ -32,16 +31,15 @@ static FmNode *
 checked(const FmPlugin *net, FmGraph *graph, const char *what, FmNode *y, const FmShape *wanted)
 {
     if (!y) {
-        fm_graph_fail(graph, FM_ERROR_PLUGIN, "net '%s' built no %s and gave no reason",
-                      fm_plugin_name(net), what);
+        fm_graph_fail(graph, FM_ERROR_PLUGIN, "net '%s' built no %s and gave no reason", fm_plugin_name(net), what);
         return NULL;
     }
     if (!fm_shape_equal(fm_node_shape(y), wanted)) {
         g_autofree char *has = fm_shape_format(fm_node_shape(y));
         g_autofree char *wants = fm_shape_format(wanted);
 
-        fm_graph_fail(graph, FM_ERROR_SHAPE, "net '%s' built a %s of shape %s, expected %s",
-                      fm_plugin_name(net), what, has, wants);
+        fm_graph_fail(graph, FM_ERROR_SHAPE, "net '%s' built a %s of shape %s, expected %s", fm_plugin_name(net), what,
+                      has, wants);
         return NULL;
     }
     return fm_graph_ok(graph, NULL) ? y : NULL;
@@ -54,8 +52,7 @@ one_per_row(const FmNode *node)
 }
 
 FmNode *
-fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
-                FmNode *y)
+fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t, FmNode *y)
 {
     const FmNetOps *ops = net_ops(net);
 
@@ -74,17 +71,15 @@ fm_net_velocity(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x,
                       fm_plugin_name(net), info->classes);
         return NULL;
     }
-    return checked(net, graph, "velocity", ops->velocity(fm_plugin_self(net), graph, info, x, t, y),
-                   fm_node_shape(x));
+    return checked(net, graph, "velocity", ops->velocity(fm_plugin_self(net), graph, info, x, t, y), fm_node_shape(x));
 }
 
-typedef FmNode *(*NetScalar)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
-                             FmNode *y);
+typedef FmNode *(*NetScalar)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t, FmNode *y);
 
 /* One number a row that a net may offer. */
 static FmNode *
-net_scalar(FmPlugin *net, NetScalar scalar, const char *what, FmGraph *graph, const FmNetInfo *info,
-           FmNode *x, FmNode *t, FmNode *y)
+net_scalar(FmPlugin *net, NetScalar scalar, const char *what, FmGraph *graph, const FmNetInfo *info, FmNode *x,
+           FmNode *t, FmNode *y)
 {
     if (!x || !t || !scalar)
         return NULL;
@@ -94,8 +89,7 @@ net_scalar(FmPlugin *net, NetScalar scalar, const char *what, FmGraph *graph, co
 }
 
 FmNode *
-fm_net_log_density(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t,
-                   FmNode *y)
+fm_net_log_density(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *t, FmNode *y)
 {
     return net_scalar(net, net_ops(net)->log_density, "log-density", graph, info, x, t, y);
 }
@@ -122,12 +116,10 @@ fm_net_gaussian(const FmPlugin *net, const FmNetInfo *info, double t, double *me
     return ops->gaussian && ops->gaussian(fm_plugin_self(net), info, t, mean, sd);
 }
 
-typedef FmNode *(*NetMap)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x,
-                          FmNode **log_det);
+typedef FmNode *(*NetMap)(void *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode **log_det);
 
 static FmNode *
-net_map(FmPlugin *net, NetMap map, FmGraph *graph, const FmNetInfo *info, FmNode *x,
-        FmNode **log_det)
+net_map(FmPlugin *net, NetMap map, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode **log_det)
 {
     FmShape rows;
     FmNode *y;
@@ -137,8 +129,7 @@ net_map(FmPlugin *net, NetMap map, FmGraph *graph, const FmNetInfo *info, FmNode
         return NULL;
     if (!map) {
         fm_graph_fail(graph, FM_ERROR_UNSUPPORTED,
-                      "net '%s' is no invertible map, expected a net with a map and its inverse",
-                      fm_plugin_name(net));
+                      "net '%s' is no invertible map, expected a net with a map and its inverse", fm_plugin_name(net));
         return NULL;
     }
     y = map(fm_plugin_self(net), graph, info, x, log_det);
@@ -161,8 +152,7 @@ fm_net_inverse(FmPlugin *net, FmGraph *graph, const FmNetInfo *info, FmNode *z, 
 }
 
 gboolean
-fm_net_calibrate(FmPlugin *net, FmParams *params, const FmNetInfo *info, const double *x, size_t n,
-                 GError **error)
+fm_net_calibrate(FmPlugin *net, FmParams *params, const FmNetInfo *info, const double *x, size_t n, GError **error)
 {
     const FmNetOps *ops = net_ops(net);
 

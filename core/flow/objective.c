@@ -13,8 +13,7 @@ fm__loss_new(FmGraph *graph, FmPlugin *net, const FmNetInfo *info)
     loss->net = net;
     loss->info = *info;
     loss->info.training = TRUE;
-    loss->others =
-        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)fm_plugin_free);
+    loss->others = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)fm_plugin_free);
     return loss;
 }
 
@@ -72,16 +71,14 @@ fm_loss_t(FmLoss *loss)
 FmNode *
 fm_loss_coefficient(FmLoss *loss, const char *name)
 {
-    static const char *const names[] = {"alpha", "dalpha", "sigma", "dsigma",
-                                        "gamma", "dgamma", NULL};
+    static const char *const names[] = {"alpha", "dalpha", "sigma", "dsigma", "gamma", "dgamma", NULL};
 
     if (g_strv_contains(names, name))
         return fm_input(loss->graph, name, 1, 0, NULL);
-    fm_graph_fail(
-        loss->graph, FM_ERROR_UNSUPPORTED,
-        "objective: coefficient '%s' was asked for, expected alpha, dalpha, sigma, dsigma, "
-        "gamma or dgamma",
-        name);
+    fm_graph_fail(loss->graph, FM_ERROR_UNSUPPORTED,
+                  "objective: coefficient '%s' was asked for, expected alpha, dalpha, sigma, dsigma, "
+                  "gamma or dgamma",
+                  name);
     return NULL;
 }
 
@@ -139,9 +136,7 @@ fm_loss_output(FmLoss *loss)
     FmNode *q = loss_raw(loss, fm_loss_xt(loss), fm_loss_t(loss));
 
     /* sigma times the score is minus the noise: a target of one size at all times. */
-    return q && loss_prediction(loss) == FM_PREDICT_SCORE
-               ? fm_mul(fm_loss_coefficient(loss, "sigma"), q)
-               : q;
+    return q && loss_prediction(loss) == FM_PREDICT_SCORE ? fm_mul(fm_loss_coefficient(loss, "sigma"), q) : q;
 }
 
 FmNode *
@@ -160,8 +155,7 @@ fm_loss_target(FmLoss *loss)
 }
 
 FmNode *
-fm_loss_velocity(FmLoss *loss, const char *name, const char *spec, gboolean frozen, FmNode *x,
-                 FmNode *t)
+fm_loss_velocity(FmLoss *loss, const char *name, const char *spec, gboolean frozen, FmNode *x, FmNode *t)
 {
     const gboolean own = strcmp(name, "model") == 0;
     g_autofree char *prefix = own ? g_strdup("") : g_strconcat(name, "/", NULL);
@@ -208,14 +202,12 @@ fm_objective_loss(FmPlugin *objective, FmLoss *loss)
     if (value && !fm_shape_equal(fm_node_shape(value), &wanted)) {
         g_autofree char *has = fm_shape_format(fm_node_shape(value));
 
-        fm_graph_fail(loss->graph, FM_ERROR_SHAPE,
-                      "objective '%s' built a loss of shape %s, expected (B)",
+        fm_graph_fail(loss->graph, FM_ERROR_SHAPE, "objective '%s' built a loss of shape %s, expected (B)",
                       fm_plugin_name(objective), has);
         return NULL;
     }
     if (!value)
-        fm_graph_fail(loss->graph, FM_ERROR_PLUGIN, "objective '%s' built no loss",
-                      fm_plugin_name(objective));
+        fm_graph_fail(loss->graph, FM_ERROR_PLUGIN, "objective '%s' built no loss", fm_plugin_name(objective));
     return fm_graph_ok(loss->graph, NULL) ? value : NULL;
 }
 

@@ -5,8 +5,8 @@
 
 FM_FAST_FILE /* roots and quotients are rounded the same way at every level */
 
-void
-fm_optimizer_update(const FmPlugin *optimizer, const FmUpdate *u)
+    void
+    fm_optimizer_update(const FmPlugin *optimizer, const FmUpdate *u)
 {
     const FmOptimizerOps *ops = fm_plugin_ops(optimizer);
 
@@ -28,8 +28,8 @@ typedef struct Moments {
 } Moments;
 
 #define TWO_MOMENTS(NAME, T, ROOT) \
-    FM_INLINE void NAME##_any(const Moments *how, size_t n, const T *restrict grad, T *restrict p, \
-                              T *restrict m, T *restrict v) \
+    FM_INLINE void NAME##_any(const Moments *how, size_t n, const T *restrict grad, T *restrict p, T *restrict m, \
+                              T *restrict v) \
     { \
         const T b1 = (T)how->beta1, c1 = (T)(1.0 - how->beta1), scale = (T)how->scale; \
         const T b2 = (T)how->beta2, c2 = (T)(1.0 - how->beta2), eps = (T)how->eps; \
@@ -43,10 +43,9 @@ typedef struct Moments {
             p[i] = keep * p[i] - rate * mean / (ROOT(square) * unbias + eps); \
         } \
     } \
-    FM_CPU_VARIANTS(NAME, \
-                    (const Moments *how, size_t n, const T *restrict grad, T *restrict p, \
-                     T *restrict m, T *restrict v), \
-                    (how, n, grad, p, m, v))
+    FM_CPU_VARIANTS( \
+        NAME, (const Moments *how, size_t n, const T *restrict grad, T *restrict p, T *restrict m, T *restrict v), \
+        (how, n, grad, p, m, v))
 
 TWO_MOMENTS(two_moments_f32, float, sqrtf)
 TWO_MOMENTS(two_moments_f64, double, sqrt)
@@ -56,9 +55,14 @@ fm_update_two_moments(const FmTwoMoments *how, const FmUpdate *u)
 {
     const double bias1 = 1.0 - pow(how->beta1, (double)u->step);
     const double bias2 = 1.0 - pow(how->beta2, (double)u->step);
-    const Moments c = {.beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps,
-                       .scale = u->grad_scale, .penalty = how->penalty, .keep = how->keep,
-                       .rate = u->lr / bias1, .unbias = 1.0 / sqrt(bias2)};
+    const Moments c = {.beta1 = how->beta1,
+                       .beta2 = how->beta2,
+                       .eps = how->eps,
+                       .scale = u->grad_scale,
+                       .penalty = how->penalty,
+                       .keep = how->keep,
+                       .rate = u->lr / bias1,
+                       .unbias = 1.0 / sqrt(bias2)};
 
     if (u->dtype == FM_F32)
         two_moments_f32(&c, u->n, u->grad, u->param, u->moment[0], u->moment[1]);

@@ -38,14 +38,13 @@ typedef struct Pairs {
 
 /* Squared distances of rows begin .. end - 1 of `a` to columns c .. c + width - 1 of `b`. */
 static void
-pairs_distances(const Pairs *s, const PairsSide *a, size_t begin, size_t end, const PairsSide *b,
-                size_t c, size_t width, double *tile)
+pairs_distances(const Pairs *s, const PairsSide *a, size_t begin, size_t end, const PairsSide *b, size_t c,
+                size_t width, double *tile)
 {
     const size_t D = s->D;
 
     if (D >= PAIRS_GEMM_D)
-        fm_linalg_gemm_f64(TRUE, end - begin, width, D, -2.0, a->x + begin * D, b->x + c * D, 0.0,
-                           tile);
+        fm_linalg_gemm_f64(TRUE, end - begin, width, D, -2.0, a->x + begin * D, b->x + c * D, 0.0, tile);
     for (size_t i = begin; i < end; i++) {
         double *row = tile + (i - begin) * width;
         const double *x = a->x + i * D;
@@ -182,17 +181,16 @@ pairs_finish(Pairs *s, FmEstimate *out)
     const double columns = pairs_variance(y->n, y->other, n[0], NULL, 1.0, &mean);
 
     x->other_mean = y->other_mean = mean;
-    v_xy = pairs_second(pairs_sum(x->n, x->other2), n[0] * n[1], mean, rows, columns,
-                        1.0 / n[0] + 1.0 / n[1]);
+    v_xy = pairs_second(pairs_sum(x->n, x->other2), n[0] * n[1], mean, rows, columns, 1.0 / n[0] + 1.0 / n[1]);
     for (int i = 0; i < 2; i++) {
         PairsSide *a = &s->side[i];
         const double own = pairs_variance(a->n, a->own, n[i] - 1.0, NULL, 1.0, &a->own_mean);
 
         mean = a->own_mean;
-        v[i] = pairs_second(pairs_sum(a->n, a->own2), n[i] * (n[i] - 1.0), mean, own, own,
-                            2.0 / (n[i] - 1.0));
-        first += 4.0 / n[i] * (pairs_variance(a->n, a->own, n[i] - 1.0, a->other, n[!i], &mean) -
-                               v[i] / (n[i] - 1.0) - v_xy / n[!i]);
+        v[i] = pairs_second(pairs_sum(a->n, a->own2), n[i] * (n[i] - 1.0), mean, own, own, 2.0 / (n[i] - 1.0));
+        first +=
+            4.0 / n[i] *
+            (pairs_variance(a->n, a->own, n[i] - 1.0, a->other, n[!i], &mean) - v[i] / (n[i] - 1.0) - v_xy / n[!i]);
         second += 2.0 * v[i] / (n[i] * (n[i] - 1.0));
         value += mean;
     }
@@ -235,9 +233,8 @@ pairs_side_init(PairsSide *side, const FmSamples *from, size_t rows, FmKey key, 
 }
 
 gboolean
-fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key,
-                  FmPairKernel kernel, const void *self, int threads, FmEstimate *out,
-                  GError **error)
+fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key, FmPairKernel kernel, const void *self,
+                  int threads, FmEstimate *out, GError **error)
 {
     const FmKey other = {.seed = key.seed, .stream = key.stream, .step = key.step + 1};
     Pairs s = {.D = p->D, .kernel = kernel, .self = self};
@@ -249,17 +246,15 @@ fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key
     for (size_t i = 0; ok && i < q->n; i++)
         for (size_t d = 0; d < q->D; d++)
             shift[d] += q->x[i * q->D + d] / (double)q->n;
-    ok = ok && pairs_side_init(&s.side[0], p, rows, key, shift) &&
-         pairs_side_init(&s.side[1], q, rows, other, shift);
+    ok = ok && pairs_side_init(&s.side[0], p, rows, key, shift) && pairs_side_init(&s.side[1], q, rows, other, shift);
     if (ok) {
         s.chunks0 = (s.side[0].n + PAIRS_ROWS - 1) / PAIRS_ROWS;
-        fm_parallel(threads, s.chunks0 + (s.side[1].n + PAIRS_ROWS - 1) / PAIRS_ROWS, pairs_chunk,
-                    &s);
+        fm_parallel(threads, s.chunks0 + (s.side[1].n + PAIRS_ROWS - 1) / PAIRS_ROWS, pairs_chunk, &s);
         ok = pairs_finish(&s, out);
     }
     if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "no memory for pairs of %zu and %zu rows",
-                    MIN(p->n, rows), MIN(q->n, rows));
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "no memory for pairs of %zu and %zu rows", MIN(p->n, rows),
+                    MIN(q->n, rows));
     for (int i = 0; i < 2; i++) {
         fm_free(s.side[i].x);
         fm_free(s.side[i].norm);

@@ -29,8 +29,7 @@ fm_path_coefficients(const FmPlugin *path, double t, FmAffine *c)
 }
 
 static void
-affine_row(const FmAffine *c, size_t D, const double *x0, const double *x1, FmRng *z, double *xt,
-           double *ut)
+affine_row(const FmAffine *c, size_t D, const double *x0, const double *x1, FmRng *z, double *xt, double *ut)
 {
     const gboolean noisy = c->gamma != 0.0 || c->dgamma != 0.0;
 
@@ -47,8 +46,8 @@ affine_row(const FmAffine *c, size_t D, const double *x0, const double *x1, FmRn
 }
 
 gboolean
-fm_path_sample(const FmPlugin *path, size_t n, size_t D, const double *t, const double *x0,
-               const double *x1, FmKey key, guint64 row0, double *xt, double *ut)
+fm_path_sample(const FmPlugin *path, size_t n, size_t D, const double *t, const double *x0, const double *x1, FmKey key,
+               guint64 row0, double *xt, double *ut)
 {
     if (!fm_path_is_affine(path))
         return path_ops(path)->sample(fm_plugin_self(path), n, D, t, x0, x1, key, row0, xt, ut);

@@ -9,8 +9,8 @@
 static const double margin = 2e-2; /* of the path's interval */
 
 gboolean
-fm__predict_init(FmPredict *p, FmPrediction what, const FmPlugin *net, const FmPlugin *path,
-                 gboolean own_source, GError **error)
+fm__predict_init(FmPredict *p, FmPrediction what, const FmPlugin *net, const FmPlugin *path, gboolean own_source,
+                 GError **error)
 {
     const FmNetOps *ops = fm_plugin_ops(net);
     double t0, t1;

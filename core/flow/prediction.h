@@ -6,17 +6,17 @@
 #include <fmcore/path.h>
 
 typedef enum FmPrediction {
-    FM_PREDICT_V, /* u_t */
+    FM_PREDICT_V,     /* u_t */
     FM_PREDICT_SCORE, /* grad log p_t(x), for a Gaussian source */
-    FM_PREDICT_EPS, /* x0 */
-    FM_PREDICT_X1 /* x1 */
+    FM_PREDICT_EPS,   /* x0 */
+    FM_PREDICT_X1     /* x1 */
 } FmPrediction;
 
 /* What a net learns, and the affine path by which it becomes a velocity; zeros: a velocity. */
 typedef struct FmPredict {
     FmPrediction what;
     const FmPlugin *path; /* borrowed */
-    double t0, t1; /* where the conversion is regular */
+    double t0, t1;        /* where the conversion is regular */
 } FmPredict;
 
 /* Fill *p, or say why this net, path or source does not allow it (FM_ERROR_UNSUPPORTED). */

@@ -23,15 +23,16 @@ repath_check(const FmPlugin *path, GError **error)
         FmAffine c;
 
         fm_path_coefficients(path, t0 + (t1 - t0) * i / PROBES, &c);
-        why = c.gamma != 0.0 || c.dgamma != 0.0        ? "it has noise of its own"
-              : !(repath_rise(&c) >= -1e-12) ? "its ratio of data to noise does not rise everywhere"
-                                                       : NULL;
+        why = c.gamma != 0.0 || c.dgamma != 0.0 ? "it has noise of its own"
+              : !(repath_rise(&c) >= -1e-12)    ? "its ratio of data to noise does not rise everywhere"
+                                                : NULL;
     }
     if (!why)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                 "path '%s': %s, expected an affine path x_t = alpha x1 + sigma x0 such as ot, to go along another "
-                "one than the trained", fm_plugin_name(path), why);
+                "one than the trained",
+                fm_plugin_name(path), why);
     return FALSE;
 }
 

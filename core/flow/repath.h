@@ -11,10 +11,10 @@
 
 /* The path that was trained and the one that is followed; zeros: they are one. */
 typedef struct FmRepath {
-    FmPlugin *from; /* owned */
+    FmPlugin *from;     /* owned */
     const FmPlugin *to; /* borrowed */
-    double t0, t1; /* from's interval */
-    gboolean rests; /* t0 was moved to where it has begun to move */
+    double t0, t1;      /* from's interval */
+    gboolean rests;     /* t0 was moved to where it has begun to move */
 } FmRepath;
 
 /* Fill *p. Refused (FM_ERROR_UNSUPPORTED): paths that are not affine, that have noise of their own or whose

@@ -81,8 +81,7 @@ run_no_dataset(const FmRun *run, GError **error)
 }
 
 gboolean
-fm_run_data(const FmRun *run, const char *split, guint64 first, size_t n, double *x, int *y,
-            GError **error)
+fm_run_data(const FmRun *run, const char *split, guint64 first, size_t n, double *x, int *y, GError **error)
 {
     const FmPlugin *dataset = run->plugin[FM_KIND_DATASET];
     const FmSplit which = run_split_of(split);
@@ -90,8 +89,7 @@ fm_run_data(const FmRun *run, const char *split, guint64 first, size_t n, double
     if (dataset == NULL)
         return run_no_dataset(run, error);
     if (run->data.rows == 0) {
-        const FmKey key = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_EVAL,
-                           .step = (guint64)which};
+        const FmKey key = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_EVAL, .step = (guint64)which};
         return fm_dataset_draw(dataset, key, first, n, x, y, error);
     }
     const size_t have = fm_run_split_rows(run, split);
@@ -104,8 +102,7 @@ fm_run_data(const FmRun *run, const char *split, guint64 first, size_t n, double
     }
     g_autofree size_t *rows = g_try_new(size_t, n + 1);
     if (rows == NULL) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%" G_GSIZE_FORMAT " rows do not fit into memory",
-                    n);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "%" G_GSIZE_FORMAT " rows do not fit into memory", n);
         return FALSE;
     }
     for (size_t r = 0; r < n; r++)
@@ -144,21 +141,18 @@ run_take_from_net(FmRun *run, FmKind kind, GError **error)
     char **own = &run->config->spec[kind];
     const FmOption *o = fm_plugin_desc(net)->options;
 
-    while (o != NULL && o->name != NULL &&
-           !(o->type == FM_OPTION_PLUGIN && g_str_equal(o->name, fm_kind_name(kind))))
+    while (o != NULL && o->name != NULL && !(o->type == FM_OPTION_PLUGIN && g_str_equal(o->name, fm_kind_name(kind))))
         o++;
     const char *wanted = o == NULL || o->name == NULL
                              ? NULL
-                             : *(char *const *)(const void *)((const char *)fm_plugin_self(net) +
-                                                              o->offset);
+                             : *(char *const *)(const void *)((const char *)fm_plugin_self(net) + o->offset);
     if (wanted == NULL)
         return TRUE;
     if (*own == NULL)
         *own = g_strdup(wanted);
     if (run_same_plugin(kind, *own, wanted))
         return TRUE;
-    g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                "net '%s': its %s is '%s' and the run's is '%s', expected the same",
+    g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "net '%s': its %s is '%s' and the run's is '%s', expected the same",
                 fm_plugin_name(net), fm_kind_name(kind), wanted, *own);
     return FALSE;
 }
@@ -171,8 +165,7 @@ run_open_data(FmRun *run, GError **error)
          !run_take_from_net(run, FM_KIND_PATH, error)))
         return FALSE;
     fm__config_choose_dataset(run->config);
-    if (!run_open(run, FM_KIND_DATASET, error) ||
-        !fm_dataset_open(run->plugin[FM_KIND_DATASET], &run->data, error))
+    if (!run_open(run, FM_KIND_DATASET, error) || !fm_dataset_open(run->plugin[FM_KIND_DATASET], &run->data, error))
         return FALSE;
     if (run->data.rows > 0)
         fm__run_split(run);
@@ -189,8 +182,8 @@ run_open_source(FmRun *run, GError **error)
         return FALSE;
     if (run->source_data.D != run->data.D) {
         g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                    "source '%s' has %" G_GSIZE_FORMAT " dimensions, expected the data's %"
-                    G_GSIZE_FORMAT, fm_plugin_name(run->source), run->source_data.D, run->data.D);
+                    "source '%s' has %" G_GSIZE_FORMAT " dimensions, expected the data's %" G_GSIZE_FORMAT,
+                    fm_plugin_name(run->source), run->source_data.D, run->data.D);
         return FALSE;
     }
     return TRUE;
@@ -200,8 +193,7 @@ run_open_source(FmRun *run, GError **error)
 static gboolean
 run_open_parts(FmRun *run, GError **error)
 {
-    static const FmKind kinds[] = {FM_KIND_BACKEND, FM_KIND_COUPLING, FM_KIND_PATH,
-                                   FM_KIND_OPTIMIZER, FM_KIND_SOLVER};
+    static const FmKind kinds[] = {FM_KIND_BACKEND, FM_KIND_COUPLING, FM_KIND_PATH, FM_KIND_OPTIMIZER, FM_KIND_SOLVER};
     FmConfig *c = run->config;
     const gboolean own_optimizer = c->spec[FM_KIND_OPTIMIZER] != NULL && c->lr < 0;
 
@@ -260,15 +252,14 @@ run_measure(FmRun *run, GError **error)
     const size_t D = run->data.D;
     const size_t n = run->data.rows > 0 ? run->n_train : RUN_MOMENT_DRAWS;
     const FmKey key = {.seed = (guint64)run->config->seed, .stream = FM_STREAM_SPLIT};
-    g_autofree double *x = g_try_new(double, BLOCK * D), *m2 = g_new0(double, D);
+    g_autofree double *x = g_try_new(double, BLOCK *D), *m2 = g_new0(double, D);
     gboolean ok = x != NULL;
 
     for (size_t r0 = 0; ok && r0 < n; r0 += BLOCK) {
         const size_t m = MIN((size_t)BLOCK, n - r0);
 
-        ok = run->data.rows > 0
-                 ? fm_run_data(run, "train", r0, m, x, NULL, error)
-                 : fm_dataset_draw(run->plugin[FM_KIND_DATASET], key, r0, m, x, NULL, error);
+        ok = run->data.rows > 0 ? fm_run_data(run, "train", r0, m, x, NULL, error)
+                                : fm_dataset_draw(run->plugin[FM_KIND_DATASET], key, r0, m, x, NULL, error);
         for (size_t r = 0; ok && r < m; r++)
             for (size_t d = 0; d < D; d++) {
                 const double delta = x[r * D + d] - run->shift[d];
@@ -334,8 +325,8 @@ run_weights_fit(const FmGraph *graph, size_t most, GError **error)
     if (want <= most)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                "the net has %" G_GSIZE_FORMAT " weights, the file with them holds at most %"
-                G_GSIZE_FORMAT, want, most);
+                "the net has %" G_GSIZE_FORMAT " weights, the file with them holds at most %" G_GSIZE_FORMAT, want,
+                most);
     return FALSE;
 }
 
@@ -346,8 +337,7 @@ run_init_weights(FmRun *run, const char *weights, GError **error)
     FmGraph *graph = NULL;
     size_t most = G_MAXSIZE;
 
-    if ((weights != NULL && !fm__model_room(weights, &most, error)) ||
-        fm__run_loss(run, &graph, error) == NULL)
+    if ((weights != NULL && !fm__model_room(weights, &most, error)) || fm__run_loss(run, &graph, error) == NULL)
         return FALSE;
     if (!run_weights_fit(graph, most, error)) {
         fm_graph_free(graph);
@@ -370,7 +360,7 @@ run_calibrate(FmRun *run, GError **error)
         return TRUE;
     if (run->data.rows > 0)
         n = MIN(n, run->n_train);
-    g_autofree double *x = g_try_new(double, n * D);
+    g_autofree double *x = g_try_new(double, n *D);
     if (x == NULL || !fm_run_data(run, "train", 0, n, x, NULL, error))
         return FALSE;
     for (size_t i = 0; i < n * D; i++)
@@ -394,7 +384,8 @@ run_uses_all(const FmConfig *c, GError **error)
     if (c->conditional || !(c->label_dropout > 0))
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                "option --label-dropout is %g and the net gets no labels, expected --conditional yes or 0", c->label_dropout);
+                "option --label-dropout is %g and the net gets no labels, expected --conditional yes or 0",
+                c->label_dropout);
     return FALSE;
 }
 
@@ -420,13 +411,12 @@ run_same_shape(const FmRun *run, const FmDataInfo *saved, GError **error)
 {
     const FmDataInfo *now = &run->data;
 
-    if (now->ndim == saved->ndim &&
-        memcmp(now->dim, saved->dim, (size_t)saved->ndim * sizeof *saved->dim) == 0)
+    if (now->ndim == saved->ndim && memcmp(now->dim, saved->dim, (size_t)saved->ndim * sizeof *saved->dim) == 0)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
                 "dataset '%s' has points of %" G_GSIZE_FORMAT " values in %d axes, the run was trained "
-                "with %" G_GSIZE_FORMAT " in %d", run->config->spec[FM_KIND_DATASET], now->D, now->ndim,
-                saved->D, saved->ndim);
+                "with %" G_GSIZE_FORMAT " in %d",
+                run->config->spec[FM_KIND_DATASET], now->D, now->ndim, saved->D, saved->ndim);
     return FALSE;
 }
 
@@ -462,8 +452,8 @@ fm_run_load_as(const char *dir, const FmDtype *dtype, GError **error)
     g_autoptr(GError) inner = NULL;
 
     if (!g_file_get_contents(ini, &text, NULL, &inner)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE,
-                    "'%s' is not a run directory: '%s': %s", dir, ini, fm_error_reason(inner));
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' is not a run directory: '%s': %s", dir, ini,
+                    fm_error_reason(inner));
         return NULL;
     }
     if (!fm_config_parse(config, text, ini, error))
@@ -484,8 +474,8 @@ fm_run_load_as(const char *dir, const FmDtype *dtype, GError **error)
             goto fail;
         }
     }
-    if (run_open_source(run, error) && run_open_parts(run, error) &&
-        run_init_weights(run, model, error) && fm__model_load_weights(run, model, FALSE, error))
+    if (run_open_source(run, error) && run_open_parts(run, error) && run_init_weights(run, model, error) &&
+        fm__model_load_weights(run, model, FALSE, error))
         return run;
 fail:
     fm_run_free(run);
@@ -501,8 +491,8 @@ fm_run_import(const FmConfig *config, const FmDataInfo *data, const char *weight
     if (run->config->seed < 0)
         run->config->seed = 0;
     run_identity(run);
-    if (run_open_source(run, error) && run_open_parts(run, error) &&
-        run_init_weights(run, weights, error) && fm__model_load_weights(run, weights, TRUE, error))
+    if (run_open_source(run, error) && run_open_parts(run, error) && run_init_weights(run, weights, error) &&
+        fm__model_load_weights(run, weights, TRUE, error))
         return run;
     fm_run_free(run);
     return NULL;
@@ -514,8 +504,7 @@ fm_run_save(const FmRun *run, GError **error)
     g_autofree char *ini = g_build_filename(run->dir, "config.ini", NULL);
     g_autofree char *text = fm_config_format(run->config);
 
-    return fm_write_file(ini, text, strlen(text), error) &&
-           fm__model_save(run, error);
+    return fm_write_file(ini, text, strlen(text), error) && fm__model_save(run, error);
 }
 
 void
@@ -560,7 +549,8 @@ run_override_plugin(FmRun *run, FmKind kind, const char *wanted, GError **error)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                 "resume: --%s is '%s' and the run's own is '%s', which cannot change after training "
-                "began", fm_kind_name(kind), wanted, *own != NULL ? *own : "unset");
+                "began",
+                fm_kind_name(kind), wanted, *own != NULL ? *own : "unset");
     return FALSE;
 }
 
@@ -568,17 +558,16 @@ gboolean
 fm_run_override(FmRun *run, const FmConfig *config, gboolean force, GError **error)
 {
     FmConfig *own = run->config;
-    const gboolean horizon = own->schedule == FM_SCHEDULE_CONSTANT &&
-                             fm_config_given(config, "steps");
+    const gboolean horizon = own->schedule == FM_SCHEDULE_CONSTANT && fm_config_given(config, "steps");
 
     for (int k = 0; k < FM_N_KINDS; k++)
-        if (k != FM_KIND_DIVERGENCE &&
-            !run_override_plugin(run, (FmKind)k, config->spec[k], error))
+        if (k != FM_KIND_DIVERGENCE && !run_override_plugin(run, (FmKind)k, config->spec[k], error))
             return FALSE;
     if (config->source != NULL && !run_same_plugin(FM_KIND_DATASET, own->source, config->source)) {
         g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
                     "resume: --source is '%s' and the run's own is '%s', which cannot change after "
-                    "training began", config->source, own->source != NULL ? own->source : "N(0, I)");
+                    "training began",
+                    config->source, own->source != NULL ? own->source : "N(0, I)");
         return FALSE;
     }
     own->stop_after = -1; /* the limits of the first part do not bind the next */

@@ -5,8 +5,7 @@
 #include <string.h>
 
 gboolean
-fm__sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0, void *out,
-             GError **error)
+fm__sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x0, void *out, GError **error)
 {
     const size_t D = flow->run->data.D;
     const FmDtype dtype = flow->run->config->dtype;
@@ -34,8 +33,7 @@ fm__sample_start(FmFlow *flow, size_t n, size_t W, guint64 seed, const double *x
             for (size_t i = 0; i < m * D; i++)
                 rows[i] *= sd;
         for (size_t i = 0; i < m; i++)
-            fm_convert(FM_F64, rows + i * D, dtype,
-                       (char *)out + (r + i) * W * fm_dtype_size(dtype), D);
+            fm_convert(FM_F64, rows + i * D, dtype, (char *)out + (r + i) * W * fm_dtype_size(dtype), D);
     }
     fm_free(rows);
     fm_free(single);
@@ -71,8 +69,7 @@ fm__sample_base(FmFlow *flow, size_t n, size_t W, const void *state, double *log
 
 /* Samples of an invertible net: one pass of its inverse. */
 static gboolean
-sample_map(FmFlow *flow, size_t n, void *state, double *x, double *log_q, FmSolveStat *stat,
-           GError **error)
+sample_map(FmFlow *flow, size_t n, void *state, double *x, double *log_q, FmSolveStat *stat, GError **error)
 {
     const FmMap *map = fm__flow_map(flow, FALSE, error);
     const FmDtype dtype = flow->run->config->dtype;
@@ -87,8 +84,8 @@ sample_map(FmFlow *flow, size_t n, void *state, double *x, double *log_q, FmSolv
     void *results[2] = {out, log_det};
     if (map->in_x >= 0)
         in[map->in_x] = state;
-    const gboolean ok = out != NULL && log_det != NULL &&
-                        fm_exec_run(map->exec, n, in, NULL, NULL, results, key, error);
+    const gboolean ok =
+        out != NULL && log_det != NULL && fm_exec_run(map->exec, n, in, NULL, NULL, results, key, error);
     for (size_t r = 0; ok && r < n; r++) {
         double l = 0;
         fm_convert(dtype, (char *)log_det + r * size, FM_F64, &l, 1);
@@ -105,8 +102,8 @@ sample_map(FmFlow *flow, size_t n, void *state, double *x, double *log_q, FmSolv
 
 /* Samples of a differential equation; log_q holds log p0 of the starting points. */
 static gboolean
-sample_solve(FmFlow *flow, size_t n, size_t W, void *state, const int *labels,
-             const FmLikelihood *how, double *x, double *log_q, FmSolveStat *stat, GError **error)
+sample_solve(FmFlow *flow, size_t n, size_t W, void *state, const int *labels, const FmLikelihood *how, double *x,
+             double *log_q, FmSolveStat *stat, GError **error)
 {
     const FmDtype dtype = flow->run->config->dtype;
     const size_t D = flow->run->data.D, size = fm_dtype_size(dtype);
@@ -131,8 +128,8 @@ sample_solve(FmFlow *flow, size_t n, size_t W, void *state, const int *labels,
 
 /* Samples, and log_q in the model's units when not NULL. */
 static gboolean
-sample_rows(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels,
-            const FmLikelihood *how, double *x, double *log_q, FmSolveStat *stat, GError **error)
+sample_rows(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, const FmLikelihood *how,
+            double *x, double *log_q, FmSolveStat *stat, GError **error)
 {
     const gboolean map = fm__flow_is_map(flow);
     const size_t D = flow->run->data.D, W = log_q != NULL && !map ? D + 1 : D;
@@ -140,19 +137,18 @@ sample_rows(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *l
     if (log_q != NULL && !map && how->trace == FM_TRACE_MAP)
         return fm__discrete_sample(flow, n, seed, x0, labels, x, log_q, stat, error);
     void *state = fm__need("sample", n, W, fm_dtype_size(flow->run->config->dtype), error);
-    const gboolean ok =
-        state != NULL && fm__sample_start(flow, n, W, seed, x0, state, error) &&
-        (log_q == NULL || fm__sample_base(flow, n, W, state, log_q, error)) &&
-        (map ? sample_map(flow, n, state, x, log_q, stat, error)
-             : sample_solve(flow, n, W, state, labels, how, x, log_q, stat, error));
+    const gboolean ok = state != NULL && fm__sample_start(flow, n, W, seed, x0, state, error) &&
+                        (log_q == NULL || fm__sample_base(flow, n, W, state, log_q, error)) &&
+                        (map ? sample_map(flow, n, state, x, log_q, stat, error)
+                             : sample_solve(flow, n, W, state, labels, how, x, log_q, stat, error));
     fm_free(state);
     return ok;
 }
 
 gboolean
 fm_flow_sample_density(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels,
-                       const FmLikelihood *how, double *x, double *log_q, FmSolveStat *stat,
-                       FmSolveSummary *summary, GError **error)
+                       const FmLikelihood *how, double *x, double *log_q, FmSolveStat *stat, FmSolveSummary *summary,
+                       GError **error)
 {
     const FmLikelihood fallback = fm__default_likelihood(flow);
 
@@ -160,9 +156,8 @@ fm_flow_sample_density(FmFlow *flow, size_t n, guint64 seed, const double *x0, c
         (x0 != NULL && !fm__flow_check_rows(flow, "sample: x0", n, x0, error)))
         return FALSE;
     FmSolveStat *own = stat != NULL ? stat : fm__need("sample", n, 1, sizeof *own, error);
-    const gboolean ok = own != NULL && sample_rows(flow, n, seed, x0, labels,
-                                                   how != NULL ? how : &fallback, x, log_q, own,
-                                                   error);
+    const gboolean ok =
+        own != NULL && sample_rows(flow, n, seed, x0, labels, how != NULL ? how : &fallback, x, log_q, own, error);
     if (ok && log_q != NULL) {
         const double log_det = fm__log_det_scale(flow);
         for (size_t r = 0; r < n; r++)
@@ -176,8 +171,8 @@ fm_flow_sample_density(FmFlow *flow, size_t n, guint64 seed, const double *x0, c
 }
 
 gboolean
-fm_flow_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, double *x,
-               double *log_q, FmSolveStat *stat, FmSolveSummary *summary, GError **error)
+fm_flow_sample(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, double *x, double *log_q,
+               FmSolveStat *stat, FmSolveSummary *summary, GError **error)
 {
     return fm_flow_sample_density(flow, n, seed, x0, labels, NULL, x, log_q, stat, summary, error);
 }
@@ -188,8 +183,7 @@ sample_check_times(const FmFlow *flow, const char *who, size_t k, const double *
     for (size_t i = 0; i < k; i++)
         if (!(t[i] >= 0.0 && t[i] <= 1.0) || (i > 0 && t[i] < t[i - 1])) {
             g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                        "%s: time %" G_GSIZE_FORMAT " is %g, expected ascending times in [0, 1]",
-                        who, i, t[i]);
+                        "%s: time %" G_GSIZE_FORMAT " is %g, expected ascending times in [0, 1]", who, i, t[i]);
             return FALSE;
         }
     if (fm__flow_is_map(flow)) {
@@ -202,8 +196,8 @@ sample_check_times(const FmFlow *flow, const char *who, size_t k, const double *
 }
 
 gboolean
-fm_flow_trajectory(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels,
-                   size_t k, const double *t, double *out, GError **error)
+fm_flow_trajectory(FmFlow *flow, size_t n, guint64 seed, const double *x0, const int *labels, size_t k, const double *t,
+                   double *out, GError **error)
 {
     const FmDtype dtype = flow->run->config->dtype;
     const size_t D = flow->run->data.D, size = fm_dtype_size(dtype);
@@ -220,11 +214,17 @@ fm_flow_trajectory(FmFlow *flow, size_t n, guint64 seed, const double *x0, const
     void *state = fm__need("trajectory", n, D, size, error);
     void *dense = state == NULL ? NULL : fm__need("trajectory", n, k * D, size, error);
     FmSolveStat *stat = dense == NULL ? NULL : fm__need("trajectory", n, 1, sizeof *stat, error);
-    const FmIntegration problem = {.flow = flow, .forward = TRUE, .n = n, .labels = labels,
-                                   .state = state, .stat = stat, .n_out = k, .t_out = within,
+    const FmIntegration problem = {.flow = flow,
+                                   .forward = TRUE,
+                                   .n = n,
+                                   .labels = labels,
+                                   .state = state,
+                                   .stat = stat,
+                                   .n_out = k,
+                                   .t_out = within,
                                    .out = dense};
-    const gboolean ok = stat != NULL && fm__sample_start(flow, n, D, seed, x0, state, error) &&
-                        fm__integrate(&problem, error);
+    const gboolean ok =
+        stat != NULL && fm__sample_start(flow, n, D, seed, x0, state, error) && fm__integrate(&problem, error);
     if (ok)
         fm__sample_to_data(flow->run, n * k, D, dense, out);
     fm_free(state);
@@ -235,8 +235,7 @@ fm_flow_trajectory(FmFlow *flow, size_t n, guint64 seed, const double *x0, const
 
 /* v (n, D) at one time through the plain plan. */
 static gboolean
-sample_plain_velocity(FmFlow *flow, size_t n, const void *x, double t, const int *labels, void *v,
-                      GError **error)
+sample_plain_velocity(FmFlow *flow, size_t n, const void *x, double t, const int *labels, void *v, GError **error)
 {
     const FmVelocity *velocity = fm__flow_velocity_plain(flow, error);
     const FmKey key = {0};
@@ -270,8 +269,8 @@ sample_plain_velocity(FmFlow *flow, size_t n, const void *x, double t, const int
 }
 
 gboolean
-fm_flow_velocity(FmFlow *flow, size_t n, const double *x, double t, const int *labels, double *v,
-                 double *divergence, GError **error)
+fm_flow_velocity(FmFlow *flow, size_t n, const double *x, double t, const int *labels, double *v, double *divergence,
+                 GError **error)
 {
     const FmRun *run = flow->run;
     const FmDtype dtype = run->config->dtype;
@@ -292,9 +291,8 @@ fm_flow_velocity(FmFlow *flow, size_t n, const double *x, double t, const int *l
         fm_convert(FM_F64, &model, dtype, (char *)xm + i * size, 1);
     }
     if (ok)
-        ok = divergence != NULL
-                 ? fm__exact_divergence(flow, n, xm, t, labels, vm, div, error)
-                 : sample_plain_velocity(flow, n, xm, t, labels, vm, error);
+        ok = divergence != NULL ? fm__exact_divergence(flow, n, xm, t, labels, vm, div, error)
+                                : sample_plain_velocity(flow, n, xm, t, labels, vm, error);
     if (ok) {
         fm_convert(dtype, vm, FM_F64, v, n * D);
         for (size_t i = 0; i < n * D; i++)

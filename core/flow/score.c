@@ -22,8 +22,8 @@ score_tile(void *ctx, int worker, size_t i)
     const size_t D = j->exact->D;
 
     if (!fm__exact_density(j->exact, j->worker[worker], worker, n, j->x + row0 * D, j->exact->t1,
-                           j->labels != NULL ? j->labels + row0 : NULL, j->log_q + row0,
-                           j->score + row0 * D, j->stat + row0))
+                           j->labels != NULL ? j->labels + row0 : NULL, j->log_q + row0, j->score + row0 * D,
+                           j->stat + row0))
         g_atomic_int_set(&j->failed, 1);
 }
 
@@ -65,8 +65,7 @@ fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double
     const FmRun *run = flow->run;
     const size_t D = run->data.D;
 
-    if (!fm__flow_check_labels(flow, "score", n, labels, error) ||
-        !fm__flow_check_rows(flow, "score", n, x, error))
+    if (!fm__flow_check_labels(flow, "score", n, labels, error) || !fm__flow_check_rows(flow, "score", n, x, error))
         return FALSE;
     if (fm__flow_is_map(flow) && run->source != NULL) {
         g_set_error_literal(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
@@ -74,12 +73,13 @@ fm_flow_score(FmFlow *flow, size_t n, const double *x, const int *labels, double
         return FALSE;
     }
     if (run->net_info.classes > 0 && labels == NULL && n > 0) {
-        g_set_error_literal(error, FM_ERROR, FM_ERROR_DATA, "score: the net is conditional and no labels were given, expected one for each row");
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_DATA,
+                            "score: the net is conditional and no labels were given, expected one for each row");
         return FALSE;
     }
     if (flow->guidance != 1.0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "score: the flow is guided with weight %g, expected 1", flow->guidance);
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "score: the flow is guided with weight %g, expected 1",
+                    flow->guidance);
         return FALSE;
     }
     g_autoptr(FmExact) exact = fm__exact_new(flow, flow->threads, error);
@@ -135,8 +135,7 @@ fm_flow_formula_density(FmFlow *flow, size_t n, const double *x, double *log_q, 
 }
 
 gboolean
-fm_flow_grid_density(FmFlow *flow, size_t n, const double *x, const FmLikelihood *how, double *log_q,
-                     GError **error)
+fm_flow_grid_density(FmFlow *flow, size_t n, const double *x, const FmLikelihood *how, double *log_q, GError **error)
 {
     /* a map's steps have another density than the field's */
     if ((how != NULL && how->trace == FM_TRACE_MAP) || !fm_flow_has_formula(flow))

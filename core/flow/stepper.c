@@ -48,8 +48,7 @@ fm__stepper_work(const FmSolve *p)
     const int n_k = stepper_n_k(p, fm_solver_tableau(p->solver));
     const size_t tile = stepper_round(p->n * p->D * fm_dtype_size(p->dtype));
 
-    return 3 * stepper_round(p->n * 8) + stepper_round(p->n * sizeof(FmStepRow)) +
-           (size_t)(4 + n_k) * tile;
+    return 3 * stepper_round(p->n * 8) + stepper_round(p->n * sizeof(FmStepRow)) + (size_t)(4 + n_k) * tile;
 }
 
 G_STATIC_ASSERT(sizeof(size_t) <= 8);
@@ -150,8 +149,7 @@ stepper_field(FmStepper *s, size_t n, const size_t *row, const void *y, void *k,
 {
     const FmField *f = &s->p->field;
 
-    return (counts || f->eval_part == NULL ? f->eval : f->eval_part)(f->ctx, n, row, s->t_stage, y,
-                                                                     k);
+    return (counts || f->eval_part == NULL ? f->eval : f->eval_part)(f->ctx, n, row, s->t_stage, y, k);
 }
 
 gboolean
@@ -295,8 +293,7 @@ stepper_dense(FmStepper *s, size_t i)
             continue;
         }
         if (tab->dense == NULL) {
-            s->kernels->hermite(D, out, theta, h, s->x + at, s->y + at, s->k[0] + at,
-                                s->k[s->last] + at);
+            s->kernels->hermite(D, out, theta, h, s->x + at, s->y + at, s->k[0] + at, s->k[s->last] + at);
             continue;
         }
         for (int j = 0; j < tab->stages; j++) {
@@ -350,8 +347,7 @@ stepper_judge(FmStepper *s, size_t i)
     }
     if (o == NULL)
         return;
-    r->h =
-        tried * fm__step_factor(o->control, s->tab->order, k, r->err, r->err_prev, r->was_rejected);
+    r->h = tried * fm__step_factor(o->control, s->tab->order, k, r->err, r->err_prev, r->was_rejected);
     r->was_rejected = !accepted;
     if (accepted)
         r->err_prev = r->err;
@@ -390,8 +386,7 @@ stepper_start(FmStepper *s)
     const FmSolve *p = s->p;
 
     for (size_t i = s->m; i-- > 0;) {
-        for (; s->rows[i].next_out < p->n_out &&
-               s->dir * (p->t_out[s->rows[i].next_out] - p->t0) <= 0.0;
+        for (; s->rows[i].next_out < p->n_out && s->dir * (p->t_out[s->rows[i].next_out] - p->t0) <= 0.0;
              s->rows[i].next_out++)
             memcpy(stepper_out(s, i, s->rows[i].next_out), s->x + i * s->row_bytes, s->row_bytes);
         if (!s->kernels->finite(p->D, s->x + i * s->row_bytes))

@@ -23,19 +23,17 @@ typedef struct FmStepKernels {
     void (*spread)(size_t m, size_t D, void *h, const FmStepRow *rows);
     /* out = x + h sum_i w[i] k[i], element by element over n = m D; out may be x, and x may be NULL
      * (zero). n_k >= 1 */
-    void (*combine)(size_t n, void *out, const void *x, const void *h, int n_k, const double *w,
-                    const void *const *k);
+    void (*combine)(size_t n, void *out, const void *x, const void *h, int n_k, const double *w, const void *const *k);
     /* e = e / (atol + rtol max(|x0|, |x1|)), NaN where x1 is not finite */
     void (*ratio)(size_t n, void *e, const void *x0, const void *x1, double rtol, double atol);
     /* out = (v - w) / (atol + rtol |x|); w may be NULL (0) */
-    void (*scaled)(size_t n, void *out, const void *v, const void *w, const void *x, double rtol,
-                   double atol);
+    void (*scaled)(size_t n, void *out, const void *v, const void *w, const void *x, double rtol, double atol);
     /* sum[r] = sum of squares of the first `width` of D columns */
     void (*squares)(size_t m, size_t D, size_t width, const void *e, double *sum);
     gboolean (*finite)(size_t D, const void *x);
     /* Cubic Hermite at theta in (0, 1) of a step of signed size h */
-    void (*hermite)(size_t D, void *out, double theta, double h, const void *x0, const void *x1,
-                    const void *f0, const void *f1);
+    void (*hermite)(size_t D, void *out, double theta, double h, const void *x0, const void *x1, const void *f0,
+                    const void *f1);
 } FmStepKernels;
 
 extern const FmStepKernels fm__step_kernels_f32, fm__step_kernels_f64;
@@ -49,9 +47,9 @@ typedef struct FmStepper {
     double step;                       /* fixed step size */
     double dir;                        /* +1 or -1 */
     gboolean uniform;                  /* all rows share t and h */
-    gboolean end_stage; /* evaluate f at the end of a step as k[stages] for cubic Hermite */
-    int last;           /* index of the stage at the end of the step, or -1 */
-    size_t width;       /* columns in the error norm */
+    gboolean end_stage;                /* evaluate f at the end of a step as k[stages] for cubic Hermite */
+    int last;                          /* index of the stage at the end of the step, or -1 */
+    size_t width;                      /* columns in the error norm */
     size_t row_bytes;
     gboolean counts[FM_MAX_STAGES + 1]; /* the stage's quadratures enter a result */
     /* caller's */
@@ -59,12 +57,12 @@ typedef struct FmStepper {
     FmSolveStat *stat;
     /* work */
     size_t m;
-    size_t *row;     /* (n) numbers in the caller's batch */
-    double *t_stage; /* (n) */
-    FmStepRow *rows; /* (n) */
-    size_t *pick;    /* (n) */
-    char *x, *y;     /* (n, D) state; stage state, then the solution at the end of the step */
-    char *h, *e;     /* (n, D) step sizes spread over the rows; scratch */
+    size_t *row;                /* (n) numbers in the caller's batch */
+    double *t_stage;            /* (n) */
+    FmStepRow *rows;            /* (n) */
+    size_t *pick;               /* (n) */
+    char *x, *y;                /* (n, D) state; stage state, then the solution at the end of the step */
+    char *h, *e;                /* (n, D) step sizes spread over the rows; scratch */
     char *k[FM_MAX_STAGES + 1]; /* (n, D) each */
 } FmStepper;
 
@@ -77,8 +75,7 @@ gboolean fm__stepper_run(FmStepper *s);
 
 /* Factor for the next step size after a step with error norm `err` (NaN: shrink). `order` is that
  * of the propagated solution, `k` the exponent's denominator of the PI controller. */
-double fm__step_factor(int control, int order, int k, double err, double err_prev,
-                       gboolean was_rejected);
+double fm__step_factor(int control, int order, int k, double err, double err_prev, gboolean was_rejected);
 
 /* First step sizes (torchdiffeq's variant of Hairer, Norsett & Wanner I, sec. II.4); needs k[0]. */
 gboolean fm__stepper_first(FmStepper *s);

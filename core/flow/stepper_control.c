@@ -84,8 +84,7 @@ fm__stepper_first(FmStepper *s)
     for (size_t i = 0; i < s->m; i++) {
         FmStepRow *r = &s->rows[i];
         const double d1 = r->err_prev, d2 = norm[i] / r->h;
-        const double h1 =
-            d1 <= 1e-15 && d2 <= 1e-15 ? MAX(1e-6, r->h * 1e-3) : pow(highest / MAX(d1, d2), exponent);
+        const double h1 = d1 <= 1e-15 && d2 <= 1e-15 ? MAX(1e-6, r->h * 1e-3) : pow(highest / MAX(d1, d2), exponent);
 
         r->h = isfinite(h1) && h1 > 0.0 ? MIN(100.0 * r->h, h1) : r->h;
         r->h = CLAMP(r->h, MIN(o->step_min, span), span);

@@ -30,8 +30,7 @@ K(spread)(size_t m, size_t D, void *h_, const FmStepRow *rows)
 #define TERM(j) w##j *k##j[i]
 
 FM_INLINE void
-ANY(combine_up_to_7)(size_t n, T *out, const T *x, const T *h, int n_k, const double *w,
-                     const void *const *k)
+ANY(combine_up_to_7)(size_t n, T *out, const T *x, const T *h, int n_k, const double *w, const void *const *k)
 {
     const T w0 = (T)w[0], *k0 = k[0];
     const T w1 = n_k > 1 ? (T)w[1] : 0, *k1 = n_k > 1 ? k[1] : k0;
@@ -42,13 +41,27 @@ ANY(combine_up_to_7)(size_t n, T *out, const T *x, const T *h, int n_k, const do
     const T w6 = n_k > 6 ? (T)w[6] : 0, *k6 = n_k > 6 ? k[6] : k0;
 
     switch (n_k) {
-    case 1: PASS(TERM(0)); break;
-    case 2: PASS(TERM(0) + TERM(1)); break;
-    case 3: PASS(TERM(0) + TERM(1) + TERM(2)); break;
-    case 4: PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3)); break;
-    case 5: PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3) + TERM(4)); break;
-    case 6: PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3) + TERM(4) + TERM(5)); break;
-    default: PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3) + TERM(4) + TERM(5) + TERM(6)); break;
+    case 1:
+        PASS(TERM(0));
+        break;
+    case 2:
+        PASS(TERM(0) + TERM(1));
+        break;
+    case 3:
+        PASS(TERM(0) + TERM(1) + TERM(2));
+        break;
+    case 4:
+        PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3));
+        break;
+    case 5:
+        PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3) + TERM(4));
+        break;
+    case 6:
+        PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3) + TERM(4) + TERM(5));
+        break;
+    default:
+        PASS(TERM(0) + TERM(1) + TERM(2) + TERM(3) + TERM(4) + TERM(5) + TERM(6));
+        break;
     }
 }
 VARIANTS(combine_up_to_7, (size_t n, T *out, const T *x, const T *h, int n_k, const double *w, const void *const *k),
@@ -58,8 +71,7 @@ VARIANTS(combine_up_to_7, (size_t n, T *out, const T *x, const T *h, int n_k, co
 #undef TERM
 
 static void
-K(combine)(size_t n, void *out, const void *x, const void *h, int n_k, const double *w,
-           const void *const *k)
+K(combine)(size_t n, void *out, const void *x, const void *h, int n_k, const double *w, const void *const *k)
 {
     for (int j = 0; j < n_k; j += 7)
         K(combine_up_to_7)(n, out, j > 0 ? out : x, h, MIN(n_k - j, 7), w + j, k + j);
@@ -82,8 +94,7 @@ VARIANTS(ratio, (size_t n, void *e, const void *x0, const void *x1, double rtol,
          (n, e, x0, x1, rtol, atol))
 
 FM_INLINE void
-ANY(scaled)(size_t n, void *out_, const void *v_, const void *w_, const void *x_, double rtol,
-            double atol)
+ANY(scaled)(size_t n, void *out_, const void *v_, const void *w_, const void *x_, double rtol, double atol)
 {
     const T *v = v_, *w = w_, *x = x_, r = (T)rtol, a = (T)atol;
     T *out = out_;
@@ -132,8 +143,8 @@ K(finite)(size_t D, const void *x_)
 }
 
 static void
-K(hermite)(size_t D, void *out_, double theta, double h, const void *x0_, const void *x1_,
-           const void *f0_, const void *f1_)
+K(hermite)(size_t D, void *out_, double theta, double h, const void *x0_, const void *x1_, const void *f0_,
+           const void *f1_)
 {
     const T *x0 = x0_, *x1 = x1_, *f0 = f0_, *f1 = f1_;
     T *out = out_;

@@ -27,13 +27,13 @@ typedef struct Trainer {
     union {
         float f32;
         double f64;
-    } loss; /* written by the plan, in the run's dtype */
-    void **out; /* loss and copies of all gradients */
+    } loss;      /* written by the plan, in the run's dtype */
+    void **out;  /* loss and copies of all gradients */
     void **lean; /* the loss alone: steps read gradients where the plan leaves them */
     FmUpdater *updater;
     gboolean ema;
     double coupling_seconds, optimizer_seconds; /* for the profile */
-    guint64 profiled; /* steps */
+    guint64 profiled;                           /* steps */
 } Trainer;
 
 static void
@@ -93,8 +93,7 @@ trainer_gradients(Trainer *t, FmGraph *graph, FmNode *total, GError **error)
     g_autofree FmNode **outputs = g_new0(FmNode *, count + 1);
     const FmNetOps *net = fm_plugin_ops(t->run->plugin[FM_KIND_NET]);
     const FmPlanOptions options = {
-        .dtype = t->dtype, .backend = t->run->plugin[FM_KIND_BACKEND], .tile = net->tile,
-        .batch = t->B};
+        .dtype = t->dtype, .backend = t->run->plugin[FM_KIND_BACKEND], .tile = net->tile, .batch = t->B};
     size_t n = 0, n_out = 1;
 
     for (size_t i = 0; i < count; i++) {
@@ -159,15 +158,13 @@ trainer_new(FmRun *run, GError **error)
     t->ema = run->config->ema_decay > 0;
     t->n = fm_params_trainable_size(t->state->raw);
     if (t->n == 0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "training: net '%s' has no weights that could be trained",
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "training: net '%s' has no weights that could be trained",
                     fm_plugin_name(run->plugin[FM_KIND_NET]));
         return NULL;
     }
     t->grad = fm_alloc(MAX(t->n, 1) * t->size);
     if (t->grad == NULL) {
-        g_set_error_literal(error, FM_ERROR, FM_ERROR_MEMORY,
-                            "training: the gradients do not fit into memory");
+        g_set_error_literal(error, FM_ERROR, FM_ERROR_MEMORY, "training: the gradients do not fit into memory");
         return NULL;
     }
     return trainer_compile(t, error) ? g_steal_pointer(&t) : NULL;
@@ -228,12 +225,10 @@ trainer_step(Trainer *t, double *loss, double *norm, double *lr, GError **error)
     }
     s->bad = 0;
     const FmUpdate how = {.dtype = t->dtype,
-                           .grad_scale = c->grad_clip > 0 && *norm > c->grad_clip
-                                             ? c->grad_clip / *norm
-                                             : 1.0,
-                           .lr = *lr,
-                           .weight_decay = c->weight_decay,
-                           .step = s->step - s->skipped};
+                          .grad_scale = c->grad_clip > 0 && *norm > c->grad_clip ? c->grad_clip / *norm : 1.0,
+                          .lr = *lr,
+                          .weight_decay = c->weight_decay,
+                          .step = s->step - s->skipped};
     fm__updater_apply(t->updater, &how, fm__ema_decay(c->ema_decay, how.step));
     t->optimizer_seconds += trainer_seconds() - begun;
     t->profiled++;
@@ -248,9 +243,9 @@ typedef struct TrainLoop {
     FmProgressFn progress;
     void *ctx;
     FmTrainResult *result;
-    FILE *metrics; /* NULL: the run has no directory */
+    FILE *metrics;               /* NULL: the run has no directory */
     gint64 begun, last_progress; /* microseconds */
-    double sum; /* of losses since the last line */
+    double sum;                  /* of losses since the last line */
     guint64 counted, first;
 } TrainLoop;
 
@@ -267,8 +262,7 @@ static gboolean
 train_save(const Trainer *t, GError **error)
 {
     train_publish(t);
-    return t->run->dir == NULL ||
-           (fm__model_save(t->run, error) && fm__checkpoint_save(t->run, t->state, error));
+    return t->run->dir == NULL || (fm__model_save(t->run, error) && fm__checkpoint_save(t->run, t->state, error));
 }
 
 /* metrics.jsonl, without the lines that a resumed run will write again. */
@@ -286,16 +280,14 @@ train_open_metrics(TrainLoop *l, GError **error)
     g_auto(GStrv) lines = g_strsplit(old != NULL ? old : "", "\n", -1);
     for (char **line = lines; *line != NULL; line++) {
         unsigned long long step;
-        if (sscanf(*line, "{\"step\":%llu,", &step) == 1 && step <= l->first &&
-            g_str_has_suffix(*line, "}"))
+        if (sscanf(*line, "{\"step\":%llu,", &step) == 1 && step <= l->first && g_str_has_suffix(*line, "}"))
             g_string_append_printf(keep, "%s\n", *line);
     }
     if (!fm_write_file(file, keep->str, keep->len, error))
         return FALSE;
     l->metrics = fopen(file, "a");
     if (l->metrics == NULL)
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", file,
-                    g_strerror(errno));
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", file, g_strerror(errno));
     return l->metrics != NULL;
 }
 
@@ -342,8 +334,8 @@ train_log(TrainLoop *l, const FmProgress *p, GError **error)
         fprintf(l->metrics, "%s}\n", line->str);
         ok = fflush(l->metrics) == 0;
         if (!ok)
-            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s/metrics.jsonl' cannot be written: %s",
-                        l->t->run->dir, g_strerror(errno));
+            g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s/metrics.jsonl' cannot be written: %s", l->t->run->dir,
+                        g_strerror(errno));
     }
     g_string_free(line, TRUE);
     l->sum = 0;
@@ -370,15 +362,14 @@ train_after(TrainLoop *l, double loss, double norm, double lr, gboolean *go, GEr
         l->result->loss_first = loss;
     if (log || now - l->last_progress > 100000) {
         const double rate = (double)(s->step - l->first) / MAX(seconds, 1e-9);
-        const FmProgress p = {
-            .step = s->step,
-            .steps = (guint64)(c->stop_after > 0 ? MIN(c->stop_after, c->steps) : c->steps),
-            .loss = l->counted > 0 ? l->sum / (double)l->counted : loss,
-            .grad_norm = norm,
-            .lr = lr,
-            .seconds = seconds,
-            .samples_per_second = rate * (double)l->t->B,
-            .steps_per_second = rate};
+        const FmProgress p = {.step = s->step,
+                              .steps = (guint64)(c->stop_after > 0 ? MIN(c->stop_after, c->steps) : c->steps),
+                              .loss = l->counted > 0 ? l->sum / (double)l->counted : loss,
+                              .grad_norm = norm,
+                              .lr = lr,
+                              .seconds = seconds,
+                              .samples_per_second = rate * (double)l->t->B,
+                              .steps_per_second = rate};
         if (log && !train_log(l, &p, error))
             return FALSE;
         l->last_progress = now;
@@ -403,8 +394,7 @@ train_loop(TrainLoop *l, GError **error)
 
     l->begun = l->last_progress = g_get_monotonic_time();
     while (go)
-        if (!trainer_step(l->t, &loss, &norm, &lr, error) ||
-            !train_after(l, loss, norm, lr, &go, error))
+        if (!trainer_step(l->t, &loss, &norm, &lr, error) || !train_after(l, loss, norm, lr, &go, error))
             return FALSE;
     if (l->counted > 0)
         train_take(l, l->sum / (double)l->counted);
@@ -415,7 +405,8 @@ train_loop(TrainLoop *l, GError **error)
         g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED,
                     "training: loss or gradient was not finite in %" G_GUINT64_FORMAT
                     " steps in a row (--patience), stopped at step %" G_GUINT64_FORMAT
-                    "; a lower --lr or --grad-clip may help", s->bad, s->step);
+                    "; a lower --lr or --grad-clip may help",
+                    s->bad, s->step);
         return FALSE;
     }
     return TRUE;
@@ -431,12 +422,10 @@ fm_run_train(FmRun *run, FmProgressFn progress, void *ctx, FmTrainResult *result
     g_autoptr(Trainer) t = trainer_new(run, error);
     if (t == NULL)
         return FALSE;
-    TrainLoop l = {.t = t, .progress = progress, .ctx = ctx, .result = result,
-                   .first = t->state->step};
+    TrainLoop l = {.t = t, .progress = progress, .ctx = ctx, .result = result, .first = t->state->step};
     if (run->dir != NULL)
         fm__atomic_sweep(run->dir);
-    if ((run->dir != NULL && (!fm_run_save(run, error) || !train_save(t, error))) ||
-        !train_open_metrics(&l, error))
+    if ((run->dir != NULL && (!fm_run_save(run, error) || !train_save(t, error))) || !train_open_metrics(&l, error))
         return FALSE;
     if (run->profile)
         trainer_profile_start(t);
@@ -489,8 +478,7 @@ fm_run_step_flops(FmRun *run, double *flops, GError **error)
 }
 
 gboolean
-fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfile *profile,
-                  GError **error)
+fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfile *profile, GError **error)
 {
     g_autoptr(Trainer) t = trainer_new(run, error);
     gboolean go = TRUE;
@@ -517,8 +505,8 @@ fm_run_bench_step(FmRun *run, FmBenchFn more, void *ctx, double *flops, FmProfil
 /* ---- the first step as files ---- */
 
 static gboolean
-train_write(const char *dir, const char *prefix, const char *name, FmDtype dtype, int ndim,
-            const size_t *dim, const void *data, GError **error)
+train_write(const char *dir, const char *prefix, const char *name, FmDtype dtype, int ndim, const size_t *dim,
+            const void *data, GError **error)
 {
     g_autofree char *base = g_strconcat(prefix, name, ".npy", NULL);
     g_autofree char *file = g_build_filename(dir, base, NULL);
@@ -546,9 +534,7 @@ train_write_inputs(const Trainer *t, const char *dir, GError **error)
 
         for (size_t i = 0; i < n; i++)
             at[i] = (char *)in[i] + row0 * fm_shape_size(fm_plan_input_shape(t->plan, i)) *
-                                        (g_str_equal(fm_plan_input_name(t->plan, i), "y")
-                                             ? sizeof(gint32)
-                                             : t->size);
+                                        (g_str_equal(fm_plan_input_name(t->plan, i), "y") ? sizeof(gint32) : t->size);
         fm__feeder_tile(t->feeder, 0, row0, MIN(tile, t->B - row0), at);
         ok = fm__feeder_ok(t->feeder, error);
     }
@@ -558,8 +544,7 @@ train_write_inputs(const Trainer *t, const char *dir, GError **error)
         size_t dim[FM_MAX_NDIM + 1] = {t->B};
 
         memcpy(dim + 1, shape->dim, (size_t)shape->ndim * sizeof *dim);
-        ok = train_write(dir, "", name, g_str_equal(name, "y") ? FM_I32 : t->dtype, shape->ndim + 1,
-                         dim, in[i], error);
+        ok = train_write(dir, "", name, g_str_equal(name, "y") ? FM_I32 : t->dtype, shape->ndim + 1, dim, in[i], error);
     }
     if (!ok && error != NULL && *error == NULL)
         g_set_error_literal(error, FM_ERROR, FM_ERROR_MEMORY, "the batch does not fit into memory");
@@ -585,8 +570,8 @@ fm_run_write_step(FmRun *run, const char *dir, double *loss, GError **error)
         const FmParam *p = fm_params_nth(t->state->raw, i);
 
         if (p->trainable)
-            ok = train_write(dir, "gradient.", p->name, t->dtype, p->ndim, p->dim,
-                             t->grad + p->offset * t->size, error);
+            ok =
+                train_write(dir, "gradient.", p->name, t->dtype, p->ndim, p->dim, t->grad + p->offset * t->size, error);
     }
     run->dir = (char *)dir;
     ok = ok && fm_run_save(run, error);

@@ -22,10 +22,10 @@ struct FmUpdater {
     FmRun *run;
     FmTrainState *state;
     FmDtype dtype;
-    size_t size; /* bytes of a number */
+    size_t size;    /* bytes of a number */
     GArray *blocks; /* Block */
     size_t n;
-    void *zero; /* a gradient for weights that have none */
+    void *zero;   /* a gradient for weights that have none */
     FmUpdate how; /* of the step under way */
     double decay;
 };

@@ -7,8 +7,8 @@
 
 /* What the second output is. */
 typedef enum VelocityKind {
-    VELOCITY_DOTS, /* sum_k e_k . J e_k with K tangents e given */
-    VELOCITY_UNITS, /* the same for the D unit vectors, which are constants */
+    VELOCITY_DOTS,    /* sum_k e_k . J e_k with K tangents e given */
+    VELOCITY_UNITS,   /* the same for the D unit vectors, which are constants */
     VELOCITY_PRODUCTS /* J e_k */
 } VelocityKind;
 
@@ -38,11 +38,10 @@ velocity_guided(const FmRun *run, FmGraph *graph, FmNode *x, FmNode *t, double w
 }
 
 static FmVelocity *
-velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_out, size_t K,
-                 int threads, GError **error)
+velocity_compile(const FmRun *run, FmGraph *graph, FmNode *const *out, size_t n_out, size_t K, int threads,
+                 GError **error)
 {
-    const FmPlanOptions options = {.dtype = run->config->dtype,
-                                   .backend = run->plugin[FM_KIND_BACKEND]};
+    const FmPlanOptions options = {.dtype = run->config->dtype, .backend = run->plugin[FM_KIND_BACKEND]};
     FmVelocity *v = g_new0(FmVelocity, 1);
 
     v->plan = fm_plan_new(graph, out, n_out, &options, error);
@@ -143,8 +142,8 @@ fm__velocity_exact_new(const FmRun *run, double guidance, int threads, GError **
     enum { UNROLLED = 16 }; /* beyond it one pass for all: larger products, fewer operations */
     const size_t D = run->data.D;
 
-    return velocity_new(run, guidance, MIN(D, FM__MAX_TANGENTS),
-                        D <= UNROLLED ? VELOCITY_UNITS : VELOCITY_DOTS, threads, error);
+    return velocity_new(run, guidance, MIN(D, FM__MAX_TANGENTS), D <= UNROLLED ? VELOCITY_UNITS : VELOCITY_DOTS,
+                        threads, error);
 }
 
 FmVelocity *
@@ -165,8 +164,8 @@ fm__velocity_free(FmVelocity *velocity)
 }
 
 gboolean
-fm__velocity_eval(const FmVelocity *v, int w, size_t n, const void *x, const void *t,
-                  const gint32 *y, const void *e, void *out, void *div)
+fm__velocity_eval(const FmVelocity *v, int w, size_t n, const void *x, const void *t, const gint32 *y, const void *e,
+                  void *out, void *div)
 {
     const FmKey key = {0};
     const void *in[FM_MAX_INPUTS] = {NULL};
@@ -199,14 +198,12 @@ FmMap *
 fm__map_new(const FmRun *run, gboolean forward, int threads, GError **error)
 {
     const FmDataInfo *d = &run->data;
-    const FmPlanOptions options = {.dtype = run->config->dtype,
-                                   .backend = run->plugin[FM_KIND_BACKEND]};
+    const FmPlanOptions options = {.dtype = run->config->dtype, .backend = run->plugin[FM_KIND_BACKEND]};
     g_autoptr(FmGraph) graph = fm_graph_new();
     FmNode *x = fm_input(graph, "x", 1, d->ndim, d->dim);
     FmNode *out[2] = {NULL, NULL};
 
-    out[0] = (forward ? fm_net_forward : fm_net_inverse)(run->plugin[FM_KIND_NET], graph,
-                                                         &run->net_info, x, &out[1]);
+    out[0] = (forward ? fm_net_forward : fm_net_inverse)(run->plugin[FM_KIND_NET], graph, &run->net_info, x, &out[1]);
     if (!fm_graph_ok(graph, error))
         return NULL;
     FmMap *map = g_new0(FmMap, 1);

@@ -37,8 +37,7 @@ silu_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents
     return tangents[0] ? fm_mul(tangents[0], silu_derivative(in[0])) : NULL;
 }
 
-static const FmComposite silu = {
-    .name = "silu", .expand = silu_expand, .vjp = silu_vjp, .jvp = silu_jvp};
+static const FmComposite silu = {.name = "silu", .expand = silu_expand, .vjp = silu_vjp, .jvp = silu_jvp};
 
 FmNode *
 fm_silu(FmNode *x)
@@ -51,20 +50,17 @@ fm_silu(FmNode *x)
 static FmNode *
 softplus_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
 {
-    return fm_add(fm_maximum(in[0], fm_scalar(graph, 0.0)),
-                  fm_log1p(fm_exp(fm_neg(fm_abs(in[0])))));
+    return fm_add(fm_maximum(in[0], fm_scalar(graph, 0.0)), fm_log1p(fm_exp(fm_neg(fm_abs(in[0])))));
 }
 
 static void
-softplus_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs,
-             FmNode **d_in)
+softplus_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs, FmNode **d_in)
 {
     d_in[0] = fm_mul(cot, fm_sigmoid(in[0]));
 }
 
 static FmNode *
-softplus_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents,
-             const void *attrs)
+softplus_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents, const void *attrs)
 {
     return tangents[0] ? fm_mul(tangents[0], fm_sigmoid(in[0])) : NULL;
 }
@@ -110,8 +106,7 @@ elu_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void 
 static FmNode *
 elu_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents, const void *attrs)
 {
-    return tangents[0] ? fm_mul(tangents[0], fm_composite(graph, &elu_slope, &out, 1, attrs, sizeof(FmAttrElu)))
-                       : NULL;
+    return tangents[0] ? fm_mul(tangents[0], fm_composite(graph, &elu_slope, &out, 1, attrs, sizeof(FmAttrElu))) : NULL;
 }
 
 static const FmComposite elu_composite = {.name = "elu", .expand = elu_expand, .vjp = elu_vjp, .jvp = elu_jvp};

@@ -34,15 +34,13 @@ softmax_jacobian(FmNode *y, FmNode *d)
 }
 
 static void
-softmax_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs,
-            FmNode **d_in)
+softmax_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs, FmNode **d_in)
 {
     d_in[0] = softmax_jacobian(out, cot);
 }
 
 static FmNode *
-softmax_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents,
-            const void *attrs)
+softmax_jvp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents, const void *attrs)
 {
     return softmax_jacobian(out, tangents[0]);
 }
@@ -89,8 +87,7 @@ heads_part(const Heads *h, FmNode *qkv, size_t i)
     const size_t wide[4] = {h->T, h->split ? 3 : h->heads, h->split ? h->heads : 3, h->d};
     FmNode *x = fm_slice(fm_reshape(qkv, h->rows, 4, wide), h->split ? 1 : 2, i, 1);
 
-    return fm_permute(fm_reshape(x, h->rows, 3, (size_t[]){h->T, h->heads, h->d}),
-                      (int[]){1, 0, 2});
+    return fm_permute(fm_reshape(x, h->rows, 3, (size_t[]){h->T, h->heads, h->d}), (int[]){1, 0, 2});
 }
 
 /* The inverse: three of (B, heads, T, d) as (B, T, 3 C). */
@@ -110,15 +107,13 @@ heads_join(const Heads *h, FmNode *const *x)
 static FmNode *
 heads_merge(const Heads *h, FmNode *x)
 {
-    return fm_reshape(fm_permute(x, (int[]){1, 0, 2}), h->rows, 2,
-                      (size_t[]){h->T, h->heads * h->d});
+    return fm_reshape(fm_permute(x, (int[]){1, 0, 2}), h->rows, 2, (size_t[]){h->T, h->heads * h->d});
 }
 
 static FmNode *
 heads_unmerge(const Heads *h, FmNode *x)
 {
-    return fm_permute(fm_reshape(x, h->rows, 3, (size_t[]){h->T, h->heads, h->d}),
-                      (int[]){1, 0, 2});
+    return fm_permute(fm_reshape(x, h->rows, 3, (size_t[]){h->T, h->heads, h->d}), (int[]){1, 0, 2});
 }
 
 static FmNode *
@@ -155,19 +150,16 @@ attention_vjp_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
     return heads_join(&h, d);
 }
 
-static const FmComposite attention_vjp_composite = {.name = "attention_vjp",
-                                                    .expand = attention_vjp_expand};
+static const FmComposite attention_vjp_composite = {.name = "attention_vjp", .expand = attention_vjp_expand};
 
 static void
-attention_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs,
-              FmNode **d_in)
+attention_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs, FmNode **d_in)
 {
-    d_in[0] = fm_composite(graph, &attention_vjp_composite, (FmNode *[]){in[0], cot}, 2, attrs,
-                           sizeof(FmAttrAttention));
+    d_in[0] =
+        fm_composite(graph, &attention_vjp_composite, (FmNode *[]){in[0], cot}, 2, attrs, sizeof(FmAttrAttention));
 }
 
-static const FmComposite attention = {
-    .name = "attention", .expand = attention_expand, .vjp = attention_vjp};
+static const FmComposite attention = {.name = "attention", .expand = attention_expand, .vjp = attention_vjp};
 
 FmNode *
 fm_attention_qkv(FmNode *qkv, size_t heads, gboolean split)
@@ -200,13 +192,11 @@ fm_attention(FmNode *q, FmNode *k, FmNode *v)
         return NULL;
     s = fm_node_shape(q);
     if (s->ndim != 3 || fm_node_shape(k)->ndim != 3 || fm_node_shape(v)->ndim != 3) {
-        fm_graph_fail(fm_node_graph(q), FM_ERROR_SHAPE,
-                      "attention: q, k and v must be (B, heads, tokens, d)");
+        fm_graph_fail(fm_node_graph(q), FM_ERROR_SHAPE, "attention: q, k and v must be (B, heads, tokens, d)");
         return NULL;
     }
     if (!fm_shape_equal(s, fm_node_shape(k)) || !fm_shape_equal(s, fm_node_shape(v)))
         return fm_matmul_batch(probabilities(q, k, s->dim[2]), v, FALSE, FALSE);
     h = (Heads){.rows = s->rows, .T = s->dim[1], .heads = s->dim[0], .d = s->dim[2], .split = TRUE};
-    return heads_unmerge(&h,
-                         fm_attention_qkv(heads_join(&h, (FmNode *[]){q, k, v}), h.heads, TRUE));
+    return heads_unmerge(&h, fm_attention_qkv(heads_join(&h, (FmNode *[]){q, k, v}), h.heads, TRUE));
 }

@@ -163,8 +163,8 @@ fm_linalg_eigen(size_t n, double *a, double *w)
         }
 
 void
-fm_linalg_gemm_f64(gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
-                   const double *b, double beta, double *c)
+fm_linalg_gemm_f64(gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a, const double *b,
+                   double beta, double *c)
 {
     const void *self;
     const FmBackendOps *ops = algebra(&self);
@@ -176,8 +176,8 @@ fm_linalg_gemm_f64(gboolean tb, size_t m, size_t n, size_t k, double alpha, cons
 }
 
 void
-fm_linalg_gemm_f32(gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-                   const float *b, float beta, float *c)
+fm_linalg_gemm_f32(gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a, const float *b, float beta,
+                   float *c)
 {
     const void *self;
     const FmBackendOps *ops = algebra(&self);

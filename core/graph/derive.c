@@ -193,8 +193,7 @@ reshape_jvp(FmNode *y, FmNode *const *d)
 {
     const size_t from = y->in[0]->shape.rows, rows = d[0]->shape.rows;
 
-    return fm_reshape(d[0], from > 0 ? rows * y->shape.rows / from : rows, y->shape.ndim,
-                      y->shape.dim);
+    return fm_reshape(d[0], from > 0 ? rows * y->shape.rows / from : rows, y->shape.ndim, y->shape.dim);
 }
 
 static void
@@ -367,8 +366,7 @@ matmul_reduce_vjp(FmNode *y, FmNode *cot, FmNode **d)
 static FmNode *
 matmul_reduce_jvp(FmNode *y, FmNode *const *d)
 {
-    return sum_of(d[0] ? fm_matmul_reduce(d[0], y->in[1]) : NULL,
-                  d[1] ? fm_matmul_reduce(y->in[0], d[1]) : NULL);
+    return sum_of(d[0] ? fm_matmul_reduce(d[0], y->in[1]) : NULL, d[1] ? fm_matmul_reduce(y->in[0], d[1]) : NULL);
 }
 
 static void
@@ -487,8 +485,7 @@ external_derivative(FmNode *y, FmOp op, FmNode *d)
     FmShape shape = y->in[0]->shape;
 
     if (op == FM_OP_EXTERNAL_JVP ? !s->external->jvp : !s->external->vjp) {
-        fm_graph_fail(y->graph, FM_ERROR_UNSUPPORTED,
-                      "external function: it offers no %s product, which %s needs",
+        fm_graph_fail(y->graph, FM_ERROR_UNSUPPORTED, "external function: it offers no %s product, which %s needs",
                       op == FM_OP_EXTERNAL_JVP ? "Jacobian-vector" : "vector-Jacobian",
                       op == FM_OP_EXTERNAL_JVP ? "an exact divergence" : "training");
         return NULL;
@@ -675,9 +672,8 @@ ancestors(const FmGraph *graph, const FmNode *y)
 static gboolean
 takes_constant_tangent(const FmNode *node)
 {
-    return fm__op_elt(node->op) >= 0 || node->op == FM_OP_CONCAT || node->op == FM_OP_PAD ||
-           node->op == FM_OP_SLICE || node->op == FM_OP_PERMUTE || node->op == FM_OP_MATMUL ||
-           node->op == FM_OP_BROADCAST ||
+    return fm__op_elt(node->op) >= 0 || node->op == FM_OP_CONCAT || node->op == FM_OP_PAD || node->op == FM_OP_SLICE ||
+           node->op == FM_OP_PERMUTE || node->op == FM_OP_MATMUL || node->op == FM_OP_BROADCAST ||
            (node->op == FM_OP_RESHAPE && node->in[0]->shape.rows == node->shape.rows);
 }
 

@@ -11,7 +11,8 @@ FM_FAST_FILE
 
 enum {
     SUM_PIECE = 8192, /* bytes of a lane summed at a time */
-    SUM_PARALLEL = 1 << 17, PACK_PARALLEL = 1 << 17, /* from how many bytes on threads pay */
+    SUM_PARALLEL = 1 << 17,
+    PACK_PARALLEL = 1 << 17, /* from how many bytes on threads pay */
 };
 
 typedef struct Meter Meter;
@@ -23,10 +24,10 @@ struct FmExec {
     const void **param_data; /* per name of the plan */
     char *fixed;
     char **arena; /* per worker */
-    char **lane; /* as many as runs of the planned batch use, at least one a worker */
+    char **lane;  /* as many as runs of the planned batch use, at least one a worker */
     int n_lanes;
     const void **inputs; /* per worker and input: where the tile's rows are */
-    Meter *meter; /* per worker; NULL: nobody asked for a profile */
+    Meter *meter;        /* per worker; NULL: nobody asked for a profile */
     gint64 wall_ns;
 };
 
@@ -41,11 +42,10 @@ struct Meter {
 };
 
 static const char *const work_names[FM_N_WORKS] = {
-    [FM_WORK_FEED] = "feed",           [FM_WORK_COUPLING] = "coupling",
-    [FM_WORK_ELEMENTWISE] = "elementwise", [FM_WORK_GEMM] = "gemm",
-    [FM_WORK_CONV] = "convolution",           [FM_WORK_COMPOSITE] = "composite",
-    [FM_WORK_MOVE] = "move",           [FM_WORK_EXTERNAL] = "external",
-    [FM_WORK_LANES] = "lanes",         [FM_WORK_OPTIMIZER] = "optimizer",
+    [FM_WORK_FEED] = "feed",           [FM_WORK_COUPLING] = "coupling", [FM_WORK_ELEMENTWISE] = "elementwise",
+    [FM_WORK_GEMM] = "gemm",           [FM_WORK_CONV] = "convolution",  [FM_WORK_COMPOSITE] = "composite",
+    [FM_WORK_MOVE] = "move",           [FM_WORK_EXTERNAL] = "external", [FM_WORK_LANES] = "lanes",
+    [FM_WORK_OPTIMIZER] = "optimizer",
 };
 
 const char *
@@ -128,8 +128,7 @@ bind_params(FmExec *exec, GError **error)
             continue;
         name = names->pdata[value->index];
         p = exec->params ? fm_params_find(exec->params, name) : NULL;
-        if (!p || p->size != fm_shape_size(&value->shape) ||
-            fm_params_dtype(exec->params) != exec->plan->dtype) {
+        if (!p || p->size != fm_shape_size(&value->shape) || fm_params_dtype(exec->params) != exec->plan->dtype) {
             g_autofree char *shape = fm_shape_format(&value->shape);
 
             g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
@@ -180,10 +179,9 @@ fm_exec_new(FmPlan *plan, const FmParams *params, int threads, GError **error)
     exec->fixed = fm_alloc(plan->fixed_size);
     exec->arena = blocks_new(exec->threads, plan->arena_size);
     exec->lane = blocks_new(exec->n_lanes, plan->lane_size);
-    exec->inputs = g_new0(const void *, (gsize)exec->threads * (plan->inputs->len + 1));
+    exec->inputs = g_new0(const void *, (gsize)exec->threads *(plan->inputs->len + 1));
     if (!exec->fixed || !exec->arena[exec->threads - 1] || !exec->lane[exec->n_lanes - 1]) {
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
-                    "a plan that needs %zu bytes a thread does not fit in memory",
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "a plan that needs %zu bytes a thread does not fit in memory",
                     plan->arena_size + plan->lane_size);
         fm_exec_free(exec);
         return NULL;
@@ -214,7 +212,7 @@ typedef struct Frame {
     const void *const *inputs;
     char *arena, *lane;
     Meter *meter; /* NULL: none */
-    size_t n; /* batch rows */
+    size_t n;     /* batch rows */
     gboolean accumulate;
     FmKey key;
     guint64 row0;
@@ -264,7 +262,7 @@ fill_args(const Frame *f, const FmStep *step, FmKernelArgs *args)
     if (step->random)
         args->key.stream = step->stream;
     args->row0 = f->row0;
-    args->scratch = step->scratch == 0                      ? NULL
+    args->scratch = step->scratch == 0                 ? NULL
                     : step->phase == FM_PHASE_PROLOGUE ? f->exec->fixed + step->scratch_offset
                     : step->phase == FM_PHASE_EPILOGUE ? f->lane + step->scratch_offset
                                                        : f->arena + step->scratch_offset;
@@ -302,8 +300,12 @@ meter_of(const FmExec *exec, int worker)
 static Frame
 lone_frame(FmExec *exec, int worker)
 {
-    return (Frame){.exec = exec, .arena = exec->arena[worker], .lane = exec->lane[worker], .n = 1,
-                   .inputs = exec->inputs, .meter = meter_of(exec, worker)};
+    return (Frame){.exec = exec,
+                   .arena = exec->arena[worker],
+                   .lane = exec->lane[worker],
+                   .n = 1,
+                   .inputs = exec->inputs,
+                   .meter = meter_of(exec, worker)};
 }
 
 /* The i-th of the plan's packed operands. */
@@ -318,8 +320,7 @@ pack_operand(void *ctx, int worker, size_t i)
 
     fill_args(&f, step, &args);
     args.n = exec->plan->tile;
-    (step->transposed ? step->kernel->pack_transposed : step->kernel->pack)(
-        &args, exec->fixed + step->packed_offset);
+    (step->transposed ? step->kernel->pack_transposed : step->kernel->pack)(&args, exec->fixed + step->packed_offset);
     if (f.meter)
         meter_add(f.meter, step->work, &since, 0.0);
 }
@@ -358,9 +359,7 @@ typedef struct Batch {
 static size_t
 input_stride(const FmPlan *plan, const FmValue *v)
 {
-    return v->labels            ? sizeof(gint32)
-           : v->shape.rows == 0 ? 0
-                                : fm_shape_size(&v->shape) * fm_dtype_size(plan->dtype);
+    return v->labels ? sizeof(gint32) : v->shape.rows == 0 ? 0 : fm_shape_size(&v->shape) * fm_dtype_size(plan->dtype);
 }
 
 static void
@@ -494,18 +493,16 @@ sum_lanes(Batch *b)
 {
     const size_t bytes = b->exec->plan->reduced_size;
 
-    fm_parallel(bytes < SUM_PARALLEL ? 1 : b->exec->threads, (bytes + SUM_PIECE - 1) / SUM_PIECE,
-                sum_piece, b);
+    fm_parallel(bytes < SUM_PARALLEL ? 1 : b->exec->threads, (bytes + SUM_PIECE - 1) / SUM_PIECE, sum_piece, b);
 }
 
 gboolean
-fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ctx, void *const *out,
-            FmKey key, GError **error)
+fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ctx, void *const *out, FmKey key,
+            GError **error)
 {
     const FmPlan *plan = exec->plan;
     Batch b = {.exec = exec, .n = n, .in = in, .feed = feed, .ctx = ctx, .out = out, .key = key};
-    Frame end = {.exec = exec, .lane = exec->lane[0], .n = 1, .key = key,
-                 .meter = meter_of(exec, 0)};
+    Frame end = {.exec = exec, .lane = exec->lane[0], .n = 1, .key = key, .meter = meter_of(exec, 0)};
     const gint64 begun = end.meter ? now_ns() : 0;
     gint64 since;
 
@@ -540,11 +537,16 @@ fm_exec_run(FmExec *exec, size_t n, const void *const *in, FmFeed feed, void *ct
 }
 
 gboolean
-fm_exec_tile(FmExec *exec, int w, size_t n, const void *const *in, void *const *out, FmKey key,
-             guint64 row0)
+fm_exec_tile(FmExec *exec, int w, size_t n, const void *const *in, void *const *out, FmKey key, guint64 row0)
 {
-    Frame f = {.exec = exec, .inputs = in, .arena = exec->arena[w], .lane = exec->lane[w], .n = n,
-               .key = key, .row0 = row0, .meter = meter_of(exec, w)};
+    Frame f = {.exec = exec,
+               .inputs = in,
+               .arena = exec->arena[w],
+               .lane = exec->lane[w],
+               .n = n,
+               .key = key,
+               .row0 = row0,
+               .meter = meter_of(exec, w)};
 
     g_return_val_if_fail(w < exec->threads && n <= exec->plan->tile, FALSE);
     if (!run_phase(&f, FM_PHASE_TILE) || !run_phase(&f, FM_PHASE_EPILOGUE))

@@ -30,8 +30,7 @@ widen(FmDtype dtype, const FmView *in, size_t rows, size_t D, double *space)
 }
 
 static gboolean
-call(FmOp op, const FmAttrExternal *s, size_t n, const double *x, const double *t, const double *d,
-     double *y)
+call(FmOp op, const FmAttrExternal *s, size_t n, const double *x, const double *t, const double *d, double *y)
 {
     switch (op) {
     case FM_OP_EXTERNAL_VJP:

@@ -29,8 +29,7 @@ can_fuse(const Fuse *f, guint id, const FmPhase *phase)
 {
     const FmNode *node = f->graph->nodes->pdata[id];
 
-    return f->live[id] && fm__op_elt(node->op) >= 0 && phase[id] == FM_PHASE_TILE &&
-           node->shape.rows > 0;
+    return f->live[id] && fm__op_elt(node->op) >= 0 && phase[id] == FM_PHASE_TILE && node->shape.rows > 0;
 }
 
 /* Would `members` make a legal pass that runs at node `last`? */
@@ -109,8 +108,8 @@ find_readers(Fuse *f)
 }
 
 void
-fm__fuse(FmGraph *graph, const gboolean *live, FmNode *const *alias, const FmPhase *phase,
-         const gboolean *is_output, guint *group)
+fm__fuse(FmGraph *graph, const gboolean *live, FmNode *const *alias, const FmPhase *phase, const gboolean *is_output,
+         guint *group)
 {
     const guint n = graph->nodes->len;
     Fuse f = {.graph = graph, .live = live, .alias = alias, .is_output = is_output, .group = group};

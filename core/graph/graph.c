@@ -100,9 +100,8 @@ node_equal(gconstpointer a_, gconstpointer b_)
 {
     const FmNode *a = a_, *b = b_;
 
-    return a->op == b->op && a->n_in == b->n_in && a->composite == b->composite &&
-           a->attrs_size == b->attrs_size && fm_shape_equal(&a->shape, &b->shape) &&
-           memcmp(a->in, b->in, a->n_in * sizeof a->in[0]) == 0 &&
+    return a->op == b->op && a->n_in == b->n_in && a->composite == b->composite && a->attrs_size == b->attrs_size &&
+           fm_shape_equal(&a->shape, &b->shape) && memcmp(a->in, b->in, a->n_in * sizeof a->in[0]) == 0 &&
            memcmp(a->attrs.bytes, b->attrs.bytes, a->attrs_size) == 0;
 }
 
@@ -182,8 +181,8 @@ op_is_shared(FmOp op)
 }
 
 FmNode *
-fm__node_new(FmGraph *graph, FmOp op, const FmShape *shape, FmNode *const *in, guint n_in,
-             const void *attrs, gsize attrs_size)
+fm__node_new(FmGraph *graph, FmOp op, const FmShape *shape, FmNode *const *in, guint n_in, const void *attrs,
+             gsize attrs_size)
 {
     FmNode probe = {.graph = graph, .op = op, .shape = *shape, .n_in = n_in};
     FmNode *node;
@@ -194,8 +193,7 @@ fm__node_new(FmGraph *graph, FmOp op, const FmShape *shape, FmNode *const *in, g
         if (!in[i])
             return NULL;
         if (in[i]->graph != graph) {
-            fm_graph_fail(graph, FM_ERROR_SHAPE, "%s: its inputs belong to different graphs",
-                          fm__op_names[op]);
+            fm_graph_fail(graph, FM_ERROR_SHAPE, "%s: its inputs belong to different graphs", fm__op_names[op]);
             return NULL;
         }
         probe.in[i] = in[i];
@@ -220,14 +218,12 @@ fm__node_new(FmGraph *graph, FmOp op, const FmShape *shape, FmNode *const *in, g
 /* ---- leaves ---- */
 
 static gboolean
-shape_set(FmGraph *graph, const char *name, FmShape *shape, size_t rows, int ndim,
-          const size_t *dim)
+shape_set(FmGraph *graph, const char *name, FmShape *shape, size_t rows, int ndim, const size_t *dim)
 {
     size_t total = MAX(rows, 1);
 
     if (ndim < 0 || ndim > FM_MAX_NDIM) {
-        fm_graph_fail(graph, FM_ERROR_SHAPE, "'%s' has %d axes, expected 0 to %d", name, ndim,
-                      FM_MAX_NDIM);
+        fm_graph_fail(graph, FM_ERROR_SHAPE, "'%s' has %d axes, expected 0 to %d", name, ndim, FM_MAX_NDIM);
         return FALSE;
     }
     *shape = (FmShape){.rows = rows, .ndim = ndim};
@@ -271,9 +267,7 @@ fm_input(FmGraph *graph, const char *name, size_t rows, int ndim, const size_t *
 {
     FmShape shape;
 
-    return shape_set(graph, name, &shape, rows, ndim, dim)
-               ? named_leaf(graph, FM_OP_INPUT, name, &shape)
-               : NULL;
+    return shape_set(graph, name, &shape, rows, ndim, dim) ? named_leaf(graph, FM_OP_INPUT, name, &shape) : NULL;
 }
 
 FmNode *
@@ -287,8 +281,7 @@ fm_input_labels(FmGraph *graph, const char *name)
 }
 
 static FmNode *
-param_new(FmGraph *graph, const char *name, int ndim, const size_t *dim, FmInit init,
-          gboolean trainable)
+param_new(FmGraph *graph, const char *name, int ndim, const size_t *dim, FmInit init, gboolean trainable)
 {
     g_autofree char *full = g_strconcat(graph->prefix, name, NULL);
     FmShape shape;
@@ -356,8 +349,9 @@ fm_random(FmGraph *graph, FmRandomKind kind, guint32 stream, const FmShape *shap
     const FmAttrRandom attrs = {.kind = kind, .stream = stream};
 
     if (shape->rows == 0) {
-        fm_graph_fail(graph, FM_ERROR_SHAPE, "random: a node without batch axis was asked for, "
-                                             "expected rows of at least 1");
+        fm_graph_fail(graph, FM_ERROR_SHAPE,
+                      "random: a node without batch axis was asked for, "
+                      "expected rows of at least 1");
         return NULL;
     }
     return fm__node_new(graph, FM_OP_RANDOM, shape, NULL, 0, &attrs, sizeof attrs);
@@ -366,8 +360,8 @@ fm_random(FmGraph *graph, FmRandomKind kind, guint32 stream, const FmShape *shap
 /* ---- composites and external functions ---- */
 
 FmNode *
-fm_composite(FmGraph *graph, const FmComposite *composite, FmNode *const *in, size_t n,
-             const void *attrs, size_t attrs_size)
+fm_composite(FmGraph *graph, const FmComposite *composite, FmNode *const *in, size_t n, const void *attrs,
+             size_t attrs_size)
 {
     FmNode *expansion, *node;
 
@@ -386,8 +380,7 @@ fm_composite(FmGraph *graph, const FmComposite *composite, FmNode *const *in, si
         return NULL;
     for (guint i = expansion->id + 1; i < graph->nodes->len; i++) {
         node = graph->nodes->pdata[i];
-        if (node->op == FM_OP_COMPOSITE && node->expansion == expansion &&
-            node->composite == composite)
+        if (node->op == FM_OP_COMPOSITE && node->expansion == expansion && node->composite == composite)
             return node;
     }
     node = fm__node_new(graph, FM_OP_COMPOSITE, &expansion->shape, in, (guint)n, attrs, attrs_size);
@@ -410,6 +403,5 @@ fm_external(FmNode *x, FmNode *t, const FmExternal *external, void *self)
                       "external function: x and t must have one row per batch row and t no axis");
         return NULL;
     }
-    return fm__node_new(x->graph, FM_OP_EXTERNAL, &x->shape, (FmNode *[]){x, t}, 2, &attrs,
-                        sizeof attrs);
+    return fm__node_new(x->graph, FM_OP_EXTERNAL, &x->shape, (FmNode *[]){x, t}, 2, &attrs, sizeof attrs);
 }

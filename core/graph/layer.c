@@ -6,8 +6,7 @@
 #include <math.h>
 
 FmNode *
-fm__layer_param(FmGraph *graph, const char *name, const char *suffix, int ndim, const size_t *dim,
-                FmInit init)
+fm__layer_param(FmGraph *graph, const char *name, const char *suffix, int ndim, const size_t *dim, FmInit init)
 {
     g_autofree char *full = g_strconcat(name, suffix, NULL);
 
@@ -37,8 +36,7 @@ linear(FmNode *x, const char *name, size_t out, gboolean zero)
     s = fm_node_shape(x);
     if (s->ndim < 1) {
         fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
-                      "linear '%s': its input has no axis beside the batch, expected at least one",
-                      name);
+                      "linear '%s': its input has no axis beside the batch, expected at least one", name);
         return NULL;
     }
     in = s->dim[s->ndim - 1];
@@ -74,8 +72,7 @@ conv(FmNode *x, const char *name, size_t out, size_t k, int stride, int pad, gbo
         g_autofree char *text = fm_shape_format(s);
 
         fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
-                      "convolution '%s': its input has the shape %s, expected (B, H, W, C)", name,
-                      text);
+                      "convolution '%s': its input has the shape %s, expected (B, H, W, C)", name, text);
         return NULL;
     }
     init = zero ? init_zeros : uniform_fan_in(s->dim[2] * k * k);
@@ -128,9 +125,8 @@ fm_embedding(FmNode *labels, const char *name, size_t classes, size_t dim)
 
     if (!labels)
         return NULL;
-    return fm_gather(
-        fm__layer_param(fm_node_graph(labels), name, ".weight", 2, (size_t[]){classes, dim}, init),
-        labels);
+    return fm_gather(fm__layer_param(fm_node_graph(labels), name, ".weight", 2, (size_t[]){classes, dim}, init),
+                     labels);
 }
 
 /* ---- resampling and dropout ---- */
@@ -142,9 +138,8 @@ is_image(FmNode *x, const char *who)
 
     if (s->ndim == 3)
         return TRUE;
-    fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
-                  "%s: its input has %d axes beside the batch, expected (B, H, W, C)", who,
-                  s->ndim);
+    fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE, "%s: its input has %d axes beside the batch, expected (B, H, W, C)",
+                  who, s->ndim);
     return FALSE;
 }
 
@@ -158,9 +153,7 @@ fm_upsample2(FmNode *x)
     s = *fm_node_shape(x);
     wide = (FmShape){.rows = s.rows, .ndim = 5, .dim = {s.dim[0], 2, s.dim[1], 2, s.dim[2]}};
     x = fm_reshape(x, s.rows, 5, (size_t[]){s.dim[0], 1, s.dim[1], 1, s.dim[2]});
-    return x ? fm_reshape(fm_broadcast(x, &wide), s.rows, 3,
-                          (size_t[]){2 * s.dim[0], 2 * s.dim[1], s.dim[2]})
-             : NULL;
+    return x ? fm_reshape(fm_broadcast(x, &wide), s.rows, 3, (size_t[]){2 * s.dim[0], 2 * s.dim[1], s.dim[2]}) : NULL;
 }
 
 FmNode *
@@ -185,11 +178,10 @@ fm_dropout(FmNode *x, double p, guint32 stream, gboolean training)
     if (!x || !training || p <= 0.0)
         return x;
     if (p >= 1.0 || fm_node_shape(x)->rows == 0) {
-        fm_graph_fail(
-            fm_node_graph(x), FM_ERROR_SHAPE,
-            "dropout: the probability is %g, expected 0 <= p < 1 and an input with a batch "
-            "axis",
-            p);
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "dropout: the probability is %g, expected 0 <= p < 1 and an input with a batch "
+                      "axis",
+                      p);
         return NULL;
     }
     u = fm_random(fm_node_graph(x), FM_RANDOM_UNIFORM, stream, fm_node_shape(x));

@@ -5,7 +5,6 @@
 #include <fmcore/layer.h>
 
 /* A parameter called NAME SUFFIX. */
-FmNode *fm__layer_param(FmGraph *graph, const char *name, const char *suffix, int ndim,
-                        const size_t *dim, FmInit init);
+FmNode *fm__layer_param(FmGraph *graph, const char *name, const char *suffix, int ndim, const size_t *dim, FmInit init);
 
 #endif

@@ -84,8 +84,7 @@ fm_matmul_batch(FmNode *a, FmNode *b, gboolean ta, gboolean tb)
     shape = a->shape;
     shape.dim[n - 2] = a->shape.dim[ta ? n - 1 : n - 2];
     shape.dim[n - 1] = b->shape.dim[tb ? n - 2 : n - 1];
-    return fm__node_new(a->graph, FM_OP_MATMUL_BATCH, &shape, (FmNode *[]){a, b}, 2, &attrs,
-                        sizeof attrs);
+    return fm__node_new(a->graph, FM_OP_MATMUL_BATCH, &shape, (FmNode *[]){a, b}, 2, &attrs, sizeof attrs);
 }
 
 static size_t
@@ -99,8 +98,7 @@ conv_side(size_t side, size_t k, int stride, int pad)
 static gboolean
 conv_fits(const FmNode *x, const FmNode *w, int stride, int pad)
 {
-    return x->shape.ndim == 3 && w->shape.ndim == 4 && w->shape.rows == 0 && stride >= 1 &&
-           pad >= 0 && pad < 1024;
+    return x->shape.ndim == 3 && w->shape.ndim == 4 && w->shape.rows == 0 && stride >= 1 && pad >= 0 && pad < 1024;
 }
 
 FmNode *
@@ -135,8 +133,7 @@ fm_conv2d_input(FmNode *dy, FmNode *w, size_t H, size_t W, int stride, int pad)
         dy->shape.dim[1] != conv_side(W, w->shape.dim[3], stride, pad))
         return fail_pair(dy, w, "conv2d_input");
     shape = (FmShape){.rows = dy->shape.rows, .ndim = 3, .dim = {H, W, w->shape.dim[1]}};
-    return fm__node_new(dy->graph, FM_OP_CONV2D_INPUT, &shape, (FmNode *[]){dy, w}, 2, &attrs,
-                        sizeof attrs);
+    return fm__node_new(dy->graph, FM_OP_CONV2D_INPUT, &shape, (FmNode *[]){dy, w}, 2, &attrs, sizeof attrs);
 }
 
 FmNode *
@@ -152,8 +149,7 @@ fm_conv2d_weight(FmNode *x, FmNode *dy, size_t kh, size_t kw, int stride, int pa
         dy->shape.dim[1] != conv_side(x->shape.dim[1], kw, stride, pad))
         return fail_pair(x, dy, "conv2d_weight");
     shape = (FmShape){.ndim = 4, .dim = {dy->shape.dim[2], x->shape.dim[2], kh, kw}};
-    return fm__node_new(x->graph, FM_OP_CONV2D_WEIGHT, &shape, (FmNode *[]){x, dy}, 2, &attrs,
-                        sizeof attrs);
+    return fm__node_new(x->graph, FM_OP_CONV2D_WEIGHT, &shape, (FmNode *[]){x, dy}, 2, &attrs, sizeof attrs);
 }
 
 FmNode *
@@ -177,8 +173,7 @@ fm_scatter_add(FmNode *x, FmNode *labels, size_t N)
 
     if (!x || !labels)
         return NULL;
-    if (x->shape.rows != labels->shape.rows || x->shape.ndim >= FM_MAX_NDIM || N == 0 ||
-        !labels->labels)
+    if (x->shape.rows != labels->shape.rows || x->shape.ndim >= FM_MAX_NDIM || N == 0 || !labels->labels)
         return fail_pair(x, labels, "scatter_add: expected batched rows and labels");
     shape = (FmShape){.ndim = x->shape.ndim + 1, .dim = {N}};
     memcpy(shape.dim + 1, x->shape.dim, (size_t)x->shape.ndim * sizeof shape.dim[0]);

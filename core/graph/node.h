@@ -86,18 +86,18 @@ struct FmNode {
         void *align_pointer;
     } attrs;
     const FmComposite *composite; /* COMPOSITE */
-    FmNode *expansion; /* COMPOSITE: the same value in primitives */
-    char *name; /* INPUT, PARAM; owned */
-    gboolean labels; /* INPUT: I32 class labels */
-    gboolean trainable; /* PARAM */
-    FmInit init; /* PARAM */
-    double *constant; /* CONSTANT: fm_shape_size() values; owned */
+    FmNode *expansion;            /* COMPOSITE: the same value in primitives */
+    char *name;                   /* INPUT, PARAM; owned */
+    gboolean labels;              /* INPUT: I32 class labels */
+    gboolean trainable;           /* PARAM */
+    FmInit init;                  /* PARAM */
+    double *constant;             /* CONSTANT: fm_shape_size() values; owned */
 };
 
 struct FmGraph {
-    GPtrArray *nodes; /* FmNode *, owned, in order of creation (topological) */
+    GPtrArray *nodes;   /* FmNode *, owned, in order of creation (topological) */
     GHashTable *shared; /* equal nodes are one */
-    GHashTable *names; /* inputs and parameters by name */
+    GHashTable *names;  /* inputs and parameters by name */
     char *prefix;
     GError *error; /* sticky */
 };
@@ -115,7 +115,7 @@ gboolean fm__node_reduces_batch(const FmNode *node);
 const char *fm__node_kernel_name(const FmNode *node);
 
 /* Make (or share) a node; shape rules have been applied by the caller. NULL inputs give NULL. */
-FmNode *fm__node_new(FmGraph *graph, FmOp op, const FmShape *shape, FmNode *const *in, guint n_in,
-                     const void *attrs, gsize attrs_size);
+FmNode *fm__node_new(FmGraph *graph, FmOp op, const FmShape *shape, FmNode *const *in, guint n_in, const void *attrs,
+                     gsize attrs_size);
 
 #endif

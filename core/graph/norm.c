@@ -44,8 +44,7 @@ norm_row(const NormShape *n, FmNode *pair, size_t i)
 static FmNode *
 norm_pair(const NormShape *n, FmNode *a, FmNode *b, size_t N)
 {
-    FmNode *part[2] = {fm_reshape(a, n->x.rows, 2, (size_t[]){1, N}),
-                       fm_reshape(b, n->x.rows, 2, (size_t[]){1, N})};
+    FmNode *part[2] = {fm_reshape(a, n->x.rows, 2, (size_t[]){1, N}), fm_reshape(b, n->x.rows, 2, (size_t[]){1, N})};
 
     return fm_concat(part, 2, 0);
 }
@@ -139,13 +138,11 @@ group_norm_expand(FmGraph *graph, FmNode *const *in, const void *attrs)
 {
     FmNode *s = fm_composite(graph, &stats, in, 1, attrs, sizeof(FmAttrGroupNorm));
 
-    return fm_composite(graph, &apply, (FmNode *[]){in[0], s, in[1], in[2]}, 4, attrs,
-                        sizeof(FmAttrGroupNorm));
+    return fm_composite(graph, &apply, (FmNode *[]){in[0], s, in[1], in[2]}, 4, attrs, sizeof(FmAttrGroupNorm));
 }
 
 static void
-group_norm_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs,
-               FmNode **d_in)
+group_norm_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs, FmNode **d_in)
 {
     const FmShape *w = fm_node_shape(in[1]);
     FmNode *part[6] = {in[0], NULL, in[1], in[2], cot}, *total;
@@ -158,8 +155,7 @@ group_norm_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, cons
         d_in[1 + i] = fm_reshape(fm_slice(total, 0, i, 1), 0, w->ndim, w->dim);
 }
 
-static const FmComposite group_norm = {
-    .name = "group_norm", .expand = group_norm_expand, .vjp = group_norm_vjp};
+static const FmComposite group_norm = {.name = "group_norm", .expand = group_norm_expand, .vjp = group_norm_vjp};
 
 FmNode *
 fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu)
@@ -174,11 +170,10 @@ fm_group_norm(FmNode *x, const char *name, size_t groups, gboolean silu)
     s = fm_node_shape(x);
     C = s->ndim < 1 ? 0 : s->dim[s->ndim - 1];
     if (groups == 0 || C == 0 || C % groups != 0) {
-        fm_graph_fail(
-            fm_node_graph(x), FM_ERROR_SHAPE,
-            "group norm '%s': %zu channels were given in %zu groups, expected a number of "
-            "groups that divides the channels",
-            name, C, groups);
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "group norm '%s': %zu channels were given in %zu groups, expected a number of "
+                      "groups that divides the channels",
+                      name, C, groups);
         return NULL;
     }
     in[1] = fm__layer_param(fm_node_graph(x), name, ".weight", 1, &C, init_ones);
@@ -199,9 +194,8 @@ fm_layer_norm(FmNode *x, const char *name)
         return NULL;
     s = *fm_node_shape(x);
     if (s.ndim < 1) {
-        fm_graph_fail(
-            fm_node_graph(x), FM_ERROR_SHAPE,
-            "layer norm '%s': its input has no axis beside the batch, expected at least one", name);
+        fm_graph_fail(fm_node_graph(x), FM_ERROR_SHAPE,
+                      "layer norm '%s': its input has no axis beside the batch, expected at least one", name);
         return NULL;
     }
     C = s.dim[s.ndim - 1];

@@ -47,8 +47,7 @@ read_weight(FmPlan *plan, FmStep *step)
     FmKernelShapes shapes;
     const FmStep *from;
 
-    if (step->phase != FM_PHASE_TILE || !kernel->pack_transposed || step->n_in < 2 ||
-        step->in[1].shape.ndim != 2)
+    if (step->phase != FM_PHASE_TILE || !kernel->pack_transposed || step->n_in < 2 || step->in[1].shape.ndim != 2)
         return;
     from = transposing_step(plan, step->in[1].value);
     fm__step_shapes(step, 1, &shapes);

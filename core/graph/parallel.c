@@ -26,7 +26,7 @@
 
 /* The gate of the call under way: number of the call << 16 | helpers inside << 8 | places left. */
 #define GATE_INSIDE(gate) ((gate) >> 8 & 0xff)
-#define GATE_PLACES(gate) ((gate) & 0xff)
+#define GATE_PLACES(gate) ((gate)&0xff)
 
 static struct {
     pthread_mutex_t call; /* held by the caller from start to end; others do their work alone */
@@ -44,8 +44,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     atomic_int sleepers;
-} pool = {.call = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER,
-          .wake = PTHREAD_COND_INITIALIZER};
+} pool = {.call = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static gint64
 now_ns(void)
@@ -155,8 +154,7 @@ helpers_get(int wanted)
         g_once_init_leave(&once, 1);
     }
     while (pool.helpers < wanted &&
-           pthread_create(&pool.thread[pool.helpers], NULL, helper_main,
-                          GINT_TO_POINTER(pool.helpers + 1)) == 0)
+           pthread_create(&pool.thread[pool.helpers], NULL, helper_main, GINT_TO_POINTER(pool.helpers + 1)) == 0)
         pool.helpers++;
     return MIN(pool.helpers, wanted);
 }

@@ -6,7 +6,7 @@
 
 struct FmParams {
     FmDtype dtype;
-    GArray *list; /* FmParam: trainable ones first */
+    GArray *list;           /* FmParam: trainable ones first */
     size_t size, trainable; /* elements */
     void *block;
 };

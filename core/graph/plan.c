@@ -10,8 +10,8 @@ typedef struct Compile {
     FmNode **alias; /* per node: the node that holds its elements */
     gboolean *live, *is_output;
     FmPhase *phase;
-    guint *group; /* per node: id of the last member of its pass */
-    guint *value; /* per node: its value + 1, 0: none */
+    guint *group;    /* per node: id of the last member of its pass */
+    guint *value;    /* per node: its value + 1, 0: none */
     gboolean failed; /* *error is set */
     GError **error;
 } Compile;
@@ -87,7 +87,7 @@ find_phases(Compile *c)
                         fm__node_kernel_name(node));
             return FALSE;
         }
-        c->phase[id] = late ? FM_PHASE_EPILOGUE
+        c->phase[id] = late                                              ? FM_PHASE_EPILOGUE
                        : node->shape.rows > 0 || node->op == FM_OP_INPUT ? FM_PHASE_TILE
                                                                          : FM_PHASE_PROLOGUE;
         /* Unbatched values computed from unbatched inputs belong to the tile as well. */
@@ -325,8 +325,11 @@ finish_step(Compile *c, FmStep *step, const FmNode *node)
 static gboolean
 emit_single(Compile *c, FmNode *node)
 {
-    FmStep step = {.kernel = kernel_of(c, node), .name = fm__node_kernel_name(node),
-                   .phase = c->phase[node->id], .n_in = node->n_in, .n_out = 1};
+    FmStep step = {.kernel = kernel_of(c, node),
+                   .name = fm__node_kernel_name(node),
+                   .phase = c->phase[node->id],
+                   .n_in = node->n_in,
+                   .n_out = 1};
 
     if (!step.kernel) {
         g_set_error(c->error, FM_ERROR, FM_ERROR_UNSUPPORTED, "backend '%s' has no kernel for '%s' in %s",
@@ -392,8 +395,7 @@ read_outside(const Compile *c, const FmNode *member)
         if (!c->live[id])
             continue;
         for (guint i = 0; i < reader->n_in; i++)
-            if (c->alias[reader->in[i]->id] == member &&
-                (c->group[id] != last || reader->in[i] != member))
+            if (c->alias[reader->in[i]->id] == member && (c->group[id] != last || reader->in[i] != member))
                 return TRUE;
     }
     return FALSE;
@@ -402,7 +404,8 @@ read_outside(const Compile *c, const FmNode *member)
 static void
 emit_fused(Compile *c, GPtrArray *members)
 {
-    FmStep step = {.name = "fused", .phase = FM_PHASE_TILE,
+    FmStep step = {.name = "fused",
+                   .phase = FM_PHASE_TILE,
                    .kernel = fm_backend_kernel(c->plan->backend, "fused", c->plan->dtype)};
     FmProgram program = {0};
     g_autofree guint8 *made = g_malloc(c->graph->nodes->len);
@@ -430,8 +433,7 @@ emit_fused(Compile *c, GPtrArray *members)
     for (guint k = 0; k < program.n_instrs; k++)
         for (int s = 0; s < 3; s++)
             if (program.instr[k].src[s] >= FM_MAX_INPUTS)
-                program.instr[k].src[s] =
-                    (guint8)(program.instr[k].src[s] - FM_MAX_INPUTS + program.n_in);
+                program.instr[k].src[s] = (guint8)(program.instr[k].src[s] - FM_MAX_INPUTS + program.n_in);
     program.n_out = (guint16)step.n_out;
     step.attrs = keep(c->plan, &program, sizeof program);
     finish_step(c, &step, members->pdata[members->len - 1]);
@@ -582,8 +584,7 @@ assign_rest(FmPlan *plan)
         if (step->phase != FM_PHASE_TILE && step->kernel->scratch) {
             step->scratch = step->kernel->scratch(&shapes);
             step->scratch_offset =
-                claim(step->phase == FM_PHASE_EPILOGUE ? &plan->lane_size : &plan->fixed_size,
-                      step->scratch);
+                claim(step->phase == FM_PHASE_EPILOGUE ? &plan->lane_size : &plan->fixed_size, step->scratch);
         }
         if (may_pack(plan, step)) {
             step->packed = step->kernel->pack_size(&shapes);
@@ -626,9 +627,8 @@ choose_tile(FmPlan *plan, gboolean reduces, size_t batch)
 {
     const size_t target = (size_t)1 << 20;
     /* rows of many positions, which share the weights already: more operations than 16 a weight */
-    const gboolean images =
-        has_images(plan) || (plan->flops > 2e7 && plan->flops * (double)fm_dtype_size(plan->dtype) >
-                                                      16.0 * (double)weight_bytes(plan));
+    const gboolean images = has_images(plan) || (plan->flops > 2e7 && plan->flops * (double)fm_dtype_size(plan->dtype) >
+                                                                          16.0 * (double)weight_bytes(plan));
     const gboolean wide = !images && weight_bytes(plan) > target;
     const size_t least = images ? 2 : !wide ? 16 : reduces ? 128 : 64;
     size_t tile = reduces && !wide ? 64 : 128;
@@ -699,8 +699,7 @@ compile(Compile *c, FmNode *const *outputs, size_t n_outputs, const FmPlanOption
 }
 
 FmPlan *
-fm_plan_new(FmGraph *graph, FmNode *const *outputs, size_t n_outputs, const FmPlanOptions *options,
-            GError **error)
+fm_plan_new(FmGraph *graph, FmNode *const *outputs, size_t n_outputs, const FmPlanOptions *options, GError **error)
 {
     FmPlugin *backend = options->backend ? options->backend : fm_backend_default(error);
     const guint n = graph->nodes->len;

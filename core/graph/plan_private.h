@@ -10,20 +10,20 @@ typedef enum FmPhase { FM_PHASE_PROLOGUE, FM_PHASE_TILE, FM_PHASE_EPILOGUE, FM_N
 
 /* Where a value's elements are while the plan runs. */
 typedef enum FmPlace {
-    FM_PLACE_INPUT, /* index: of the input */
-    FM_PLACE_PARAM, /* index: of the parameter's name */
+    FM_PLACE_INPUT,    /* index: of the input */
+    FM_PLACE_PARAM,    /* index: of the parameter's name */
     FM_PLACE_CONSTANT, /* offset into the plan's constants */
-    FM_PLACE_FIXED, /* offset into the exec's memory: results of the prologue */
-    FM_PLACE_ARENA, /* offset into the worker's arena */
-    FM_PLACE_LANE /* offset into the lane's block: batch reductions and the epilogue */
+    FM_PLACE_FIXED,    /* offset into the exec's memory: results of the prologue */
+    FM_PLACE_ARENA,    /* offset into the worker's arena */
+    FM_PLACE_LANE      /* offset into the lane's block: batch reductions and the epilogue */
 } FmPlace;
 
 typedef struct FmValue {
     FmShape shape;
     FmPlace place;
     size_t index;
-    size_t offset; /* bytes */
-    gboolean labels; /* an input of I32, whatever the dtype */
+    size_t offset;    /* bytes */
+    gboolean labels;  /* an input of I32, whatever the dtype */
     gint first, last; /* steps between which an arena value lives */
 } FmValue;
 
@@ -40,11 +40,11 @@ typedef struct FmStep {
     guint n_in, n_out; /* n_out > 1 for fused steps only */
     FmRef in[FM_MAX_INPUTS], out[FM_MAX_INPUTS];
     const void *attrs; /* owned by the plan */
-    size_t scratch; /* bytes at the plan's tile, 0: none */
+    size_t scratch;    /* bytes at the plan's tile, 0: none */
     size_t scratch_offset;
-    size_t packed; /* bytes, 0: none */
+    size_t packed;        /* bytes, 0: none */
     size_t packed_offset; /* into the exec's memory */
-    gboolean transposed; /* in[1] is the weight whose transpose is packed; only packing reads it */
+    gboolean transposed;  /* in[1] is the weight whose transpose is packed; only packing reads it */
     gboolean reduces, random;
     FmWork work;
     double flops; /* per batch row */
@@ -55,14 +55,14 @@ struct FmPlan {
     FmDtype dtype;
     FmPlugin *backend;
     size_t tile, lanes, batch; /* batch: rows that runs will have, 0: unknown */
-    GArray *values; /* FmValue */
-    GArray *steps; /* FmStep, by phase and then in order */
+    GArray *values;            /* FmValue */
+    GArray *steps;             /* FmStep, by phase and then in order */
     guint n_steps[FM_N_PHASES];
     GPtrArray *input_names, *param_names; /* char * */
-    GArray *inputs; /* guint: values */
-    GArray *outputs; /* FmRef */
-    GPtrArray *attrs; /* owned blocks */
-    GArray *packed; /* guint: steps with a packed operand */
+    GArray *inputs;                       /* guint: values */
+    GArray *outputs;                      /* FmRef */
+    GPtrArray *attrs;                     /* owned blocks */
+    GArray *packed;                       /* guint: steps with a packed operand */
     void *constants;
     size_t constants_size, fixed_size, arena_size, lane_size, reduced_size;
     double flops;

@@ -109,8 +109,7 @@ fm_slice(FmNode *x, int axis, size_t start, size_t length)
     if (!x)
         return NULL;
     shape = x->shape;
-    if (axis < 0 || axis >= shape.ndim || length == 0 || start > shape.dim[axis] ||
-        length > shape.dim[axis] - start)
+    if (axis < 0 || axis >= shape.ndim || length == 0 || start > shape.dim[axis] || length > shape.dim[axis] - start)
         return fail_shape(x, "slice: out of range of a node");
     attrs.after = shape.dim[axis] - start - length;
     if (length == shape.dim[axis])
@@ -180,9 +179,7 @@ fm_concat(FmNode *const *x, size_t n, int axis)
         if (!fm_shape_equal(&other, &shape))
             return fail_shape(part[i], "concat: lengths that do not fit the first part's in a node");
     }
-    return n == 1 ? part[0]
-                  : fm__node_new(part[0]->graph, FM_OP_CONCAT, &shape,
-                                 part, (guint)n, &attrs, sizeof attrs);
+    return n == 1 ? part[0] : fm__node_new(part[0]->graph, FM_OP_CONCAT, &shape, part, (guint)n, &attrs, sizeof attrs);
 }
 
 FmNode *
@@ -212,9 +209,7 @@ reduce(FmOp op, FmNode *x, unsigned axes, gboolean keep)
         else
             squeezed.dim[squeezed.ndim++] = shape.dim[i];
     }
-    node = fm_shape_equal(&shape, &x->shape)
-               ? x
-               : fm__node_new(x->graph, op, &shape, &x, 1, &attrs, sizeof attrs);
+    node = fm_shape_equal(&shape, &x->shape) ? x : fm__node_new(x->graph, op, &shape, &x, 1, &attrs, sizeof attrs);
     return keep || !node ? node : fm_reshape(node, squeezed.rows, squeezed.ndim, squeezed.dim);
 }
 

@@ -58,12 +58,10 @@ fm__npz_read(const char *file, const guint8 *bytes, size_t size, const char *nam
         g_autofree char *all = member_names(list);
 
         if (name)
-            g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' has no array '%s', expected one of: %s",
-                        file, name, all);
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' has no array '%s', expected one of: %s", file, name, all);
         else
             g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "'%s' holds %u arrays, expected one, or FILE.npz:NAME with one of: %s", file,
-                        list->len, all);
+                        "'%s' holds %u arrays, expected one, or FILE.npz:NAME with one of: %s", file, list->len, all);
         return NULL;
     }
     r = fm__zip_member(file, bytes, size, found, error);
@@ -80,8 +78,8 @@ npz_load(const char *file, const char *name, GError **error)
         g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be read: %s", file, fm_error_reason(why));
         return NULL;
     }
-    return fm__npz_read(file, (const guint8 *)g_mapped_file_get_contents(map),
-                        g_mapped_file_get_length(map), name, error);
+    return fm__npz_read(file, (const guint8 *)g_mapped_file_get_contents(map), g_mapped_file_get_length(map), name,
+                        error);
 }
 
 /* ---- reading ---- */
@@ -103,9 +101,8 @@ fm_array_load(const char *path, GError **error)
     if (got == sizeof magic && memcmp(magic, "\x93NUMPY", sizeof magic) == 0)
         return fm__npy_read(r, error);
     if (got >= 4 && memcmp(magic, "PK", 2) == 0 && (magic[2] == 3 || magic[2] == 5))
-        return !fm__reader_exact(r)
-                   ? bad(error, path, "an .npz archive is read from a file, not from a pipe")
-                   : npz_load(path, NULL, error);
+        return !fm__reader_exact(r) ? bad(error, path, "an .npz archive is read from a file, not from a pipe")
+                                    : npz_load(path, NULL, error);
     if (g_str_has_suffix(path, ".npy") || g_str_has_suffix(path, ".npy.gz"))
         return bad(error, path, "not an .npy file");
     if (g_str_has_suffix(path, ".npz"))
@@ -127,10 +124,8 @@ write_npz(const FmArray *array, GString *header, size_t bytes, FmAtomic *out, GE
                     "an array of %zu bytes is too long for .npz, expected .npy from 4 GiB up", bytes);
         return FALSE;
     }
-    return fm__atomic_write(out, before->data, before->len) &&
-           fm__atomic_write(out, header->str, header->len) &&
-           fm__atomic_write(out, array->data, bytes) &&
-           fm__atomic_write(out, after->data, after->len);
+    return fm__atomic_write(out, before->data, before->len) && fm__atomic_write(out, header->str, header->len) &&
+           fm__atomic_write(out, array->data, bytes) && fm__atomic_write(out, after->data, after->len);
 }
 
 gboolean
@@ -143,8 +138,8 @@ fm_array_save(const FmArray *array, const char *path, GError **error)
     gboolean ok;
 
     if (!csv && !npz && !g_str_has_suffix(path, ".npy") && strcmp(path, "-") != 0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_USAGE,
-                    "'%s': arrays are written to .npy, .npz or .csv files, or to '-'", path);
+        g_set_error(error, FM_ERROR, FM_ERROR_USAGE, "'%s': arrays are written to .npy, .npz or .csv files, or to '-'",
+                    path);
         return FALSE;
     }
     out = fm__atomic_new(path, error);
@@ -156,7 +151,6 @@ fm_array_save(const FmArray *array, const char *path, GError **error)
     else if (npz)
         ok = write_npz(array, header, bytes, out, error);
     else
-        ok = fm__atomic_write(out, header->str, header->len) &&
-             fm__atomic_write(out, array->data, bytes);
+        ok = fm__atomic_write(out, header->str, header->len) && fm__atomic_write(out, array->data, bytes);
     return fm__atomic_finish(out, ok, error);
 }

@@ -14,8 +14,7 @@ G_BEGIN_DECLS
 FmArray *fm__npy_read(FmReader *reader, GError **error);
 FmArray *fm__csv_read(FmReader *reader, GError **error);
 /* The array of that name ("x" or "x.npy") in a .npz archive; NULL: the only one there is. */
-FmArray *fm__npz_read(const char *file, const guint8 *bytes, size_t size, const char *name,
-                      GError **error);
+FmArray *fm__npz_read(const char *file, const guint8 *bytes, size_t size, const char *name, GError **error);
 
 /* What comes before the elements in a .npy file; owned by the caller. */
 GString *fm__npy_header(const FmArray *array);

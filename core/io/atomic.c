@@ -21,14 +21,12 @@ FmAtomic *
 fm__atomic_new(const char *path, GError **error)
 {
     const gboolean standard = strcmp(path, "-") == 0;
-    g_autofree char *temporary =
-        standard ? NULL : g_strdup_printf("%s%sXXXXXX", path, atomic_mark);
+    g_autofree char *temporary = standard ? NULL : g_strdup_printf("%s%sXXXXXX", path, atomic_mark);
     const int fd = standard ? STDOUT_FILENO : g_mkstemp_full(temporary, O_RDWR | O_CLOEXEC, 0666);
     FmAtomic *a;
 
     if (fd < 0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", path,
-                    g_strerror(errno));
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be written: %s", path, g_strerror(errno));
         return NULL;
     }
     a = g_new0(FmAtomic, 1);
@@ -97,8 +95,8 @@ fm__atomic_finish(FmAtomic *a, gboolean ok, GError **error)
 }
 
 gboolean
-fm__write_parts(const char *path, const void *head, size_t head_size, const void *body,
-                size_t body_size, GError **error)
+fm__write_parts(const char *path, const void *head, size_t head_size, const void *body, size_t body_size,
+                GError **error)
 {
     FmAtomic *a = fm__atomic_new(path, error);
 

@@ -23,8 +23,8 @@ gboolean fm__atomic_finish(FmAtomic *atomic, gboolean ok, GError **error);
 /* Replace `path` by head followed by body (both may be empty): a temporary file beside it, synced,
  * renamed, its directory synced. On failure the file that was there stays and nothing is left
  * behind. Errors: FM_ERROR_FILE. */
-gboolean fm__write_parts(const char *path, const void *head, size_t head_size, const void *body,
-                         size_t body_size, GError **error);
+gboolean fm__write_parts(const char *path, const void *head, size_t head_size, const void *body, size_t body_size,
+                         GError **error);
 
 /* Remove temporary files that a killed process left in `dir`. Only for a directory that nobody
  * else is writing to. */

@@ -12,14 +12,13 @@ typedef struct Csv {
     size_t line; /* number of the line under way */
     size_t rows, columns;
     gboolean headed; /* the line of names went by, or none can come any more */
-    FmGrow values; /* doubles */
+    FmGrow values;   /* doubles */
 } Csv;
 
 static gboolean
 csv_bad(const Csv *c, const char *why, GError **error)
 {
-    g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s': line %zu %s", fm__reader_name(c->r), c->line,
-                why);
+    g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s': line %zu %s", fm__reader_name(c->r), c->line, why);
     return FALSE;
 }
 
@@ -33,9 +32,7 @@ is_blank(char c)
 static gboolean
 csv_numbers(Csv *c, const char *at, const char *end, size_t *n, const char **why)
 {
-    const char separator = memchr(at, ',', (size_t)(end - at))   ? ','
-                           : memchr(at, ';', (size_t)(end - at)) ? ';'
-                                                                 : ' ';
+    const char separator = memchr(at, ',', (size_t)(end - at)) ? ',' : memchr(at, ';', (size_t)(end - at)) ? ';' : ' ';
 
     for (*n = 0;; (*n)++) {
         char *stop;
@@ -157,8 +154,7 @@ fm__csv_read(FmReader *r, GError **error)
     if (csv_read_all(&c, &text, error)) {
         if (c.rows > 0) {
             array = g_new0(FmArray, 1);
-            *array = (FmArray){.dtype = FM_F64, .ndim = 2, .dim = {c.rows, c.columns},
-                               .data = c.values.data};
+            *array = (FmArray){.dtype = FM_F64, .ndim = 2, .dim = {c.rows, c.columns}, .data = c.values.data};
             c.values.data = NULL;
         } else {
             g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s': no numbers", fm__reader_name(r));
@@ -179,8 +175,7 @@ fm__csv_write(const FmArray *array, FmWriteFn write, void *ctx)
     for (size_t i = 0; i < n; i++) {
         double value;
 
-        fm_convert(array->dtype, (const char *)array->data + i * fm_dtype_size(array->dtype), FM_F64,
-                   &value, 1);
+        fm_convert(array->dtype, (const char *)array->data + i * fm_dtype_size(array->dtype), FM_F64, &value, 1);
         g_ascii_formatd(number, sizeof number, array->dtype == FM_F32 ? "%.9g" : "%.17g", value);
         g_string_append(out, number);
         g_string_append_c(out, (i + 1) % width == 0 ? '\n' : ',');

@@ -21,8 +21,7 @@ fm_read_head(const char *file, void *head, size_t n, guint64 *most, GError **err
     if (!fm__reader_get(r, head, n, &got, error))
         return FALSE;
     if (got < n)
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' holds %zu bytes, expected a header of %zu",
-                    file, got, n);
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' holds %zu bytes, expected a header of %zu", file, got, n);
     return got == n;
 }
 
@@ -40,8 +39,7 @@ fm_read_file(const char *file, size_t limit, GError **error)
         fm__grow(&g, (size_t)fm__reader_most(r) + 1);
     while (got > 0) {
         if (g.size > limit) {
-            g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is larger than the %zu bytes allowed", file,
-                        limit);
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is larger than the %zu bytes allowed", file, limit);
             goto fail;
         }
         if (g.size == g.room && !fm__grow(&g, BLOCK)) {

@@ -11,8 +11,7 @@ enum { HEADER_MOST = 1 << 20 }; /* bytes: a plain array's header takes a few hun
 static const struct {
     const char *descr;
     FmDtype dtype;
-} npy_types[] = {{"<f4", FM_F32}, {"<f8", FM_F64}, {"<i4", FM_I32},
-                 {"|u1", FM_U8},  {"<u1", FM_U8},  {"<i8", FM_I64}};
+} npy_types[] = {{"<f4", FM_F32}, {"<f8", FM_F64}, {"<i4", FM_I32}, {"|u1", FM_U8}, {"<u1", FM_U8}, {"<i8", FM_I64}};
 
 /* What a header says. */
 typedef struct NpyHeader {
@@ -154,8 +153,7 @@ fm__npy_header(const FmArray *array)
             descr = npy_types[i].descr;
     g_string_printf(header, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
     for (int i = 0; i < array->ndim; i++)
-        g_string_append_printf(header, array->ndim == 1 || i < array->ndim - 1 ? "%zu, " : "%zu",
-                               array->dim[i]);
+        g_string_append_printf(header, array->ndim == 1 || i < array->ndim - 1 ? "%zu, " : "%zu", array->dim[i]);
     g_string_append(header, "), }");
     while ((10 + header->len + 1) % 64 != 0)
         g_string_append_c(header, ' ');

@@ -36,9 +36,7 @@ picture_begin(Picture *p, const char *file, GError **error)
 {
     p->module = plot_module(error);
     p->atomic = p->module ? fm__atomic_new(file, error) : NULL;
-    p->to = (FmPlotTarget){.write = fm__atomic_write,
-                           .ctx = p->atomic,
-                           .svg = g_str_has_suffix(file, ".svg")};
+    p->to = (FmPlotTarget){.write = fm__atomic_write, .ctx = p->atomic, .svg = g_str_has_suffix(file, ".svg")};
     return p->atomic != NULL;
 }
 
@@ -57,8 +55,8 @@ picture_end(Picture *p, const char *file, const char *why, GError **error)
 }
 
 gboolean
-fm_plot_images(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C,
-               size_t columns, GError **error)
+fm_plot_images(const char *file, const double *x, size_t n, size_t H, size_t W, size_t C, size_t columns,
+               GError **error)
 {
     Picture p;
 
@@ -67,26 +65,23 @@ fm_plot_images(const char *file, const double *x, size_t n, size_t H, size_t W, 
 }
 
 gboolean
-fm_plot_scatter2(const char *file, const double *data, size_t n, const double *samples, size_t m,
-                 const double *density, size_t nx, size_t ny, const double *box, GError **error)
+fm_plot_scatter2(const char *file, const double *data, size_t n, const double *samples, size_t m, const double *density,
+                 size_t nx, size_t ny, const double *box, GError **error)
 {
     Picture p;
 
     return picture_begin(&p, file, error) &&
-           picture_end(&p, file,
-                       p.module->scatter2(&p.to, data, n, samples, m, density, nx, ny, box), error);
+           picture_end(&p, file, p.module->scatter2(&p.to, data, n, samples, m, density, nx, ny, box), error);
 }
 
 gboolean
-fm_plot_curves(const char *file, const char *title, const char *xlabel, const char *ylabel,
-               const FmCurve *series, size_t n_series, int flags, GError **error)
+fm_plot_curves(const char *file, const char *title, const char *xlabel, const char *ylabel, const FmCurve *series,
+               size_t n_series, int flags, GError **error)
 {
     Picture p;
 
     return picture_begin(&p, file, error) &&
-           picture_end(&p, file,
-                       p.module->curves(&p.to, title, xlabel, ylabel, series, n_series, flags),
-                       error);
+           picture_end(&p, file, p.module->curves(&p.to, title, xlabel, ylabel, series, n_series, flags), error);
 }
 
 gboolean
@@ -94,6 +89,5 @@ fm_plot_panels(const char *file, const char *xlabel, const FmPanel *panels, size
 {
     Picture p;
 
-    return picture_begin(&p, file, error) &&
-           picture_end(&p, file, p.module->panels(&p.to, xlabel, panels, n), error);
+    return picture_begin(&p, file, error) && picture_end(&p, file, p.module->panels(&p.to, xlabel, panels, n), error);
 }

@@ -62,8 +62,7 @@ images(const FmPlotTarget *to, const double *x, size_t n, size_t H, size_t W, si
     const size_t cols = MAX(MIN(columns, n), 1), rows = (n + cols - 1) / cols;
     const int z = (int)MAX(1, 84 / MAX(MAX(H, W), 1));
     cairo_t *cr;
-    cairo_surface_t *s = canvas(to, (int)(cols * (W * (size_t)z + 4)) + 4,
-                                (int)(rows * (H * (size_t)z + 4)) + 4, &cr);
+    cairo_surface_t *s = canvas(to, (int)(cols * (W * (size_t)z + 4)) + 4, (int)(rows * (H * (size_t)z + 4)) + 4, &cr);
 
     cairo_set_antialias(cr, CAIRO_ANTIALIAS_NONE);
     for (size_t i = 0; i < n; i++)
@@ -212,8 +211,8 @@ draw_density(cairo_t *cr, const Axes *a, const double *density, size_t nx, size_
 }
 
 static const char *
-scatter2(const FmPlotTarget *to, const double *data, size_t n, const double *samples, size_t m,
-         const double *density, size_t nx, size_t ny, const double *box)
+scatter2(const FmPlotTarget *to, const double *data, size_t n, const double *samples, size_t m, const double *density,
+         size_t nx, size_t ny, const double *box)
 {
     static const char *const titles[3] = {"data", "samples", "density of the model"};
     const double *points[2] = {data, samples};
@@ -366,8 +365,8 @@ draw_series(cairo_t *cr, const Axes *a, const FmCurve *series, size_t n, int fla
 }
 
 static const char *
-curves(const FmPlotTarget *to, const char *title, const char *xlabel, const char *ylabel,
-       const FmCurve *series, size_t n_series, int flags)
+curves(const FmPlotTarget *to, const char *title, const char *xlabel, const char *ylabel, const FmCurve *series,
+       size_t n_series, int flags)
 {
     Axes a = {.left = 80, .top = 40, .w = 520, .h = 320};
     cairo_t *cr;
@@ -396,5 +395,4 @@ panels(const FmPlotTarget *to, const char *xlabel, const FmPanel *p, size_t n)
     return finish(cr, s, to);
 }
 
-const FmPlotModule fmplot_module = {
-    .images = images, .scatter2 = scatter2, .curves = curves, .panels = panels};
+const FmPlotModule fmplot_module = {.images = images, .scatter2 = scatter2, .curves = curves, .panels = panels};

@@ -19,9 +19,9 @@ struct FmReader {
     gboolean exact;
     guint8 head[8]; /* peeked */
     size_t n_head;
-    gzFile gz; /* files and pipes */
+    gzFile gz;           /* files and pipes */
     const guint8 *bytes; /* memory */
-    z_stream *inflate; /* deflate streams over memory */
+    z_stream *inflate;   /* deflate streams over memory */
     guint32 crc, crc_wanted;
 };
 
@@ -144,8 +144,8 @@ get_file(FmReader *r, void *to, size_t n, size_t *got, GError **error)
 
     /* A stream that ends too early shows as Z_BUF_ERROR beside the bytes it gave. */
     if (k < 0 || (code != Z_OK && code != Z_STREAM_END)) {
-        g_set_error(error, FM_ERROR, code == Z_ERRNO ? FM_ERROR_FILE : FM_ERROR_DATA, "'%s' %s%s",
-                    r->name, code == Z_ERRNO ? "cannot be read: " : "is a gzip file that is damaged or cut short",
+        g_set_error(error, FM_ERROR, code == Z_ERRNO ? FM_ERROR_FILE : FM_ERROR_DATA, "'%s' %s%s", r->name,
+                    code == Z_ERRNO ? "cannot be read: " : "is a gzip file that is damaged or cut short",
                     code == Z_ERRNO ? g_strerror(errno) : "");
         (void)why;
         return FALSE;
@@ -269,8 +269,7 @@ fm__reader_take(FmReader *r, size_t size, GError **error)
         size_t want = MIN(size - g.size, MAX(step, g.size)), got;
 
         if (!fm__grow(&g, MAX(want, 1))) {
-            g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "'%s': %zu bytes do not fit in memory",
-                        r->name, size);
+            g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "'%s': %zu bytes do not fit in memory", r->name, size);
             goto fail;
         }
         if (!fm__reader_get(r, g.data + g.size, want, &got, error))

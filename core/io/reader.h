@@ -14,8 +14,7 @@ FmReader *fm__reader_open(const char *file, GError **error);
 /* Bytes in memory, borrowed; `name` is for messages. */
 FmReader *fm__reader_memory(const char *name, const void *bytes, size_t size);
 /* A raw deflate stream in memory, borrowed, that yields exactly `size` bytes with this CRC-32. */
-FmReader *fm__reader_deflate(const char *name, const void *bytes, size_t packed, guint64 size,
-                             guint32 crc);
+FmReader *fm__reader_deflate(const char *name, const void *bytes, size_t packed, guint64 size, guint32 crc);
 void fm__reader_free(FmReader *reader); /* NULL allowed */
 
 const char *fm__reader_name(const FmReader *reader);

@@ -1,7 +1,6 @@
 /* report.c: report.html of a run directory. */
 #include "io/report.h"
 
-
 #include <fmcore/io.h>
 #include <string.h>
 
@@ -21,8 +20,8 @@ report_picture(GString *page, const char *dir, const char *name)
     if (!g_file_get_contents(path, &bytes, &size, NULL))
         return;
     code = g_base64_encode((const guchar *)bytes, size);
-    g_string_append_printf(page, "<h2>%s</h2>\n<img alt=\"%s\" src=\"data:image/%s;base64,%s\">\n",
-                           title, title, g_str_has_suffix(name, ".svg") ? "svg+xml" : "png", code);
+    g_string_append_printf(page, "<h2>%s</h2>\n<img alt=\"%s\" src=\"data:image/%s;base64,%s\">\n", title, title,
+                           g_str_has_suffix(name, ".svg") ? "svg+xml" : "png", code);
 }
 
 gboolean
@@ -40,8 +39,7 @@ fm_report_write(const char *run_dir, GError **error)
     const char *name;
 
     if (!dir || !g_file_get_contents(json, &text, NULL, &cause)) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "no report of '%s': %s", run_dir,
-                    fm_error_reason(cause));
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "no report of '%s': %s", run_dir, fm_error_reason(cause));
         return FALSE;
     }
     while ((name = g_dir_read_name(dir)))

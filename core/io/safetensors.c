@@ -11,9 +11,9 @@ enum { HEADER_MOST = 100000000 }; /* bytes, as in the format's own library */
 
 struct FmTensors {
     char *name;
-    GMappedFile *map; /* NULL: memory of the caller */
-    GArray *list; /* FmTensor */
-    GHashTable *index; /* name to position in list + 1 */
+    GMappedFile *map;     /* NULL: memory of the caller */
+    GArray *list;         /* FmTensor */
+    GHashTable *index;    /* name to position in list + 1 */
     GHashTable *metadata; /* char * to char * */
     const char *body;
     size_t body_size;
@@ -22,9 +22,9 @@ struct FmTensors {
 static const struct {
     const char *name;
     size_t bits;
-} dtypes[] = {{"F64", 64},  {"F32", 32},  {"F16", 16},    {"BF16", 16},   {"I64", 64},
-              {"I32", 32},  {"I16", 16},  {"I8", 8},      {"U64", 64},    {"U32", 32},
-              {"U16", 16},  {"U8", 8},    {"BOOL", 8},    {"F8_E4M3", 8}, {"F8_E5M2", 8}};
+} dtypes[] = {{"F64", 64}, {"F32", 32}, {"F16", 16}, {"BF16", 16},   {"I64", 64},
+              {"I32", 32}, {"I16", 16}, {"I8", 8},   {"U64", 64},    {"U32", 32},
+              {"U16", 16}, {"U8", 8},   {"BOOL", 8}, {"F8_E4M3", 8}, {"F8_E5M2", 8}};
 
 void
 fm__tensors_free(FmTensors *t)
@@ -223,8 +223,8 @@ parse_entry(FmTensors *t, Json *j, char *name)
             return "a tensor's shape does not fit the memory of this machine";
     if (bits == 0)
         return "a tensor's dtype is not known";
-    if (!fm_size_mul(e.size, bits / 8, 1, &e.bytes) || offset[1] > t->body_size ||
-        offset[0] > offset[1] || offset[1] - offset[0] != e.bytes)
+    if (!fm_size_mul(e.size, bits / 8, 1, &e.bytes) || offset[1] > t->body_size || offset[0] > offset[1] ||
+        offset[1] - offset[0] != e.bytes)
         return "a tensor's offsets do not fit its shape or the file";
     e.data = t->body + offset[0];
     g_array_append_val(t->list, e);
@@ -274,8 +274,7 @@ by_offset(gconstpointer a, gconstpointer b)
     const FmTensor *p = *(const FmTensor *const *)a, *q = *(const FmTensor *const *)b;
 
     /* Empty tensors come before the one that begins where they lie. */
-    return p->data != q->data ? (p->data < q->data ? -1 : 1)
-                              : (p->bytes > q->bytes) - (p->bytes < q->bytes);
+    return p->data != q->data ? (p->data < q->data ? -1 : 1) : (p->bytes > q->bytes) - (p->bytes < q->bytes);
 }
 
 /* The tensors lie side by side and fill the body. */
@@ -319,8 +318,7 @@ parse(FmTensors *t, const char *bytes, size_t size, GError **error)
             why = check_offsets(t);
     }
     if (why)
-        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is no valid safetensors file: %s", t->name,
-                    why);
+        g_set_error(error, FM_ERROR, FM_ERROR_DATA, "'%s' is no valid safetensors file: %s", t->name, why);
     return why == NULL;
 }
 
@@ -355,9 +353,8 @@ fm__tensors_open(const char *file, GError **error)
         g_set_error(error, FM_ERROR, FM_ERROR_FILE, "'%s' cannot be read: %s", file, fm_error_reason(why));
         return NULL;
     }
-    return parse(t, g_mapped_file_get_contents(t->map), g_mapped_file_get_length(t->map), error)
-               ? g_steal_pointer(&t)
-               : NULL;
+    return parse(t, g_mapped_file_get_contents(t->map), g_mapped_file_get_length(t->map), error) ? g_steal_pointer(&t)
+                                                                                                 : NULL;
 }
 
 const char *
@@ -501,8 +498,8 @@ fm__tensors_write(const char *const *metadata)
 }
 
 void
-fm__tensors_add(FmTensorWriter *w, const char *prefix, const char *name, FmDtype dtype, int ndim,
-                const size_t *dim, const void *data)
+fm__tensors_add(FmTensorWriter *w, const char *prefix, const char *name, FmDtype dtype, int ndim, const size_t *dim,
+                const void *data)
 {
     g_autofree char *full = g_strconcat(prefix, name, NULL);
     Part part = {.data = data, .bytes = fm_dtype_size(dtype)};
@@ -530,8 +527,7 @@ fm__tensors_finish(FmTensorWriter *w, const char *file, GError **error)
     while ((8 + w->header->len) % FM_ALIGN != 0)
         g_string_append_c(w->header, ' ');
     length = GUINT64_TO_LE((guint64)w->header->len);
-    ok = ok && fm__atomic_write(out, &length, 8) &&
-         fm__atomic_write(out, w->header->str, w->header->len);
+    ok = ok && fm__atomic_write(out, &length, 8) && fm__atomic_write(out, w->header->str, w->header->len);
     for (guint i = 0; ok && i < w->parts->len; i++) {
         const Part *p = &g_array_index(w->parts, Part, i);
 

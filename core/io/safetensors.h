@@ -11,11 +11,11 @@ G_BEGIN_DECLS
 
 /* One tensor of a file; its numbers were checked against each other and against the file. */
 typedef struct FmTensor {
-    char *name; /* owned by the file */
+    char *name;    /* owned by the file */
     char dtype[8]; /* "F32", "F64", "BF16", ... */
-    int ndim; /* <= FM_ARRAY_MAX_NDIM */
+    int ndim;      /* <= FM_ARRAY_MAX_NDIM */
     size_t dim[FM_ARRAY_MAX_NDIM];
-    size_t size; /* elements */
+    size_t size;      /* elements */
     const char *data; /* borrowed from the file, not aligned */
     size_t bytes;
 } FmTensor;
@@ -31,11 +31,11 @@ FmTensors *fm__tensors_parse(const char *name, const void *bytes, size_t size, G
 void fm__tensors_free(FmTensors *tensors); /* NULL allowed */
 
 const char *fm__tensors_name(const FmTensors *tensors); /* of the file; borrowed */
-size_t fm__tensors_bytes(const FmTensors *tensors); /* of all tensors together */
+size_t fm__tensors_bytes(const FmTensors *tensors);     /* of all tensors together */
 size_t fm__tensors_count(const FmTensors *tensors);
 const FmTensor *fm__tensors_nth(const FmTensors *tensors, size_t i);
 const FmTensor *fm__tensors_find(const FmTensors *tensors, const char *name); /* NULL: none */
-const char *fm__tensors_meta(const FmTensors *tensors, const char *key); /* NULL: none */
+const char *fm__tensors_meta(const FmTensors *tensors, const char *key);      /* NULL: none */
 
 /* All elements as `dtype` (FM_F32 or FM_F64). FALSE when they are stored as something else than F64,
  * F32, F16 or BF16. */
@@ -48,8 +48,8 @@ typedef struct FmTensorWriter FmTensorWriter;
 /* A file that will hold these metadata (key, value, ..., NULL). */
 FmTensorWriter *fm__tensors_write(const char *const *metadata);
 /* A tensor called prefix + name; data is borrowed until fm__tensors_finish(). */
-void fm__tensors_add(FmTensorWriter *writer, const char *prefix, const char *name, FmDtype dtype,
-                     int ndim, const size_t *dim, const void *data);
+void fm__tensors_add(FmTensorWriter *writer, const char *prefix, const char *name, FmDtype dtype, int ndim,
+                     const size_t *dim, const void *data);
 /* Replace `file` as a whole, and free the writer. Errors: FM_ERROR_FILE. */
 gboolean fm__tensors_finish(FmTensorWriter *writer, const char *file, GError **error);
 

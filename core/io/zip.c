@@ -6,9 +6,16 @@
 #include <string.h>
 
 enum {
-    LOCAL = 0x04034b50, CENTRAL = 0x02014b50, END = 0x06054b50,
-    END64 = 0x06064b50, LOCATOR64 = 0x07064b50,
-    LOCAL_SIZE = 30, CENTRAL_SIZE = 46, END_SIZE = 22, END64_SIZE = 56, LOCATOR64_SIZE = 20,
+    LOCAL = 0x04034b50,
+    CENTRAL = 0x02014b50,
+    END = 0x06054b50,
+    END64 = 0x06064b50,
+    LOCATOR64 = 0x07064b50,
+    LOCAL_SIZE = 30,
+    CENTRAL_SIZE = 46,
+    END_SIZE = 22,
+    END64_SIZE = 56,
+    LOCATOR64_SIZE = 20,
     ENCRYPTED = 1
 };
 
@@ -140,8 +147,7 @@ fm__zip_list(const char *name, const guint8 *bytes, size_t size, GError **error)
 }
 
 FmReader *
-fm__zip_member(const char *name, const guint8 *bytes, size_t size, const FmZipMember *m,
-               GError **error)
+fm__zip_member(const char *name, const guint8 *bytes, size_t size, const FmZipMember *m, GError **error)
 {
     g_autofree char *who = g_strdup_printf("%s:%s", name, m->name);
     const guint8 *local;
@@ -178,10 +184,10 @@ zip_put(GByteArray *out, guint64 v, int bytes)
 static void
 zip_put_facts(GByteArray *out, guint32 crc, guint64 size, size_t name_size)
 {
-    zip_put(out, 20, 2); /* version needed */
-    zip_put(out, 0, 2); /* flags */
-    zip_put(out, 0, 2); /* stored */
-    zip_put(out, 0, 2); /* time */
+    zip_put(out, 20, 2);   /* version needed */
+    zip_put(out, 0, 2);    /* flags */
+    zip_put(out, 0, 2);    /* stored */
+    zip_put(out, 0, 2);    /* time */
     zip_put(out, 0x21, 2); /* 1980-01-01: the same bytes whenever it is written */
     zip_put(out, crc, 4);
     zip_put(out, size, 4);
@@ -191,8 +197,7 @@ zip_put_facts(GByteArray *out, guint32 crc, guint64 size, size_t name_size)
 }
 
 gboolean
-fm__zip_wrap(const char *member, guint64 content, guint32 crc, GByteArray **before,
-             GByteArray **after)
+fm__zip_wrap(const char *member, guint64 content, guint32 crc, GByteArray **before, GByteArray **after)
 {
     const size_t name_size = strlen(member);
     const guint64 directory = LOCAL_SIZE + name_size + content;
@@ -208,7 +213,7 @@ fm__zip_wrap(const char *member, guint64 content, guint32 crc, GByteArray **befo
     zip_put(*after, 20, 2); /* version made by */
     zip_put_facts(*after, crc, content, name_size);
     zip_put(*after, 0, 2 + 2 + 2); /* comment, part, inner attributes */
-    zip_put(*after, 0, 4 + 4); /* outer attributes, offset of the local header */
+    zip_put(*after, 0, 4 + 4);     /* outer attributes, offset of the local header */
     g_byte_array_append(*after, (const guint8 *)member, (guint)name_size);
     zip_put(*after, END, 4);
     zip_put(*after, 0, 4); /* part numbers */

@@ -19,13 +19,11 @@ typedef struct FmZipMember {
 GArray *fm__zip_list(const char *name, const guint8 *bytes, size_t size, GError **error);
 
 /* A reader of one member (stored or deflated), its bytes borrowed. Errors: FM_ERROR_DATA. */
-FmReader *fm__zip_member(const char *name, const guint8 *bytes, size_t size,
-                         const FmZipMember *member, GError **error);
+FmReader *fm__zip_member(const char *name, const guint8 *bytes, size_t size, const FmZipMember *member, GError **error);
 
 /* An archive of one stored member around `content` bytes: what goes before and after them. Both
  * owned by the caller; FALSE when the content is too long for the plain format (4 GiB). */
-gboolean fm__zip_wrap(const char *member, guint64 content, guint32 crc, GByteArray **before,
-                      GByteArray **after);
+gboolean fm__zip_wrap(const char *member, guint64 content, guint32 crc, GByteArray **before, GByteArray **after);
 
 G_END_DECLS
 #endif

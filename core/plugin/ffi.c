@@ -31,16 +31,16 @@ typedef union Number {
 typedef enum ArgForm {
     ARG_CONSTANT, /* the number itself */
     ARG_NULL,
-    ARG_FIRST, /* the role's number in the first row of the call */
-    ARG_ARRAY, /* the role's array from the first row of the call on */
-    ARG_COLUMN, /* of one sample: column `column` by value */
+    ARG_FIRST,     /* the role's number in the first row of the call */
+    ARG_ARRAY,     /* the role's array from the first row of the call on */
+    ARG_COLUMN,    /* of one sample: column `column` by value */
     ARG_COLUMN_OUT /* of one sample: where column `column` is written */
 } ArgForm;
 
 typedef struct Arg {
     ArgForm form;
     size_t role, column;
-    FmDtype type; /* of the number, or of the array's elements */
+    FmDtype type;       /* of the number, or of the array's elements */
     gboolean reference; /* a number behind a pointer */
     Number constant;
 } Arg;
@@ -91,9 +91,8 @@ type_from_name(const char *name, FmDtype *type)
     static const struct {
         const char *name;
         FmDtype type;
-    } known[] = {{"f32", FM_F32}, {"float", FM_F32}, {"f64", FM_F64}, {"double", FM_F64},
-                 {"i32", FM_I32}, {"int", FM_I32},   {"i64", FM_I64}, {"long", FM_I64},
-                 {"size_t", FM_I64}};
+    } known[] = {{"f32", FM_F32}, {"float", FM_F32}, {"f64", FM_F64},  {"double", FM_F64}, {"i32", FM_I32},
+                 {"int", FM_I32}, {"i64", FM_I64},   {"long", FM_I64}, {"size_t", FM_I64}};
 
     for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
         if (strcmp(known[i].name, name) == 0) {
@@ -154,8 +153,8 @@ unknown_name(const FmForeign *f, const char *item, const char *name, GError **er
     for (size_t i = 0; i < f->n_roles; i++)
         names[i] = f->roles[i].name;
     all = g_strjoinv(", ", (char **)names);
-    return refuse(f, error, "argument '%s' of '%s' is called '%s', expected a number, null or one of %s",
-                  item, f->symbol, name, all);
+    return refuse(f, error, "argument '%s' of '%s' is called '%s', expected a number, null or one of %s", item,
+                  f->symbol, name, all);
 }
 
 /* What `name` means in a call for a batch or for one sample. */
@@ -173,10 +172,10 @@ parse_name(const FmForeign *f, Arg *a, const char *item, const char *name, GErro
         if (!sample)
             return refuse(f, error,
                           "argument '%s' of '%s' is a column, which is for functions of one sample "
-                          "(per=sample)", item, f->symbol);
+                          "(per=sample)",
+                          item, f->symbol);
         a->form = role->out ? ARG_COLUMN_OUT : ARG_COLUMN;
-    } else if (role->shape == FM_FOREIGN_ROWS ||
-               (role->shape == FM_FOREIGN_COLUMN && (!sample || role->out))) {
+    } else if (role->shape == FM_FOREIGN_ROWS || (role->shape == FM_FOREIGN_COLUMN && (!sample || role->out))) {
         a->form = ARG_ARRAY;
     } else {
         a->form = ARG_FIRST;
@@ -198,20 +197,20 @@ parse_arg(const FmForeign *f, const FmForeignOptions *o, Arg *a, const char *ite
         a->form = ARG_NULL;
         return TRUE;
     }
-    if (number ? !strpbrk(name, ".eE") : find_role(f, name, &column) < f->n_roles &&
-                                             f->roles[find_role(f, name, &column)].host != FM_F64)
+    if (number ? !strpbrk(name, ".eE")
+               : find_role(f, name, &column) < f->n_roles && f->roles[find_role(f, name, &column)].host != FM_F64)
         a->type = integer;
     if (colon && !type_from_name(colon + 1, &a->type))
         return refuse(f, error,
                       "argument '%s' of '%s' is of type '%s', expected f32, f64, i32, i64, float, "
-                      "double, int, long or size_t", item, f->symbol, colon + 1);
+                      "double, int, long or size_t",
+                      item, f->symbol, colon + 1);
     if (number)
         return parse_constant(a, name) || unknown_name(f, item, name, error);
     if (!parse_name(f, a, item, name, error))
         return FALSE;
     if (*item == '&' && (a->form == ARG_ARRAY || a->form == ARG_COLUMN_OUT))
-        return refuse(f, error, "argument '%s' of '%s' is a pointer already, expected it without '&'",
-                      item, f->symbol);
+        return refuse(f, error, "argument '%s' of '%s' is a pointer already, expected it without '&'", item, f->symbol);
     return TRUE;
 }
 
@@ -252,11 +251,12 @@ parse_signature(FmForeign *f, const FmForeignOptions *o, const char *signature, 
     for (size_t i = 0; items[i]; i++) {
         g_strstrip(items[i]);
         if (i == MAX_ARGS)
-            return refuse(f, error, "'%s' is to be called with more than %d arguments", f->symbol,
-                          MAX_ARGS);
+            return refuse(f, error, "'%s' is to be called with more than %d arguments", f->symbol, MAX_ARGS);
         if (!*items[i])
-            return refuse(f, error, "signature '%s' of '%s' has an empty argument, expected a list "
-                          "such as [n,x,t,v]", signature, f->symbol);
+            return refuse(f, error,
+                          "signature '%s' of '%s' has an empty argument, expected a list "
+                          "such as [n,x,t,v]",
+                          signature, f->symbol);
         if (!parse_arg(f, o, &f->arg[i], items[i], error))
             return FALSE;
         if (f->arg[i].form >= ARG_ARRAY && array_wanted(f, f->arg[i].role) &&
@@ -315,8 +315,8 @@ prepare_call(FmForeign *f, GError **error)
 }
 
 FmForeign *
-fm_foreign_new(const FmForeignOptions *options, const char *symbol, const char *signature,
-               const FmForeignRole *roles, const char *who, GError **error)
+fm_foreign_new(const FmForeignOptions *options, const char *symbol, const char *signature, const FmForeignRole *roles,
+               const char *who, GError **error)
 {
     FmForeign *f = g_new0(FmForeign, 1);
 
@@ -333,8 +333,7 @@ fm_foreign_new(const FmForeignOptions *options, const char *symbol, const char *
         f->n_roles++;
     if (!options->library || !*f->symbol)
         refuse(f, error, "it needs library=FILE and symbol=NAME");
-    else if (parse_signature(f, options, signature, error) && check_results(f, error) &&
-             prepare_call(f, error) &&
+    else if (parse_signature(f, options, signature, error) && check_results(f, error) && prepare_call(f, error) &&
              (f->function = fm__foreign_symbol(options->library, f->symbol, who, error)))
         return f;
     fm_foreign_free(f);
@@ -455,8 +454,7 @@ read_number(FmDtype from, const char *at, FmDtype to, Number *out)
 
 /* A row's values of the function's arrays, in elements. */
 static char *
-row_of(const FmForeign *f, const Arrays *arrays, const FmForeignValue *values, size_t role, size_t row,
-       size_t column)
+row_of(const FmForeign *f, const Arrays *arrays, const FmForeignValue *values, size_t role, size_t row, size_t column)
 {
     const size_t width = f->roles[role].shape == FM_FOREIGN_ROWS ? values[role].width : 1;
 
@@ -488,8 +486,7 @@ call_once(const FmForeign *f, const Arrays *arrays, const FmForeignValue *values
                             (role->shape == FM_FOREIGN_ONE ? 0 : row) * fm_dtype_size(role->host),
                         a->type, &number[i]);
         else if (a->form == ARG_COLUMN)
-            read_number(arrays->type[a->role], row_of(f, arrays, values, a->role, row, a->column), a->type,
-                        &number[i]);
+            read_number(arrays->type[a->role], row_of(f, arrays, values, a->role, row, a->column), a->type, &number[i]);
         else if (a->form != ARG_NULL)
             pointer[i] = row_of(f, arrays, values, a->role, row, a->form == ARG_ARRAY ? 0 : a->column);
         if (a->form != ARG_NULL && a->form != ARG_ARRAY && a->form != ARG_COLUMN_OUT && a->reference)
@@ -504,8 +501,8 @@ call_once(const FmForeign *f, const Arrays *arrays, const FmForeignValue *values
         fm_convert(f->real, f->real == FM_F32 ? (void *)&result.f32 : (void *)&result.f64, role->host,
                    (char *)values[f->result].data + row * fm_dtype_size(role->host), 1);
     } else if (f->returns == FM_FOREIGN_STATUS && (gint32)result.word != 0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED, "%s: '%s' returned status %d, expected 0", f->who,
-                    f->symbol, (gint32)result.word);
+        g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED, "%s: '%s' returned status %d, expected 0", f->who, f->symbol,
+                    (gint32)result.word);
         return FALSE;
     }
     return TRUE;
@@ -570,15 +567,14 @@ call_block(FmForeign *f, size_t n, const FmForeignValue *values, GError **error)
         if (f->roles[i].out && arrays.own[i])
             memset(arrays.data[i], 0, size * fm_dtype_size(arrays.type[i]));
         else if (arrays.own[i])
-            convert(f->roles[i].host, values[i].data, arrays.type[i], arrays.data[i], n, values[i].width,
-                    turn);
+            convert(f->roles[i].host, values[i].data, arrays.type[i], arrays.data[i], n, values[i].width, turn);
     }
     for (size_t row = 0; ok && row < (f->per == FM_FOREIGN_SAMPLE ? n : 1); row++)
         ok = call_once(f, &arrays, values, row, error);
     for (size_t i = 0; ok && i < f->n_roles; i++)
         if (arrays.own[i] && f->roles[i].out) /* what was turned is turned back as (width, n) */
-            convert(arrays.type[i], arrays.data[i], f->roles[i].host, values[i].data,
-                    turn ? values[i].width : n, turn ? n : values[i].width, turn);
+            convert(arrays.type[i], arrays.data[i], f->roles[i].host, values[i].data, turn ? values[i].width : n,
+                    turn ? n : values[i].width, turn);
     scratch_give(f, s);
     return ok;
 }

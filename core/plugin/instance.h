@@ -6,8 +6,8 @@
 
 struct FmPlugin {
     const FmPluginDesc *desc;
-    const void *ops; /* zero-extended to this library's size; owned by the registry */
-    void *self; /* zeroed state, NULL when self_size is 0 */
+    const void *ops;    /* zero-extended to this library's size; owned by the registry */
+    void *self;         /* zeroed state, NULL when self_size is 0 */
     gpointer core_data; /* what the core keeps beside the state (an opened data set's info) */
     GDestroyNotify core_free;
 };
@@ -17,9 +17,9 @@ typedef struct FmKindInfo {
     const char *name;
     size_t ops_size;
     const size_t *required; /* offsets of slots that must not be NULL; G_MAXSIZE closes */
-    const size_t *one_of; /* offsets of which at least one must not be NULL; NULL: none */
-    gboolean one_only; /* TRUE: exactly one of `one_of` */
-    size_t clear; /* offset of the slot `clear`; G_MAXSIZE: the kind has none */
+    const size_t *one_of;   /* offsets of which at least one must not be NULL; NULL: none */
+    gboolean one_only;      /* TRUE: exactly one of `one_of` */
+    size_t clear;           /* offset of the slot `clear`; G_MAXSIZE: the kind has none */
 } FmKindInfo;
 
 const FmKindInfo *fm__kind_info(FmKind kind);
@@ -40,8 +40,7 @@ char *fm__own_file(const char *built, const char *installed);
 
 /* loader.c: the function `symbol` of any shared library, which stays open; a sentence says why not. */
 typedef void (*FmForeignFunction)(void);
-FmForeignFunction fm__foreign_symbol(const char *library, const char *symbol, const char *who,
-                                     GError **error);
+FmForeignFunction fm__foreign_symbol(const char *library, const char *symbol, const char *who, GError **error);
 
 /* registry.c: as fm_registry_find(), the whole entry. */
 const FmEntry *fm__registry_entry(FmKind kind, const char *name, GError **error);

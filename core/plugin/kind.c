@@ -24,10 +24,8 @@ static const FmKindInfo kinds[FM_N_KINDS] = {
                          offsetof(FmDatasetOps, clear)},
     [FM_KIND_COUPLING] = {"coupling", sizeof(FmCouplingOps), coupling_required, NULL, FALSE,
                           offsetof(FmCouplingOps, clear)},
-    [FM_KIND_PATH] = {"path", sizeof(FmPathOps), path_required, path_one_of, TRUE,
-                      offsetof(FmPathOps, clear)},
-    [FM_KIND_NET] = {"net", sizeof(FmNetOps), net_required, net_one_of, FALSE,
-                     offsetof(FmNetOps, clear)},
+    [FM_KIND_PATH] = {"path", sizeof(FmPathOps), path_required, path_one_of, TRUE, offsetof(FmPathOps, clear)},
+    [FM_KIND_NET] = {"net", sizeof(FmNetOps), net_required, net_one_of, FALSE, offsetof(FmNetOps, clear)},
     [FM_KIND_OBJECTIVE] = {"objective", sizeof(FmObjectiveOps), objective_required, NULL, FALSE,
                            offsetof(FmObjectiveOps, clear)},
     [FM_KIND_OPTIMIZER] = {"optimizer", sizeof(FmOptimizerOps), optimizer_required, NULL, FALSE,
@@ -35,8 +33,7 @@ static const FmKindInfo kinds[FM_N_KINDS] = {
     [FM_KIND_SOLVER] = {"solver", sizeof(FmSolverOps), solver_required, NULL, FALSE, END},
     [FM_KIND_DIVERGENCE] = {"divergence", sizeof(FmDivergenceOps), divergence_required, NULL, FALSE,
                             offsetof(FmDivergenceOps, clear)},
-    [FM_KIND_BACKEND] = {"backend", sizeof(FmBackendOps), backend_required, NULL, FALSE,
-                         offsetof(FmBackendOps, clear)},
+    [FM_KIND_BACKEND] = {"backend", sizeof(FmBackendOps), backend_required, NULL, FALSE, offsetof(FmBackendOps, clear)},
 };
 
 const FmKindInfo *

@@ -158,8 +158,8 @@ check_offsets(const char *file, const FmPluginDesc *desc, GError **error)
             (o->type == FM_OPTION_CHOICE && !o->choices) || o->offset > desc->self_size ||
             field_size(o->type) > desc->self_size - o->offset) {
             g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN,
-                        "plugin '%s': option '%s' is no field of its state of %zu bytes", file,
-                        o->name, desc->self_size);
+                        "plugin '%s': option '%s' is no field of its state of %zu bytes", file, o->name,
+                        desc->self_size);
             return FALSE;
         }
     return TRUE;
@@ -202,8 +202,7 @@ check_desc(const char *file, FmKind kind, const char *name, const FmPluginDesc *
         return refuse(error, file, "has a declaration larger or shorter than this library's");
     if (desc->kind != (guint32)kind) {
         g_set_error(error, FM_ERROR, FM_ERROR_PLUGIN, "plugin '%s' says it is a %s, expected a %s", file,
-                    desc->kind < FM_N_KINDS ? fm_kind_name((FmKind)desc->kind) : "thing of no known kind",
-                    info->name);
+                    desc->kind < FM_N_KINDS ? fm_kind_name((FmKind)desc->kind) : "thing of no known kind", info->name);
         return FALSE;
     }
     if (!desc->name || strcmp(desc->name, name) != 0) {
@@ -327,17 +326,16 @@ fm__foreign_symbol(const char *library, const char *symbol, const char *who, GEr
         return NULL;
     handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library '%s' cannot be loaded: %s%s", who, library,
-                    dlerror(), strchr(library, '/') ? "" : " (a path has a '/', such as ./lib.so)");
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library '%s' cannot be loaded: %s%s", who, library, dlerror(),
+                    strchr(library, '/') ? "" : " (a path has a '/', such as ./lib.so)");
         return NULL;
     }
     at = dlsym(handle, symbol);
     if (!at || is_data(at)) {
         const gboolean fortran = !at && dlsym(handle, mangled);
 
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library '%s' has no function '%s'%s%s%s", who,
-                    library, symbol, fortran ? "; did you mean '" : "", fortran ? mangled : "",
-                    fortran ? "'?" : "");
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "%s: library '%s' has no function '%s'%s%s%s", who, library, symbol,
+                    fortran ? "; did you mean '" : "", fortran ? mangled : "", fortran ? "'?" : "");
         dlclose(handle);
         return NULL;
     }

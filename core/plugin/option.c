@@ -75,17 +75,16 @@ refuse(const FmOption *o, const char *who, const char *text, GError **error)
                                          [FM_OPTION_REALS] = "a list of numbers such as [0.5,1]"};
 
     if (o->type == FM_OPTION_BOOL) {
-        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s: option '%s' is '%s', expected yes or no", who,
-                    o->name, text);
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s: option '%s' is '%s', expected yes or no", who, o->name,
+                    text);
     } else if (o->type == FM_OPTION_CHOICE) {
         g_autofree char *all = g_strjoinv(", ", (char **)o->choices);
 
-        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s: option '%s' is '%s', expected one of %s", who,
-                    o->name, text, all);
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s: option '%s' is '%s', expected one of %s", who, o->name, text,
+                    all);
     } else {
-        g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
-                    "%s: option '%s' is %s, expected %s with %g %s value <= %g", who, o->name,
-                    *text ? text : "empty", wanted[o->type], o->min, o->min_open ? "<" : "<=", o->max);
+        g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s: option '%s' is %s, expected %s with %g %s value <= %g", who,
+                    o->name, *text ? text : "empty", wanted[o->type], o->min, o->min_open ? "<" : "<=", o->max);
     }
     return FALSE;
 }
@@ -233,8 +232,8 @@ option_find(const FmOption *table, const char *key, const char *who, GError **er
     g_ptr_array_add(names, NULL);
     all = g_strjoinv(", ", (char **)names->pdata);
     near = fm_error_suggest(key, (const char *const *)names->pdata);
-    g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s has no option '%s'%s%s%s, expected one of %s", who,
-                key, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "", all);
+    g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s has no option '%s'%s%s%s, expected one of %s", who, key,
+                near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "", all);
     return NULL;
 }
 
@@ -292,8 +291,7 @@ format_list(const FmOption *o, const void *at)
     GString *s = g_string_new("[");
 
     for (size_t i = 0; i < n; i++) {
-        g_autofree char *one =
-            format_real(o->type == FM_OPTION_INTS ? (double)ints->v[i] : reals->v[i]);
+        g_autofree char *one = format_real(o->type == FM_OPTION_INTS ? (double)ints->v[i] : reals->v[i]);
 
         g_string_append_printf(s, "%s%s", i > 0 ? "," : "", one);
     }

@@ -22,9 +22,8 @@ fm_plugin_new(FmKind kind, const char *spec, GError **error)
     plugin->self = entry->desc->self_size > 0 ? g_malloc0(entry->desc->self_size) : NULL;
     if (!entry->desc->options && *rest) {
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION, "%s takes no options, '%s' was given", who, rest);
-    } else if (!entry->desc->options ||
-               (fm_options_defaults(entry->desc->options, plugin->self, error) &&
-                fm_options_parse(entry->desc->options, plugin->self, rest, who, error))) {
+    } else if (!entry->desc->options || (fm_options_defaults(entry->desc->options, plugin->self, error) &&
+                                         fm_options_parse(entry->desc->options, plugin->self, rest, who, error))) {
         return plugin;
     }
     fm_plugin_free(plugin);

@@ -10,10 +10,10 @@ typedef struct Failure {
 
 static struct {
     GMutex lock;
-    GPtrArray *dirs; /* char * from fm_registry_add_path() */
+    GPtrArray *dirs;                 /* char * from fm_registry_add_path() */
     GHashTable *entries[FM_N_KINDS]; /* name to FmEntry */
-    GPtrArray *sorted[FM_N_KINDS]; /* const FmPluginDesc * by name, after load_all */
-    GArray *failures; /* of Failure */
+    GPtrArray *sorted[FM_N_KINDS];   /* const FmPluginDesc * by name, after load_all */
+    GArray *failures;                /* of Failure */
 } registry;
 
 static const struct {
@@ -85,8 +85,7 @@ find_file(GPtrArray *dirs, FmKind kind, const char *name)
 {
     for (guint i = 0; i < dirs->len; i++) {
         g_autofree char *base = g_strconcat(name, ".so", NULL);
-        g_autofree char *built =
-            g_build_filename(dirs->pdata[i], fm_kind_name(kind), ".libs", base, NULL);
+        g_autofree char *built = g_build_filename(dirs->pdata[i], fm_kind_name(kind), ".libs", base, NULL);
         g_autofree char *plain = g_build_filename(dirs->pdata[i], fm_kind_name(kind), base, NULL);
 
         if (g_file_test(plain, G_FILE_TEST_EXISTS))
@@ -156,11 +155,11 @@ fail_unknown(GPtrArray *dirs, FmKind kind, const char *name, GError **error)
     near = fm_error_suggest(name, (const char *const *)names->pdata);
     all = g_strjoinv(", ", (char **)names->pdata);
     if (near)
-        g_set_error(error, FM_ERROR, FM_ERROR_UNKNOWN, "unknown %s '%s'; did you mean '%s'?",
-                    fm_kind_name(kind), name, near);
+        g_set_error(error, FM_ERROR, FM_ERROR_UNKNOWN, "unknown %s '%s'; did you mean '%s'?", fm_kind_name(kind), name,
+                    near);
     else
-        g_set_error(error, FM_ERROR, FM_ERROR_UNKNOWN, "unknown %s '%s', expected one of %s",
-                    fm_kind_name(kind), name, *all ? all : "none: no plugins were found");
+        g_set_error(error, FM_ERROR, FM_ERROR_UNKNOWN, "unknown %s '%s', expected one of %s", fm_kind_name(kind), name,
+                    *all ? all : "none: no plugins were found");
 }
 
 static const FmEntry *

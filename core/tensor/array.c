@@ -9,8 +9,7 @@ static const struct {
     size_t size;
     const char *name;
 } dtypes[FM_N_DTYPES] = {
-    [FM_F32] = {4, "f32"}, [FM_F64] = {8, "f64"}, [FM_I32] = {4, "i32"},
-    [FM_U8] = {1, "u8"},   [FM_I64] = {8, "i64"},
+    [FM_F32] = {4, "f32"}, [FM_F64] = {8, "f64"}, [FM_I32] = {4, "i32"}, [FM_U8] = {1, "u8"}, [FM_I64] = {8, "i64"},
 };
 
 size_t

@@ -16,8 +16,8 @@ FM_FAST_FILE /* and no contraction: every level gives the same bits */
 #define W0 0x9E3779B9u
 #define W1 0xBB67AE85u
 
-FM_INLINE void
-round_once(guint32 c[4], guint32 k0, guint32 k1)
+    FM_INLINE void
+    round_once(guint32 c[4], guint32 k0, guint32 k1)
 {
     const guint64 p0 = (guint64)M0 * c[0], p1 = (guint64)M1 * c[2];
     const guint32 c1 = c[1], c3 = c[3];
@@ -44,10 +44,10 @@ fm_philox(const guint32 counter[4], const guint32 key[2], guint32 out[4])
 FmRng
 fm_rng(FmKey key, guint64 row)
 {
-    return (FmRng){.key = {(guint32)key.seed, (guint32)(key.seed >> 32)},
-                   .counter = {0, (guint32)row, (guint32)key.step,
-                               key.stream << 16 | ((guint32)(key.step >> 32) & 0xffffu)},
-                   .used = 4};
+    return (FmRng){
+        .key = {(guint32)key.seed, (guint32)(key.seed >> 32)},
+        .counter = {0, (guint32)row, (guint32)key.step, key.stream << 16 | ((guint32)(key.step >> 32) & 0xffffu)},
+        .used = 4};
 }
 
 guint32
@@ -179,10 +179,8 @@ sincos_turn(float v, float *s, float *c)
     const float q = floorf(4.0f * v + 0.5f);
     const float x = (v - 0.25f * q) * 6.2831853072f; /* [-pi/4, pi/4] */
     const float x2 = x * x;
-    const float sn =
-        x * (1.0f + x2 * (-1.0f / 6 + x2 * (1.0f / 120 + x2 * (-1.0f / 5040 + x2 * (1.0f / 362880)))));
-    const float cs =
-        1.0f + x2 * (-0.5f + x2 * (1.0f / 24 + x2 * (-1.0f / 720 + x2 * (1.0f / 40320))));
+    const float sn = x * (1.0f + x2 * (-1.0f / 6 + x2 * (1.0f / 120 + x2 * (-1.0f / 5040 + x2 * (1.0f / 362880)))));
+    const float cs = 1.0f + x2 * (-0.5f + x2 * (1.0f / 24 + x2 * (-1.0f / 720 + x2 * (1.0f / 40320))));
     const gint32 k = (gint32)q & 3;
     const float a = k & 1 ? cs : sn, b = k & 1 ? sn : cs;
 

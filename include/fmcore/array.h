@@ -13,12 +13,12 @@ typedef enum FmDtype {
     FM_F32,
     FM_F64,
     FM_I32,
-    FM_U8, /* files only */
+    FM_U8,  /* files only */
     FM_I64, /* files only */
     FM_N_DTYPES
 } FmDtype;
 
-size_t fm_dtype_size(FmDtype dtype); /* bytes of one element */
+size_t fm_dtype_size(FmDtype dtype);      /* bytes of one element */
 const char *fm_dtype_name(FmDtype dtype); /* "f32", "f64", "i32", "u8", "i64" */
 
 /* Zeroed memory aligned to FM_ALIGN, or NULL when `bytes` cannot be had (never aborts). Free
@@ -43,8 +43,8 @@ typedef struct FmArray {
 FmArray *fm_array_new(FmDtype dtype, int ndim, const size_t *dim, GError **error);
 void fm_array_free(FmArray *array); /* NULL allowed */
 
-size_t fm_array_size(const FmArray *array); /* number of elements */
-size_t fm_array_rows(const FmArray *array); /* dim[0]; 1 for ndim = 0 */
+size_t fm_array_size(const FmArray *array);  /* number of elements */
+size_t fm_array_rows(const FmArray *array);  /* dim[0]; 1 for ndim = 0 */
 size_t fm_array_width(const FmArray *array); /* elements of one row; 1 for ndim <= 1 */
 
 /* A converted copy (FM_F32, FM_F64 or FM_I32 wanted). Errors: FM_ERROR_MEMORY. */

@@ -23,12 +23,12 @@ typedef struct FmKernelArgs {
     size_t n_in;
     FmView in[2 * FM_MAX_INPUTS]; /* fused: inputs, then outputs 1 and up */
     FmView out;
-    const void *attrs; /* the operation's attributes, below */
-    void *scratch; /* FmKernel.scratch() bytes, FM_ALIGN aligned */
-    const void *packed; /* what FmKernel.pack() wrote, or NULL */
+    const void *attrs;   /* the operation's attributes, below */
+    void *scratch;       /* FmKernel.scratch() bytes, FM_ALIGN aligned */
+    const void *packed;  /* what FmKernel.pack() wrote, or NULL */
     gboolean accumulate; /* batch reductions only: add to out instead of writing it */
-    FmKey key; /* random nodes: key of the run, stream replaced by the node's */
-    guint64 row0; /* random nodes: number of the tile's first row */
+    FmKey key;           /* random nodes: key of the run, stream replaced by the node's */
+    guint64 row0;        /* random nodes: number of the tile's first row */
 } FmKernelArgs;
 
 /* What a kernel may ask at planning time: shapes only; n is the largest tile. */
@@ -67,29 +67,68 @@ typedef struct FmKernel {
  *   gather, scatter_add [accumulate]; random (FmAttrRandom)
  * Optional: `fused` (FmProgram) and any composite by its name. */
 
-typedef struct FmAttrAffine { double scale, shift; } FmAttrAffine;
-typedef struct FmAttrPow { double exponent; } FmAttrPow;
-typedef struct FmAttrPermute { gint32 perm[FM_MAX_NDIM]; } FmAttrPermute;
-typedef struct FmAttrSlice { gint32 axis, unused; guint64 start, after; } FmAttrSlice; /* pad: before, after */
-typedef struct FmAttrAxis { gint32 axis; } FmAttrAxis;
-typedef struct FmAttrReduce { guint32 axes; } FmAttrReduce;
-typedef struct FmAttrTrans { gint32 a, b; } FmAttrTrans;
-typedef struct FmAttrConv { gint32 stride, pad; } FmAttrConv;
-typedef struct FmAttrRandom { gint32 kind; guint32 stream; } FmAttrRandom;
+typedef struct FmAttrAffine {
+    double scale, shift;
+} FmAttrAffine;
+typedef struct FmAttrPow {
+    double exponent;
+} FmAttrPow;
+typedef struct FmAttrPermute {
+    gint32 perm[FM_MAX_NDIM];
+} FmAttrPermute;
+typedef struct FmAttrSlice {
+    gint32 axis, unused;
+    guint64 start, after;
+} FmAttrSlice; /* pad: before, after */
+typedef struct FmAttrAxis {
+    gint32 axis;
+} FmAttrAxis;
+typedef struct FmAttrReduce {
+    guint32 axes;
+} FmAttrReduce;
+typedef struct FmAttrTrans {
+    gint32 a, b;
+} FmAttrTrans;
+typedef struct FmAttrConv {
+    gint32 stride, pad;
+} FmAttrConv;
+typedef struct FmAttrRandom {
+    gint32 kind;
+    guint32 stream;
+} FmAttrRandom;
 
 /* A chain of element-wise operations in one pass: a straight-line program over registers.
  * Registers 0 .. n_in-1 are the inputs (broadcast to the output's shape), instruction i writes
  * register n_in + i, and the last writes the output. All registers have the output's shape. */
 typedef enum FmEltOp {
-    FM_ELT_ABS, FM_ELT_SIGN, FM_ELT_EXP, FM_ELT_LOG, FM_ELT_LOG1P, FM_ELT_SQRT,
-    FM_ELT_RSQRT, FM_ELT_RECIP, FM_ELT_SIN, FM_ELT_COS, FM_ELT_TANH, FM_ELT_SIGMOID, FM_ELT_ERF,
-    FM_ELT_AFFINE, FM_ELT_POW, FM_ELT_ADD, FM_ELT_SUB, FM_ELT_MUL, FM_ELT_DIV, FM_ELT_MAXIMUM,
-    FM_ELT_GREATER, FM_ELT_EQUAL, FM_ELT_SELECT,
+    FM_ELT_ABS,
+    FM_ELT_SIGN,
+    FM_ELT_EXP,
+    FM_ELT_LOG,
+    FM_ELT_LOG1P,
+    FM_ELT_SQRT,
+    FM_ELT_RSQRT,
+    FM_ELT_RECIP,
+    FM_ELT_SIN,
+    FM_ELT_COS,
+    FM_ELT_TANH,
+    FM_ELT_SIGMOID,
+    FM_ELT_ERF,
+    FM_ELT_AFFINE,
+    FM_ELT_POW,
+    FM_ELT_ADD,
+    FM_ELT_SUB,
+    FM_ELT_MUL,
+    FM_ELT_DIV,
+    FM_ELT_MAXIMUM,
+    FM_ELT_GREATER,
+    FM_ELT_EQUAL,
+    FM_ELT_SELECT,
     FM_N_ELT_OPS
 } FmEltOp;
 
 typedef struct FmInstr {
-    guint8 op; /* FmEltOp */
+    guint8 op;     /* FmEltOp */
     guint8 src[3]; /* registers */
     double imm[2]; /* affine: scale, shift; pow: exponent */
 } FmInstr;
@@ -119,10 +158,10 @@ typedef struct FmBackendOps {
     int (*cholesky)(const void *self, size_t n, double *a);
     int (*eigen)(const void *self, size_t n, double *a, double *w);
     /* c (m, n) = alpha a (m, k) b + beta c, row-major; tb: b is (n, k), else (k, n). */
-    void (*gemm_f64)(const void *self, gboolean tb, size_t m, size_t n, size_t k, double alpha,
-                     const double *a, const double *b, double beta, double *c);
-    void (*gemm_f32)(const void *self, gboolean tb, size_t m, size_t n, size_t k, float alpha,
-                     const float *a, const float *b, float beta, float *c);
+    void (*gemm_f64)(const void *self, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+                     const double *b, double beta, double *c);
+    void (*gemm_f32)(const void *self, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                     const float *b, float beta, float *c);
 } FmBackendOps;
 
 /* The kernel of `op`, or NULL. `backend` is an instance of kind backend. */
@@ -141,10 +180,10 @@ FmPlugin *fm_backend_default(GError **error);
 gboolean fm_linalg_cholesky(size_t n, double *a);
 /* Symmetric a (n, n) to eigenvectors in rows and ascending eigenvalues w (n). */
 gboolean fm_linalg_eigen(size_t n, double *a, double *w);
-void fm_linalg_gemm_f64(gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
-                        const double *b, double beta, double *c);
-void fm_linalg_gemm_f32(gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-                        const float *b, float beta, float *c);
+void fm_linalg_gemm_f64(gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a, const double *b,
+                        double beta, double *c);
+void fm_linalg_gemm_f32(gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a, const float *b,
+                        float beta, float *c);
 
 G_END_DECLS
 #endif

@@ -11,8 +11,8 @@ G_BEGIN_DECLS
 
 /* Levels, each including the one before. */
 typedef enum FmCpuLevel {
-    FM_CPU_BASE, /* what the compiler was told: SSE2 on x86-64, NEON on arm64 */
-    FM_CPU_AVX2, /* AVX2 and FMA */
+    FM_CPU_BASE,   /* what the compiler was told: SSE2 on x86-64, NEON on arm64 */
+    FM_CPU_AVX2,   /* AVX2 and FMA */
     FM_CPU_AVX512, /* AVX-512 F, BW, DQ and VL */
     FM_N_CPU_LEVELS
 } FmCpuLevel;
@@ -33,13 +33,16 @@ const char *fm_cpu_level_name(FmCpuLevel level); /* "base", "avx2", "avx512" */
 #define FM_BEGIN_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,fma\")")
 #define FM_BEGIN_AVX512 \
     _Pragma("GCC push_options") \
-    _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512\")")
+        _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512\")")
 #define FM_END_LEVEL _Pragma("GCC pop_options")
 #endif
 
 #define FM_INLINE static inline __attribute__((always_inline))
 #define FM_CPU_AT_BASE(name, params, args) \
-    static void name##_base params { name##_any args; }
+    static void name##_base params \
+    { \
+        name##_any args; \
+    }
 
 /* FM_CPU_VARIANTS: define the static function NAME PARAMS as the fastest of several compilations of
  * NAME_any, an FM_INLINE function with the same parameters; ARGS are their names in brackets. The file is
@@ -48,7 +51,10 @@ const char *fm_cpu_level_name(FmCpuLevel level); /* "base", "avx2", "avx512" */
  * are written apart; FM_CPU_AT_AVX512 makes such a one of NAME_any, FM_CPU_AT_BASE too. */
 #ifdef FM_CPU_LEVELS
 #define FM_CPU_AT_AVX512(name, params, args) \
-    static __attribute__((target(FM_TARGET_AVX512))) void name##_avx512 params { name##_any args; }
+    static __attribute__((target(FM_TARGET_AVX512))) void name##_avx512 params \
+    { \
+        name##_any args; \
+    }
 #define FM_CPU_DISPATCH(name, params, args) \
     static void name params \
     { \
@@ -65,16 +71,25 @@ const char *fm_cpu_level_name(FmCpuLevel level); /* "base", "avx2", "avx512" */
     }
 #define FM_CPU_VARIANTS(name, params, args) \
     FM_CPU_AT_AVX512(name, params, args) \
-    static __attribute__((target(FM_TARGET_AVX2))) void name##_avx2 params { name##_any args; } \
+    static __attribute__((target(FM_TARGET_AVX2))) void name##_avx2 params \
+    { \
+        name##_any args; \
+    } \
     FM_CPU_AT_BASE(name, params, args) \
     FM_CPU_DISPATCH(name, params, args)
 #define FM_FAST_FILE _Pragma("GCC optimize(\"O3\", \"no-math-errno\", \"no-trapping-math\")")
 #else
 #define FM_CPU_AT_AVX512(name, params, args)
 #define FM_CPU_DISPATCH(name, params, args) \
-    static void name params { name##_base args; }
+    static void name params \
+    { \
+        name##_base args; \
+    }
 #define FM_CPU_VARIANTS(name, params, args) \
-    static void name params { name##_any args; }
+    static void name params \
+    { \
+        name##_any args; \
+    }
 #define FM_FAST_FILE
 #endif
 

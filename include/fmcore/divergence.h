@@ -10,7 +10,7 @@ G_BEGIN_DECLS
 /* Samples of one distribution and, where known, log-densities of P and of Q at these points. */
 typedef struct FmSamples {
     size_t n, D;
-    const double *x; /* (n, D) */
+    const double *x;             /* (n, D) */
     const double *log_p, *log_q; /* (n) or NULL, nats */
 } FmSamples;
 
@@ -24,9 +24,9 @@ typedef struct FmDetail {
 } FmDetail;
 
 typedef struct FmEstimate {
-    double value; /* NAN with a reason in `why` when it is infinite or undefined */
-    double se; /* standard error; NAN: not random or not known */
-    size_t n; /* sample size behind it */
+    double value;     /* NAN with a reason in `why` when it is infinite or undefined */
+    double se;        /* standard error; NAN: not random or not known */
+    size_t n;         /* sample size behind it */
     const char *unit; /* "nats", "" ...; static */
     char why[128];
     size_t n_details;
@@ -35,20 +35,20 @@ typedef struct FmEstimate {
 
 typedef struct FmDivergenceOps {
     /* required */
-    gboolean (*estimate)(const void *self, const FmSamples *p, const FmSamples *q, FmKey key,
-                         int threads, FmEstimate *out, GError **error);
+    gboolean (*estimate)(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
+                         FmEstimate *out, GError **error);
     /* optional */
-    gboolean needs_density; /* TRUE: log_p and log_q must be there */
+    gboolean needs_density;   /* TRUE: log_p and log_q must be there */
     gboolean zero_when_equal; /* TRUE: the population value of D(P, P) is 0 (conformance) */
-    size_t n_min; /* smallest sample size; 0: 2 */
+    size_t n_min;             /* smallest sample size; 0: 2 */
     gboolean (*prepare)(void *self, GError **error);
     void (*clear)(void *self);
 } FmDivergenceOps;
 
 /* Estimate D(P, Q). Checks: equal D, enough rows, finite values, densities where needed.
  * `key` drives any subsampling; the result does not depend on `threads`. */
-gboolean fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples *q,
-                                FmKey key, int threads, FmEstimate *out, GError **error);
+gboolean fm_divergence_estimate(FmPlugin *divergence, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
+                                FmEstimate *out, GError **error);
 
 /* psi(x), the derivative of log Gamma, for x > 0, to 1e-13 (Abramowitz & Stegun 6.3.5 and 6.3.18). */
 double fm_digamma(double x);
@@ -91,8 +91,8 @@ void fm_estimate_root(FmEstimate *e, double square, double se, double square_equ
 /* value = 1/2 [mean over P of term(log p, log q) + mean over Q of term(log q, log p)] and the
  * standard error of independent samples; out->n, or out->why when a density is 0 at a row of its
  * own sample. Total variation and Jensen-Shannon are of this form. Needs both log-densities. */
-void fm_estimate_symmetric(const FmSamples *p, const FmSamples *q,
-                           double (*term)(double own, double other), FmEstimate *out);
+void fm_estimate_symmetric(const FmSamples *p, const FmSamples *q, double (*term)(double own, double other),
+                           FmEstimate *out);
 
 /* Distances in place to kernel values: v (n) holds squared Euclidean distances. */
 typedef void (*FmPairKernel)(const void *self, size_t n, double *v);
@@ -102,9 +102,8 @@ typedef void (*FmPairKernel)(const void *self, size_t n, double *v);
  * random subset by `key` when there are more. se: first- and second-order terms of Hoeffding's
  * decomposition, so that it also holds for P = Q. n: rows used of the first sample. Same bytes
  * for any `threads`. Errors: FM_ERROR_MEMORY. */
-gboolean fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key,
-                           FmPairKernel kernel, const void *self, int threads, FmEstimate *out,
-                           GError **error);
+gboolean fm_estimate_pairs(const FmSamples *p, const FmSamples *q, size_t rows, FmKey key, FmPairKernel kernel,
+                           const void *self, int threads, FmEstimate *out, GError **error);
 
 G_END_DECLS
 #endif

@@ -11,16 +11,16 @@ G_BEGIN_DECLS
 
 /* X(identifier, name in JSON, exit status of the program) */
 #define FM_ERROR_LIST(X) \
-    X(USAGE, "usage", 2) /* command line or configuration */ \
-    X(OPTION, "option", 2) /* a plugin's option: unknown, malformed or out of range */ \
-    X(UNKNOWN, "unknown-name", 2) /* no plugin of that name */ \
-    X(PLUGIN, "plugin", 1) /* a plugin file that was refused */ \
-    X(SHAPE, "shape", 1) /* shapes that do not fit each other */ \
-    X(DATA, "data", 1) /* contents of a file or of an array */ \
-    X(FILE, "file", 1) /* reading or writing failed */ \
-    X(UNSUPPORTED, "unsupported", 1) /* this combination cannot work; the text says why */ \
-    X(DIVERGED, "diverged", 1) /* not finite, or a limit was hit */ \
-    X(MEMORY, "memory", 1) /* an allocation that cannot be met */ \
+    X(USAGE, "usage", 2)               /* command line or configuration */ \
+    X(OPTION, "option", 2)             /* a plugin's option: unknown, malformed or out of range */ \
+    X(UNKNOWN, "unknown-name", 2)      /* no plugin of that name */ \
+    X(PLUGIN, "plugin", 1)             /* a plugin file that was refused */ \
+    X(SHAPE, "shape", 1)               /* shapes that do not fit each other */ \
+    X(DATA, "data", 1)                 /* contents of a file or of an array */ \
+    X(FILE, "file", 1)                 /* reading or writing failed */ \
+    X(UNSUPPORTED, "unsupported", 1)   /* this combination cannot work; the text says why */ \
+    X(DIVERGED, "diverged", 1)         /* not finite, or a limit was hit */ \
+    X(MEMORY, "memory", 1)             /* an allocation that cannot be met */ \
     X(INTERRUPTED, "interrupted", 130) /* the caller asked to stop */
 
 typedef enum FmErrorCode {

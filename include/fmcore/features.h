@@ -36,20 +36,19 @@ FmFeatures *fm_features_run(const char *dir, const char *layer, double time, int
  * shape   (H, W, C) of a row, n_shape 3; n_shape 0: square images, when the first layer convolves
  * D       values of a row
  * Errors: FM_ERROR_FILE, FM_ERROR_DATA, FM_ERROR_OPTION for a word that is none, FM_ERROR_SHAPE. */
-FmFeatures *fm_features_stack(const char *file, const char *stack, const int *shape, size_t n_shape,
-                              size_t D, int threads, GError **error);
+FmFeatures *fm_features_stack(const char *file, const char *stack, const int *shape, size_t n_shape, size_t D,
+                              int threads, GError **error);
 void fm_features_free(FmFeatures *features); /* NULL allowed */
 
-size_t fm_features_in(const FmFeatures *features);       /* values of a row of data */
-size_t fm_features_out(const FmFeatures *features);      /* values of its features */
+size_t fm_features_in(const FmFeatures *features);        /* values of a row of data */
+size_t fm_features_out(const FmFeatures *features);       /* values of its features */
 const char *fm_features_name(const FmFeatures *features); /* "input of 'layers.4', t = 1"; borrowed */
 /* sha256 of the weights' bytes in name order, hex; borrowed. */
 const char *fm_features_digest(const FmFeatures *features);
 
 /* Features y (n, out) of rows x (n, in) in the data's own units; `key`: of the noise at time < 1,
  * one row per row. Same bytes for any number of threads. One call at a time. */
-gboolean fm_features_eval(FmFeatures *features, size_t n, const double *x, FmKey key, double *y,
-                          GError **error);
+gboolean fm_features_eval(FmFeatures *features, size_t n, const double *x, FmKey key, double *y, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FmFeatures, fm_features_free)
 

@@ -17,25 +17,25 @@ G_BEGIN_DECLS
 
 /* What a name stands for. In a call for one sample every number of a row is passed as a scalar. */
 typedef enum FmForeignShape {
-    FM_FOREIGN_ONE, /* one number, the same for all rows */
-    FM_FOREIGN_FIRST, /* a number a row; a batch call gets that of its first row */
-    FM_FOREIGN_EQUAL, /* a number a row; a batch is cut into calls within which it is constant */
+    FM_FOREIGN_ONE,    /* one number, the same for all rows */
+    FM_FOREIGN_FIRST,  /* a number a row; a batch call gets that of its first row */
+    FM_FOREIGN_EQUAL,  /* a number a row; a batch is cut into calls within which it is constant */
     FM_FOREIGN_COLUMN, /* a number a row; a batch call gets the array (n) */
-    FM_FOREIGN_ROWS /* an array (n, width) */
+    FM_FOREIGN_ROWS    /* an array (n, width) */
 } FmForeignShape;
 
 /* One name of a caller's vocabulary. The first row of a table is the number of rows of a call,
  * {"n", FM_I64, FM_FOREIGN_ONE}, which the core fills in. */
 typedef struct FmForeignRole {
     const char *name; /* NULL closes the table */
-    FmDtype host; /* FM_F64, FM_I32 or FM_I64: what the caller's array holds */
+    FmDtype host;     /* FM_F64, FM_I32 or FM_I64: what the caller's array holds */
     FmForeignShape shape;
     gboolean out; /* written by the function; COLUMN or ROWS */
 } FmForeignRole;
 
 /* What is handed over under one name: (n, width) numbers of the role's dtype. */
 typedef struct FmForeignValue {
-    void *data; /* not written unless the role says so */
+    void *data;   /* not written unless the role says so */
     size_t width; /* columns of ROWS; otherwise 1 */
 } FmForeignValue;
 
@@ -46,7 +46,7 @@ typedef struct FmForeignOptions {
     gboolean reference, thread_safe;
 } FmForeignOptions;
 
-enum { FM_FOREIGN_BATCH, FM_FOREIGN_SAMPLE }; /* per */
+enum { FM_FOREIGN_BATCH, FM_FOREIGN_SAMPLE };                  /* per */
 enum { FM_FOREIGN_NONE, FM_FOREIGN_STATUS, FM_FOREIGN_VALUE }; /* returns */
 extern const char *const fm_foreign_per[];
 extern const char *const fm_foreign_reals[];
@@ -55,20 +55,18 @@ extern const char *const fm_foreign_layouts[];
 extern const char *const fm_foreign_returns[];
 
 /* Rows of an option table. */
-#define FM_FOREIGN_OPTIONS                                                                         \
-    FM_OPT_STRING(FmForeignOptions, library, "", "the shared library; required"),                  \
-        FM_OPT_CHOICE(FmForeignOptions, per, fm_foreign_per, "batch",                              \
-                      "one call for a batch of rows, or one for each sample"),                     \
-        FM_OPT_CHOICE(FmForeignOptions, real, fm_foreign_reals, "f64", "type of real arguments"),  \
-        FM_OPT_CHOICE(FmForeignOptions, integer, fm_foreign_integers, "i32",                       \
-                      "type of integer arguments"),                                                \
-        FM_OPT_BOOL(FmForeignOptions, reference, no,                                               \
-                    "numbers by reference, as Fortran passes them"),                               \
-        FM_OPT_CHOICE(FmForeignOptions, layout, fm_foreign_layouts, "rows",                        \
-                      "a sample's values are adjacent (C's a[n][d], Fortran's a(d,n)), or a "      \
-                      "column's"),                                                                 \
-        FM_OPT_CHOICE(FmForeignOptions, returns, fm_foreign_returns, "none",                       \
-                      "nothing of use, a status (0: done), or the value itself"),                  \
+#define FM_FOREIGN_OPTIONS \
+    FM_OPT_STRING(FmForeignOptions, library, "", "the shared library; required"), \
+        FM_OPT_CHOICE(FmForeignOptions, per, fm_foreign_per, "batch", \
+                      "one call for a batch of rows, or one for each sample"), \
+        FM_OPT_CHOICE(FmForeignOptions, real, fm_foreign_reals, "f64", "type of real arguments"), \
+        FM_OPT_CHOICE(FmForeignOptions, integer, fm_foreign_integers, "i32", "type of integer arguments"), \
+        FM_OPT_BOOL(FmForeignOptions, reference, no, "numbers by reference, as Fortran passes them"), \
+        FM_OPT_CHOICE(FmForeignOptions, layout, fm_foreign_layouts, "rows", \
+                      "a sample's values are adjacent (C's a[n][d], Fortran's a(d,n)), or a " \
+                      "column's"), \
+        FM_OPT_CHOICE(FmForeignOptions, returns, fm_foreign_returns, "none", \
+                      "nothing of use, a status (0: done), or the value itself"), \
         FM_OPT_BOOL(FmForeignOptions, thread_safe, no, "calls from several threads at once are allowed")
 
 /* A function that is ready to be called; immutable, for any number of threads: calls that the

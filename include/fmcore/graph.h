@@ -46,7 +46,7 @@ gboolean fm_graph_ok(const FmGraph *graph, GError **error);
 void fm_graph_fail(FmGraph *graph, int code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 const FmShape *fm_node_shape(const FmNode *node); /* borrowed */
-FmGraph *fm_node_graph(const FmNode *node); /* the graph it belongs to */
+FmGraph *fm_node_graph(const FmNode *node);       /* the graph it belongs to */
 
 /* ---- leaves ---- */
 
@@ -60,8 +60,8 @@ FmNode *fm_input_labels(FmGraph *graph, const char *name);
 typedef enum FmInitKind {
     FM_INIT_ZEROS,
     FM_INIT_CONSTANT, /* scale */
-    FM_INIT_UNIFORM, /* [-scale, scale) */
-    FM_INIT_NORMAL /* N(0, scale^2) */
+    FM_INIT_UNIFORM,  /* [-scale, scale) */
+    FM_INIT_NORMAL    /* N(0, scale^2) */
 } FmInitKind;
 
 typedef struct FmInit {
@@ -79,7 +79,7 @@ FmNode *fm_buffer(FmGraph *graph, const char *name, int ndim, const size_t *dim,
 /* Names given to fm_param() and fm_buffer() get this prefix until it is reset with "". */
 void fm_graph_set_prefix(FmGraph *graph, const char *prefix);
 
-FmNode *fm_scalar(FmGraph *graph, double value); /* (): a constant */
+FmNode *fm_scalar(FmGraph *graph, double value);                                       /* (): a constant */
 FmNode *fm_constant(FmGraph *graph, int ndim, const size_t *dim, const double *value); /* copied */
 
 /* Random numbers of (key of the run, row of the batch), drawn when the plan runs. */
@@ -88,31 +88,31 @@ FmNode *fm_random(FmGraph *graph, FmRandomKind kind, guint32 stream, const FmSha
 
 /* ---- element-wise, with broadcasting ---- */
 
-FmNode *fm_add(FmNode *a, FmNode *b); /* a + b */
-FmNode *fm_sub(FmNode *a, FmNode *b); /* a - b */
-FmNode *fm_mul(FmNode *a, FmNode *b); /* a b */
-FmNode *fm_div(FmNode *a, FmNode *b); /* a / b */
-FmNode *fm_maximum(FmNode *a, FmNode *b); /* the larger; at a tie its derivative is that of b */
-FmNode *fm_greater(FmNode *a, FmNode *b); /* 1 where a > b, else 0; derivative 0 */
-FmNode *fm_equal(FmNode *a, FmNode *b); /* 1 where a == b, else 0; derivative 0 */
-FmNode *fm_select(FmNode *mask, FmNode *a, FmNode *b); /* a where mask != 0, else b */
+FmNode *fm_add(FmNode *a, FmNode *b);                     /* a + b */
+FmNode *fm_sub(FmNode *a, FmNode *b);                     /* a - b */
+FmNode *fm_mul(FmNode *a, FmNode *b);                     /* a b */
+FmNode *fm_div(FmNode *a, FmNode *b);                     /* a / b */
+FmNode *fm_maximum(FmNode *a, FmNode *b);                 /* the larger; at a tie its derivative is that of b */
+FmNode *fm_greater(FmNode *a, FmNode *b);                 /* 1 where a > b, else 0; derivative 0 */
+FmNode *fm_equal(FmNode *a, FmNode *b);                   /* 1 where a == b, else 0; derivative 0 */
+FmNode *fm_select(FmNode *mask, FmNode *a, FmNode *b);    /* a where mask != 0, else b */
 FmNode *fm_affine(FmNode *x, double scale, double shift); /* scale x + shift */
-FmNode *fm_pow(FmNode *x, double exponent); /* x^exponent */
-FmNode *fm_neg(FmNode *x); /* -x */
-FmNode *fm_square(FmNode *x); /* x^2 */
-FmNode *fm_abs(FmNode *x); /* |x|; derivative sign(x) */
-FmNode *fm_sign(FmNode *x); /* -1, 0 or 1; derivative 0 */
-FmNode *fm_exp(FmNode *x); /* e^x */
-FmNode *fm_log(FmNode *x); /* natural logarithm */
-FmNode *fm_log1p(FmNode *x); /* log(1 + x) */
-FmNode *fm_sqrt(FmNode *x); /* square root */
-FmNode *fm_rsqrt(FmNode *x); /* 1 / sqrt(x) */
-FmNode *fm_recip(FmNode *x); /* 1 / x */
-FmNode *fm_sin(FmNode *x); /* sine */
-FmNode *fm_cos(FmNode *x); /* cosine */
-FmNode *fm_tanh(FmNode *x); /* hyperbolic tangent */
-FmNode *fm_sigmoid(FmNode *x); /* 1 / (1 + e^-x) */
-FmNode *fm_erf(FmNode *x); /* error function */
+FmNode *fm_pow(FmNode *x, double exponent);               /* x^exponent */
+FmNode *fm_neg(FmNode *x);                                /* -x */
+FmNode *fm_square(FmNode *x);                             /* x^2 */
+FmNode *fm_abs(FmNode *x);                                /* |x|; derivative sign(x) */
+FmNode *fm_sign(FmNode *x);                               /* -1, 0 or 1; derivative 0 */
+FmNode *fm_exp(FmNode *x);                                /* e^x */
+FmNode *fm_log(FmNode *x);                                /* natural logarithm */
+FmNode *fm_log1p(FmNode *x);                              /* log(1 + x) */
+FmNode *fm_sqrt(FmNode *x);                               /* square root */
+FmNode *fm_rsqrt(FmNode *x);                              /* 1 / sqrt(x) */
+FmNode *fm_recip(FmNode *x);                              /* 1 / x */
+FmNode *fm_sin(FmNode *x);                                /* sine */
+FmNode *fm_cos(FmNode *x);                                /* cosine */
+FmNode *fm_tanh(FmNode *x);                               /* hyperbolic tangent */
+FmNode *fm_sigmoid(FmNode *x);                            /* 1 / (1 + e^-x) */
+FmNode *fm_erf(FmNode *x);                                /* error function */
 
 /* ---- shape ---- */
 
@@ -120,11 +120,11 @@ FmNode *fm_erf(FmNode *x); /* error function */
 FmNode *fm_reshape(FmNode *x, size_t rows, int ndim, const size_t *dim);
 /* Axis i of the result is axis perm[i] of x (batch axis excluded). */
 FmNode *fm_permute(FmNode *x, const int *perm);
-FmNode *fm_transpose(FmNode *x); /* the last two axes swapped */
+FmNode *fm_transpose(FmNode *x);                       /* the last two axes swapped */
 FmNode *fm_broadcast(FmNode *x, const FmShape *shape); /* materialised to `shape` */
 FmNode *fm_slice(FmNode *x, int axis, size_t start, size_t length);
 FmNode *fm_pad(FmNode *x, int axis, size_t before, size_t after); /* with zeros */
-FmNode *fm_concat(FmNode *const *x, size_t n, int axis); /* n <= FM_MAX_INPUTS */
+FmNode *fm_concat(FmNode *const *x, size_t n, int axis);          /* n <= FM_MAX_INPUTS */
 
 /* ---- reductions ---- */
 
@@ -133,7 +133,7 @@ FmNode *fm_concat(FmNode *const *x, size_t n, int axis); /* n <= FM_MAX_INPUTS *
 FmNode *fm_sum(FmNode *x, unsigned axes, gboolean keep);
 FmNode *fm_mean(FmNode *x, unsigned axes, gboolean keep);
 FmNode *fm_max(FmNode *x, unsigned axes, gboolean keep);
-FmNode *fm_sum_rows(FmNode *x); /* (K B, ...) -> (B, ...): sum of each group of K */
+FmNode *fm_sum_rows(FmNode *x);  /* (K B, ...) -> (B, ...): sum of each group of K */
 FmNode *fm_sum_batch(FmNode *x); /* (K B, ...) -> (...): over all rows; rows = 0 unchanged */
 /* Reduce x to `shape`, the adjoint of broadcasting. */
 FmNode *fm_sum_to(FmNode *x, const FmShape *shape);
@@ -176,19 +176,17 @@ typedef struct FmComposite {
     /* optional */
     /* Cotangents of the inputs given the cotangent of the output; write NULL for none. NULL:
      * the expansion is differentiated. It must agree with the expansion to rounding. */
-    void (*vjp)(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs,
-                FmNode **d_in);
+    void (*vjp)(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const void *attrs, FmNode **d_in);
     /* Tangent of the output; tangents[i] may be NULL (zero). NULL: the expansion's. */
-    FmNode *(*jvp)(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents,
-                   const void *attrs);
+    FmNode *(*jvp)(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *const *tangents, const void *attrs);
     /* The composite's own kernels, used where the backend has none; NULL: the expansion runs. */
     const struct FmKernel *kernel_f32, *kernel_f64;
 } FmComposite;
 
 /* A composite node. `shape` is checked against the expansion's. attrs (attrs_size bytes, at most
  * FM_MAX_ATTRS, no padding, may be NULL) is copied. `composite` is static. */
-FmNode *fm_composite(FmGraph *graph, const FmComposite *composite, FmNode *const *in, size_t n,
-                     const void *attrs, size_t attrs_size);
+FmNode *fm_composite(FmGraph *graph, const FmComposite *composite, FmNode *const *in, size_t n, const void *attrs,
+                     size_t attrs_size);
 
 /* ---- external: a function of the user's, row by row ---- */
 
@@ -196,10 +194,8 @@ typedef struct FmExternal {
     /* y (n, width) from x (n, D) and t (n), all double; returns FALSE on failure. */
     gboolean (*value)(void *self, size_t n, const double *x, const double *t, double *y);
     /* optional; NULL: exact divergence and training are refused */
-    gboolean (*vjp)(void *self, size_t n, const double *x, const double *t, const double *cot,
-                    double *dx);
-    gboolean (*jvp)(void *self, size_t n, const double *x, const double *t, const double *dx,
-                    double *dy);
+    gboolean (*vjp)(void *self, size_t n, const double *x, const double *t, const double *cot, double *dx);
+    gboolean (*jvp)(void *self, size_t n, const double *x, const double *t, const double *dx, double *dy);
     gboolean thread_safe; /* FALSE: calls are serialised */
 } FmExternal;
 

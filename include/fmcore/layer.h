@@ -10,15 +10,22 @@ G_BEGIN_DECLS
 
 /* Element-wise non-linearities by name; used as an option's choices. */
 typedef enum FmActivation {
-    FM_ACT_SILU, FM_ACT_RELU, FM_ACT_TANH, FM_ACT_GELU, FM_ACT_SELU, FM_ACT_ELU, FM_ACT_SOFTPLUS,
-    FM_ACT_SIN, FM_ACT_IDENTITY
+    FM_ACT_SILU,
+    FM_ACT_RELU,
+    FM_ACT_TANH,
+    FM_ACT_GELU,
+    FM_ACT_SELU,
+    FM_ACT_ELU,
+    FM_ACT_SOFTPLUS,
+    FM_ACT_SIN,
+    FM_ACT_IDENTITY
 } FmActivation;
 extern const char *const fm_activation_names[]; /* "silu", "relu", ..., NULL */
 
 FmNode *fm_activation(FmNode *x, FmActivation kind); /* one of these, element by element */
-FmNode *fm_silu(FmNode *x); /* x sigmoid(x) */
-FmNode *fm_softplus(FmNode *x); /* log(1 + e^x), stable */
-FmNode *fm_softmax(FmNode *x); /* over the last axis */
+FmNode *fm_silu(FmNode *x);                          /* x sigmoid(x) */
+FmNode *fm_softplus(FmNode *x);                      /* log(1 + e^x), stable */
+FmNode *fm_softmax(FmNode *x);                       /* over the last axis */
 
 /* x (..., I) W^T + b: (..., out); "NAME.weight" (out, I), "NAME.bias" (out). */
 FmNode *fm_linear(FmNode *x, const char *name, size_t out);

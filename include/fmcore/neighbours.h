@@ -30,14 +30,14 @@ typedef enum FmSearch { FM_SEARCH_AUTO, FM_SEARCH_TREE, FM_SEARCH_SCAN } FmSearc
 FmNeighbours *fm_neighbours_new(size_t n, size_t D, const double *x, const guint32 *row, FmSearch search, size_t k,
                                 const FmNeighbours *like, int threads, GError **error);
 FmSearch fm_neighbours_method(const FmNeighbours *index); /* FM_SEARCH_TREE or FM_SEARCH_SCAN */
-void fm_neighbours_free(FmNeighbours *index); /* NULL allowed */
+void fm_neighbours_free(FmNeighbours *index);             /* NULL allowed */
 
 /* Squared distances d2 (rows of `queries`, k), ascending, from each row of `queries` to its k nearest rows
  * of `index`; INFINITY where there are fewer. With index == queries a row does not count for itself.
  * Both are the same index, or one was made `like` the other. 1 <= k <= FM_NEIGHBOURS_MAX. Memory: O(threads).
  * Cost: tree about n log n in few columns; scan n m D. Errors: FM_ERROR_MEMORY. */
-gboolean fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, size_t k, int threads,
-                              double *d2, GError **error);
+gboolean fm_neighbours_search(const FmNeighbours *index, const FmNeighbours *queries, size_t k, int threads, double *d2,
+                              GError **error);
 
 /* For n rows row[i] of `queries`: the number of rows of `index` within squared distance d2[i], its bound included,
  * in count[i], with the largest of their squared distances in last[i] (0: none); or the least positive squared

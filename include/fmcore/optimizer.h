@@ -13,11 +13,11 @@ G_BEGIN_DECLS
 typedef struct FmUpdate {
     FmDtype dtype; /* FM_F32 or FM_F64 */
     size_t n;
-    void *param; /* (n), updated */
-    const void *grad; /* (n), multiplied by grad_scale when read */
+    void *param;                  /* (n), updated */
+    const void *grad;             /* (n), multiplied by grad_scale when read */
     void *moment[FM_MAX_MOMENTS]; /* (n) each, zero before the first step */
-    double grad_scale; /* clipping */
-    double lr; /* after warm-up and schedule */
+    double grad_scale;            /* clipping */
+    double lr;                    /* after warm-up and schedule */
     double weight_decay;
     guint64 step; /* 1 for the first */
 } FmUpdate;

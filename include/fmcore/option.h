@@ -19,15 +19,15 @@
 G_BEGIN_DECLS
 
 typedef enum FmOptionType {
-    FM_OPTION_END, /* closes the table */
-    FM_OPTION_INT, /* int */
-    FM_OPTION_REAL, /* double */
-    FM_OPTION_BOOL, /* gboolean; yes, no, true, false, on, off, 1, 0 */
+    FM_OPTION_END,    /* closes the table */
+    FM_OPTION_INT,    /* int */
+    FM_OPTION_REAL,   /* double */
+    FM_OPTION_BOOL,   /* gboolean; yes, no, true, false, on, off, 1, 0 */
     FM_OPTION_STRING, /* char *; NULL when unset */
     FM_OPTION_CHOICE, /* int: index into `choices` */
-    FM_OPTION_INTS, /* FmInts; [1,2,2] */
-    FM_OPTION_REALS, /* FmReals; [0.5,1] */
-    FM_OPTION_PLUGIN /* char *: a nested specification {mixture:k=3}, braces removed */
+    FM_OPTION_INTS,   /* FmInts; [1,2,2] */
+    FM_OPTION_REALS,  /* FmReals; [0.5,1] */
+    FM_OPTION_PLUGIN  /* char *: a nested specification {mixture:k=3}, braces removed */
 } FmOptionType;
 
 typedef struct FmInts {
@@ -48,53 +48,41 @@ typedef struct FmOption {
     size_t offset;
     const char *def;
     double min, max;
-    gboolean min_open; /* TRUE: min itself is not allowed */
+    gboolean min_open;          /* TRUE: min itself is not allowed */
     const char *const *choices; /* NULL-terminated; CHOICE only */
     const char *help;
 } FmOption;
 
 #define FM_OPT_ROW(T, field, type_, def_, min_, max_, open_, choices_, help_) \
-    {.name = #field, \
-     .type = (type_), \
-     .offset = offsetof(T, field), \
-     .def = (def_), \
-     .min = (min_), \
-     .max = (max_), \
-     .min_open = (open_), \
-     .choices = (choices_), \
-     .help = (help_)}
+    { \
+        .name = #field, .type = (type_), .offset = offsetof(T, field), .def = (def_), .min = (min_), .max = (max_), \
+        .min_open = (open_), .choices = (choices_), .help = (help_) \
+    }
 
 /* int in [min, max] */
-#define FM_OPT_INT(T, f, def, min, max, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_INT, #def, min, max, FALSE, NULL, help)
+#define FM_OPT_INT(T, f, def, min, max, help) FM_OPT_ROW(T, f, FM_OPTION_INT, #def, min, max, FALSE, NULL, help)
 /* double in [min, max] */
-#define FM_OPT_REAL(T, f, def, min, max, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_REAL, #def, min, max, FALSE, NULL, help)
+#define FM_OPT_REAL(T, f, def, min, max, help) FM_OPT_ROW(T, f, FM_OPTION_REAL, #def, min, max, FALSE, NULL, help)
 /* double in (min, max] */
-#define FM_OPT_POSITIVE(T, f, def, max, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_REAL, #def, 0.0, max, TRUE, NULL, help)
+#define FM_OPT_POSITIVE(T, f, def, max, help) FM_OPT_ROW(T, f, FM_OPTION_REAL, #def, 0.0, max, TRUE, NULL, help)
 /* double in [min, max], NAN ("auto") when the user gave none */
-#define FM_OPT_REAL_AUTO(T, f, min, max, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_REAL, "auto", min, max, FALSE, NULL, help)
+#define FM_OPT_REAL_AUTO(T, f, min, max, help) FM_OPT_ROW(T, f, FM_OPTION_REAL, "auto", min, max, FALSE, NULL, help)
 /* gboolean; def is yes or no */
-#define FM_OPT_BOOL(T, f, def, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_BOOL, #def, 0, 1, FALSE, NULL, help)
+#define FM_OPT_BOOL(T, f, def, help) FM_OPT_ROW(T, f, FM_OPTION_BOOL, #def, 0, 1, FALSE, NULL, help)
 /* char *; def is a string literal, "" for unset (NULL) */
-#define FM_OPT_STRING(T, f, def, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_STRING, def, 0, 0, FALSE, NULL, help)
+#define FM_OPT_STRING(T, f, def, help) FM_OPT_ROW(T, f, FM_OPTION_STRING, def, 0, 0, FALSE, NULL, help)
 /* int index into the NULL-terminated array `choices`; def is a string literal */
-#define FM_OPT_CHOICE(T, f, choices, def, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_CHOICE, def, 0, 0, FALSE, choices, help)
+#define FM_OPT_CHOICE(T, f, choices, def, help) FM_OPT_ROW(T, f, FM_OPTION_CHOICE, def, 0, 0, FALSE, choices, help)
 /* FmInts; def is a string literal such as "[1,2,2]" */
-#define FM_OPT_INTS(T, f, def, min, max, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_INTS, def, min, max, FALSE, NULL, help)
+#define FM_OPT_INTS(T, f, def, min, max, help) FM_OPT_ROW(T, f, FM_OPTION_INTS, def, min, max, FALSE, NULL, help)
 /* FmReals; def is a string literal */
-#define FM_OPT_REALS(T, f, def, min, max, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_REALS, def, min, max, FALSE, NULL, help)
+#define FM_OPT_REALS(T, f, def, min, max, help) FM_OPT_ROW(T, f, FM_OPTION_REALS, def, min, max, FALSE, NULL, help)
 /* char *: nested plugin specification; def is a string literal */
-#define FM_OPT_PLUGIN(T, f, def, help) \
-    FM_OPT_ROW(T, f, FM_OPTION_PLUGIN, def, 0, 0, FALSE, NULL, help)
-#define FM_OPT_END {.name = NULL, .type = FM_OPTION_END}
+#define FM_OPT_PLUGIN(T, f, def, help) FM_OPT_ROW(T, f, FM_OPTION_PLUGIN, def, 0, 0, FALSE, NULL, help)
+#define FM_OPT_END \
+    { \
+        .name = NULL, .type = FM_OPTION_END \
+    }
 
 /* Write the defaults of `table` into `self` (zeroed, or holding earlier option values, which
  * are freed). Returns FALSE with FM_ERROR_PLUGIN when a default breaks its own range. */
@@ -104,8 +92,7 @@ gboolean fm_options_defaults(const FmOption *table, void *self, GError **error);
  * `who` opens every error sentence, e.g. "solver 'dopri5'". '-' and '_' are the same in keys.
  * A value ends at a comma outside brackets, braces and quotes. On failure `self` keeps valid
  * values. Errors: FM_ERROR_OPTION. */
-gboolean fm_options_parse(const FmOption *table, void *self, const char *text, const char *who,
-                          GError **error);
+gboolean fm_options_parse(const FmOption *table, void *self, const char *text, const char *who, GError **error);
 
 /* The value of one row as the text that parses back to it; owned by the caller. */
 char *fm_option_format(const FmOption *row, const void *self);

@@ -43,15 +43,15 @@ typedef struct FmFact {
 typedef struct FmPluginDesc {
     guint32 desc_size; /* sizeof(FmPluginDesc) of the plugin's headers */
     guint16 abi_major, abi_minor;
-    guint32 kind; /* FmKind */
-    guint32 ops_size; /* sizeof the ops table of the plugin's headers */
-    const char *name; /* as typed by users, e.g. "knn-kl"; unique within its kind */
-    const void *ops; /* Fm<Kind>Ops */
-    size_t self_size; /* bytes of state for one instance; 0: none */
+    guint32 kind;            /* FmKind */
+    guint32 ops_size;        /* sizeof the ops table of the plugin's headers */
+    const char *name;        /* as typed by users, e.g. "knn-kl"; unique within its kind */
+    const void *ops;         /* Fm<Kind>Ops */
+    size_t self_size;        /* bytes of state for one instance; 0: none */
     const FmOption *options; /* NULL: none */
-    const char *summary; /* one line */
-    const char *source; /* paper, equation, DOI or arXiv id */
-    const FmFact *facts; /* NULL: none */
+    const char *summary;     /* one line */
+    const char *source;      /* paper, equation, DOI or arXiv id */
+    const FmFact *facts;     /* NULL: none */
 } FmPluginDesc;
 
 #define FM__LOWER_DATASET dataset
@@ -70,15 +70,14 @@ typedef struct FmPluginDesc {
  * `ident` is the name with every character outside [a-z0-9] replaced by '_'. */
 #define FM_PLUGIN_DECLARE(KIND, ident, name_, ops_, ...) \
     FM__EXPORT extern const FmPluginDesc FM__PASTE(FM__LOWER_##KIND, ident); \
-    const FmPluginDesc FM__PASTE(FM__LOWER_##KIND, ident) = { \
-        .desc_size = sizeof(FmPluginDesc), \
-        .abi_major = FM_ABI_MAJOR, \
-        .abi_minor = FM_ABI_MINOR, \
-        .kind = FM_KIND_##KIND, \
-        .ops_size = sizeof(ops_), \
-        .name = (name_), \
-        .ops = &(ops_), \
-        __VA_ARGS__}
+    const FmPluginDesc FM__PASTE(FM__LOWER_##KIND, ident) = {.desc_size = sizeof(FmPluginDesc), \
+                                                             .abi_major = FM_ABI_MAJOR, \
+                                                             .abi_minor = FM_ABI_MINOR, \
+                                                             .kind = FM_KIND_##KIND, \
+                                                             .ops_size = sizeof(ops_), \
+                                                             .name = (name_), \
+                                                             .ops = &(ops_), \
+                                                             __VA_ARGS__}
 #define FM__EXPORT __attribute__((visibility("default")))
 
 /* ---- kinds ---- */
@@ -103,8 +102,8 @@ FmPlugin *fm_plugin_new(FmKind kind, const char *spec, GError **error);
 /* Release an instance (NULL allowed): the plugin's `clear`, then options, then state. */
 void fm_plugin_free(FmPlugin *plugin);
 
-FmKind fm_plugin_kind(const FmPlugin *plugin); /* its kind */
-const char *fm_plugin_name(const FmPlugin *plugin); /* its name; borrowed */
+FmKind fm_plugin_kind(const FmPlugin *plugin);              /* its kind */
+const char *fm_plugin_name(const FmPlugin *plugin);         /* its name; borrowed */
 const FmPluginDesc *fm_plugin_desc(const FmPlugin *plugin); /* its declaration; borrowed */
 
 /* The ops table, zero-extended to the size of this library's headers; borrowed, never NULL. */

@@ -14,16 +14,16 @@ G_BEGIN_DECLS
 
 typedef struct FmTableau {
     int stages;
-    int order; /* of the solution that is propagated */
+    int order;          /* of the solution that is propagated */
     int order_embedded; /* of the error estimate's partner; 0: no error estimate, fixed steps */
-    gboolean fsal; /* last stage = first stage of the next step */
-    const double *c; /* (stages) */
-    const double *a; /* (stages, stages) row-major, strictly lower triangular */
-    const double *b; /* (stages) */
-    const double *e; /* (stages) b - b_embedded; NULL when order_embedded = 0 */
+    gboolean fsal;      /* last stage = first stage of the next step */
+    const double *c;    /* (stages) */
+    const double *a;    /* (stages, stages) row-major, strictly lower triangular */
+    const double *b;    /* (stages) */
+    const double *e;    /* (stages) b - b_embedded; NULL when order_embedded = 0 */
     /* Dense output: x(t + theta h) = x + h sum_i k_i sum_j dense[i][j] theta^(j+1); NULL: cubic
      * Hermite from both ends. */
-    int dense_degree; /* j < dense_degree */
+    int dense_degree;    /* j < dense_degree */
     const double *dense; /* (stages, dense_degree) */
 } FmTableau;
 
@@ -35,14 +35,14 @@ typedef struct FmFixedOptions {
 /* Options of adaptive solvers; the state of such a plugin is this struct. */
 typedef struct FmAdaptiveOptions {
     double rtol, atol; /* error of a step, rms over the row, against atol + rtol max(|x0|, |x1|) */
-    int control; /* 0: pi, 1: i (torchdiffeq) */
-    int stepping; /* 0: sample, 1: batch (torchdiffeq: one step size for all rows of the call) */
+    int control;       /* 0: pi, 1: i (torchdiffeq) */
+    int stepping;      /* 0: sample, 1: batch (torchdiffeq: one step size for all rows of the call) */
     double step_first; /* NAN: chosen (Hairer, Norsett & Wanner I, sec. II.4) */
-    double step_min; /* below it a row stops with FM_SOLVE_STEP_SIZE */
-    int max_steps; /* accepted and rejected, per row */
+    double step_min;   /* below it a row stops with FM_SOLVE_STEP_SIZE */
+    int max_steps;     /* accepted and rejected, per row */
 } FmAdaptiveOptions;
 
-extern const char *const fm_control_names[]; /* "pi", "i", NULL */
+extern const char *const fm_control_names[];  /* "pi", "i", NULL */
 extern const char *const fm_stepping_names[]; /* "sample", "batch", NULL */
 
 #define FM_FIXED_OPTIONS(default_step) \
@@ -51,14 +51,12 @@ extern const char *const fm_stepping_names[]; /* "sample", "batch", NULL */
 #define FM_ADAPTIVE_OPTIONS \
     FM_OPT_POSITIVE(FmAdaptiveOptions, rtol, 1e-5, 1.0, "relative tolerance per step"), \
         FM_OPT_POSITIVE(FmAdaptiveOptions, atol, 1e-5, 1e3, "absolute tolerance per step"), \
-        FM_OPT_CHOICE(FmAdaptiveOptions, control, fm_control_names, "pi", \
-                      "step-size controller; i is torchdiffeq's"), \
+        FM_OPT_CHOICE(FmAdaptiveOptions, control, fm_control_names, "pi", "step-size controller; i is torchdiffeq's"), \
         FM_OPT_CHOICE(FmAdaptiveOptions, stepping, fm_stepping_names, "sample", \
                       "a step size per sample, or one for the batch (torchdiffeq)"), \
         FM_OPT_REAL_AUTO(FmAdaptiveOptions, step_first, 1e-12, 1.0, "first step size"), \
         FM_OPT_REAL(FmAdaptiveOptions, step_min, 1e-10, 0.0, 1.0, "smallest step size"), \
-        FM_OPT_INT(FmAdaptiveOptions, max_steps, 10000, 1, 100000000, "steps per sample"), \
-        FM_OPT_END
+        FM_OPT_INT(FmAdaptiveOptions, max_steps, 10000, 1, 100000000, "steps per sample"), FM_OPT_END
 
 typedef struct FmSolverOps {
     /* required */
@@ -68,19 +66,17 @@ typedef struct FmSolverOps {
 } FmSolverOps;
 
 const FmTableau *fm_solver_tableau(const FmPlugin *solver); /* its method; borrowed */
-gboolean fm_solver_is_adaptive(const FmPlugin *solver); /* it chooses its steps by itself */
+gboolean fm_solver_is_adaptive(const FmPlugin *solver);     /* it chooses its steps by itself */
 
 /* dx/dt = f(t, x) for n rows of width D in one dtype; row r at its own time t[r]. `row` holds the
  * rows' numbers in the caller's batch (rows are compacted as samples finish). FALSE stops the
  * solve with FM_ERROR_DIVERGED. */
 typedef struct FmField {
-    gboolean (*eval)(void *ctx, size_t n, const size_t *row, const double *t, const void *x,
-                     void *dxdt);
+    gboolean (*eval)(void *ctx, size_t n, const size_t *row, const double *t, const void *x, void *dxdt);
     void *ctx;
     /* optional: as eval, at a stage from which only the state goes on. Columns that the field does
      * not depend on (an integral along the way) may hold any finite value. NULL: eval serves. */
-    gboolean (*eval_part)(void *ctx, size_t n, const size_t *row, const double *t, const void *x,
-                          void *dxdt);
+    gboolean (*eval_part)(void *ctx, size_t n, const size_t *row, const double *t, const void *x, void *dxdt);
 } FmField;
 
 typedef enum FmSolveStatus {
@@ -101,8 +97,8 @@ typedef struct FmSolve {
     const FmPlugin *solver;
     FmField field;
     FmDtype dtype;
-    size_t n, D; /* rows of the tile, width of a row */
-    double t0, t1; /* from, to; t1 < t0 integrates backwards */
+    size_t n, D;        /* rows of the tile, width of a row */
+    double t0, t1;      /* from, to; t1 < t0 integrates backwards */
     size_t error_width; /* first columns that count in the error norm; 0: all D */
     /* Dense output at n_out times, ascending in the direction of travel, within [t0, t1]: out
      * (n, n_out, D) in dtype; NULL: none. */

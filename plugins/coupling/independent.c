@@ -13,5 +13,4 @@ independent_pair(void *self, const FmPool *pool, FmPairs *pairs, GError **error)
 static const FmCouplingOps independent_ops = {.pair = independent_pair, .row_wise = TRUE};
 
 FM_PLUGIN_DECLARE(COUPLING, independent, "independent", independent_ops,
-                  .summary = "noise and data drawn independently",
-                  .source = "Lipman et al. 2023, arXiv:2210.02747");
+                  .summary = "noise and data drawn independently", .source = "Lipman et al. 2023, arXiv:2210.02747");

@@ -69,8 +69,8 @@ ot_pair(void *self, const FmPool *pool, FmPairs *pairs, GError **error)
 
     if (pool->n0 != pool->n1 || pairs->B != n) {
         g_set_error(error, FM_ERROR, FM_ERROR_SHAPE,
-                    "coupling 'ot' was given %zu noise and %zu data rows, expected as many of both",
-                    pool->n0, pool->n1);
+                    "coupling 'ot' was given %zu noise and %zu data rows, expected as many of both", pool->n0,
+                    pool->n1);
         return FALSE;
     }
     if (!ot_reserve(s, n, pool->D, error))

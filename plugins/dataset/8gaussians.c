@@ -4,7 +4,7 @@
 
 typedef struct Eight {
     FmMixture mixture; /* first: see FM_MIXTURE_SLOTS */
-    int variant; /* option: 0 ffjord, 1 torchcfm */
+    int variant;       /* option: 0 ffjord, 1 torchcfm */
 } Eight;
 
 static const char *const variants[] = {"ffjord", "torchcfm", NULL};
@@ -34,6 +34,6 @@ static const FmFact eight_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DATASET, 8gaussians, "8gaussians", eight_ops, .self_size = sizeof(Eight),
-                  .options = eight_options, .facts = eight_facts, .summary = "eight Gaussians on a circle",
+FM_PLUGIN_DECLARE(DATASET, 8gaussians, "8gaussians", eight_ops, .self_size = sizeof(Eight), .options = eight_options,
+                  .facts = eight_facts, .summary = "eight Gaussians on a circle",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367); torchcfm");

@@ -71,8 +71,8 @@ bspline_log_density(const void *self, size_t n, const double *x, double *log_p)
     for (size_t i = 0; i < n; i++) {
         log_p[i] = -s->dim * log(s->width);
         for (int d = 0; d < s->dim; d++)
-            log_p[i] += log(bspline_value(s->degree, x[i * (size_t)s->dim + (size_t)d] / s->width +
-                                                         0.5 * (s->degree + 1)));
+            log_p[i] +=
+                log(bspline_value(s->degree, x[i * (size_t)s->dim + (size_t)d] / s->width + 0.5 * (s->degree + 1)));
     }
 }
 
@@ -119,7 +119,6 @@ static const FmFact bspline_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DATASET, bspline, "bspline", bspline_ops, .self_size = sizeof(Bspline),
-                  .options = bspline_options, .facts = bspline_facts,
-                  .summary = "product of B-splines: a density of known smoothness",
+FM_PLUGIN_DECLARE(DATASET, bspline, "bspline", bspline_ops, .self_size = sizeof(Bspline), .options = bspline_options,
+                  .facts = bspline_facts, .summary = "product of B-splines: a density of known smoothness",
                   .source = "de Boor 1978, A Practical Guide to Splines");

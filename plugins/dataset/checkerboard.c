@@ -7,7 +7,7 @@
 enum { CHECKERBOARD_SQUARES = 8 };
 
 typedef struct Checkerboard {
-    double scale; /* option */
+    double scale;  /* option */
     FmBoxes boxes; /* the dark squares, in the arrays below */
     double weight[CHECKERBOARD_SQUARES];
     double lo[2 * CHECKERBOARD_SQUARES], hi[2 * CHECKERBOARD_SQUARES];
@@ -32,8 +32,7 @@ checkerboard_open(void *self, FmDataInfo *info, GError **error)
         for (int d = 0; d < 2; d++)
             s->hi[2 * k + d] = s->lo[2 * k + d] + s->scale;
     }
-    s->boxes = (FmBoxes){
-        .K = CHECKERBOARD_SQUARES, .D = 2, .weight = s->weight, .lo = s->lo, .hi = s->hi};
+    s->boxes = (FmBoxes){.K = CHECKERBOARD_SQUARES, .D = 2, .weight = s->weight, .lo = s->lo, .hi = s->hi};
     *info = (FmDataInfo){.ndim = 1, .dim = {2}, .D = 2, .classes = 0};
     return TRUE;
 }
@@ -90,9 +89,11 @@ checkerboard_boxes(const void *self)
     return &((const Checkerboard *)self)->boxes;
 }
 
-static const FmDatasetOps checkerboard_ops = {.open = checkerboard_open, .draw = checkerboard_draw,
-    .log_density = checkerboard_log_density, .entropy = checkerboard_entropy,
-    .boxes = checkerboard_boxes};
+static const FmDatasetOps checkerboard_ops = {.open = checkerboard_open,
+                                              .draw = checkerboard_draw,
+                                              .log_density = checkerboard_log_density,
+                                              .entropy = checkerboard_entropy,
+                                              .boxes = checkerboard_boxes};
 
 static const FmFact checkerboard_facts[] = {
     {"entropy", "log(8 scale^2) = log 32 = 3.4657 nats at the default scale"},
@@ -100,5 +101,6 @@ static const FmFact checkerboard_facts[] = {
 };
 
 FM_PLUGIN_DECLARE(DATASET, checkerboard, "checkerboard", checkerboard_ops, .self_size = sizeof(Checkerboard),
-                  .options = checkerboard_options, .facts = checkerboard_facts, .summary = "uniform on the dark squares of a board",
+                  .options = checkerboard_options, .facts = checkerboard_facts,
+                  .summary = "uniform on the dark squares of a board",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

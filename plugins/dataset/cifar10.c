@@ -43,8 +43,7 @@ cifar10_part(Cifar10 *c, const char *file, GError **error)
     for (size_t i = 0; i < c->n[c->parts]; i++)
         if (p[i * RECORD] > 9) {
             g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "dataset 'cifar10': record %zu of '%s' has label %d, expected 0 to 9", i, file,
-                        p[i * RECORD]);
+                        "dataset 'cifar10': record %zu of '%s' has label %d, expected 0 to 9", i, file, p[i * RECORD]);
             return FALSE;
         }
     c->parts++;
@@ -93,8 +92,13 @@ cifar10_open(void *self, FmDataInfo *info, GError **error)
                     "dataset 'cifar10': folder '%s' holds no data_batch_1.bin or the like (.gz)", c->dir);
         return FALSE;
     }
-    *info = (FmDataInfo){.ndim = 3, .dim = {SIDE, SIDE, 3}, .D = 3 * PLANE, .rows = train + test,
-                         .classes = 10, .levels = 256, .test_rows = train > 0 ? test : 0};
+    *info = (FmDataInfo){.ndim = 3,
+                         .dim = {SIDE, SIDE, 3},
+                         .D = 3 * PLANE,
+                         .rows = train + test,
+                         .classes = 10,
+                         .levels = 256,
+                         .test_rows = train > 0 ? test : 0};
     return TRUE;
 }
 
@@ -128,9 +132,8 @@ cifar10_clear(void *self)
         g_clear_pointer(&c->part[k], g_bytes_unref);
 }
 
-static const FmDatasetOps cifar10_ops = {
-    .open = cifar10_open, .read = cifar10_read, .clear = cifar10_clear};
+static const FmDatasetOps cifar10_ops = {.open = cifar10_open, .read = cifar10_read, .clear = cifar10_clear};
 
-FM_PLUGIN_DECLARE(DATASET, cifar10, "cifar10", cifar10_ops, .self_size = sizeof(Cifar10),
-                  .options = cifar10_options, .summary = "small colour images, 32 x 32 x 3",
+FM_PLUGIN_DECLARE(DATASET, cifar10, "cifar10", cifar10_ops, .self_size = sizeof(Cifar10), .options = cifar10_options,
+                  .summary = "small colour images, 32 x 32 x 3",
                   .source = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images");

@@ -5,7 +5,7 @@
 #include <math.h>
 
 typedef struct Circles {
-    FmMixture mixture; /* first: see FM_MIXTURE_SLOTS */
+    FmMixture mixture;           /* first: see FM_MIXTURE_SLOTS */
     double factor, noise, scale; /* options */
 } Circles;
 
@@ -67,6 +67,6 @@ static const FmFact circles_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DATASET, circles, "circles", circles_ops, .self_size = sizeof(Circles),
-                  .options = circles_options, .facts = circles_facts, .summary = "two concentric circles",
+FM_PLUGIN_DECLARE(DATASET, circles, "circles", circles_ops, .self_size = sizeof(Circles), .options = circles_options,
+                  .facts = circles_facts, .summary = "two concentric circles",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

@@ -38,16 +38,11 @@ static const FmOption ffi_options[] = {
 
 enum { FFI_N, FFI_D, FFI_SEED, FFI_ROW, FFI_ROWS, FFI_U, FFI_Z, FFI_X, FFI_Y, FFI_N_ROLES };
 static const FmForeignRole ffi_roles[] = {
-    [FFI_N] = {"n", FM_I64, FM_FOREIGN_ONE, FALSE},
-    [FFI_D] = {"d", FM_I64, FM_FOREIGN_ONE, FALSE},
-    [FFI_SEED] = {"seed", FM_I64, FM_FOREIGN_FIRST, FALSE},
-    [FFI_ROW] = {"row", FM_I64, FM_FOREIGN_FIRST, FALSE},
-    [FFI_ROWS] = {"rows", FM_I64, FM_FOREIGN_COLUMN, FALSE},
-    [FFI_U] = {"u", FM_F64, FM_FOREIGN_ROWS, FALSE},
-    [FFI_Z] = {"z", FM_F64, FM_FOREIGN_ROWS, FALSE},
-    [FFI_X] = {"x", FM_F64, FM_FOREIGN_ROWS, TRUE},
-    [FFI_Y] = {"y", FM_I32, FM_FOREIGN_COLUMN, TRUE},
-    [FFI_N_ROLES] = {NULL},
+    [FFI_N] = {"n", FM_I64, FM_FOREIGN_ONE, FALSE},          [FFI_D] = {"d", FM_I64, FM_FOREIGN_ONE, FALSE},
+    [FFI_SEED] = {"seed", FM_I64, FM_FOREIGN_FIRST, FALSE},  [FFI_ROW] = {"row", FM_I64, FM_FOREIGN_FIRST, FALSE},
+    [FFI_ROWS] = {"rows", FM_I64, FM_FOREIGN_COLUMN, FALSE}, [FFI_U] = {"u", FM_F64, FM_FOREIGN_ROWS, FALSE},
+    [FFI_Z] = {"z", FM_F64, FM_FOREIGN_ROWS, FALSE},         [FFI_X] = {"x", FM_F64, FM_FOREIGN_ROWS, TRUE},
+    [FFI_Y] = {"y", FM_I32, FM_FOREIGN_COLUMN, TRUE},        [FFI_N_ROLES] = {NULL},
 };
 
 enum { FFI_DENSITY_X = 2, FFI_DENSITY_LOGP };
@@ -117,12 +112,15 @@ ffi_call(const Ffi *s, size_t n, const FfiInputs *in, const size_t *rows, double
 {
     gint64 count = (gint64)n, d = (gint64)s->D;
     g_autofree int *unused = y ? NULL : g_try_new(int, n + 1);
-    const FmForeignValue values[] = {
-        [FFI_N] = {&count, 1},          [FFI_D] = {&d, 1},
-        [FFI_SEED] = {in->seed, 1},     [FFI_ROW] = {in->row, 1},
-        [FFI_ROWS] = {(void *)rows, 1}, [FFI_U] = {in->u, (size_t)s->noise},
-        [FFI_Z] = {in->z, (size_t)s->noise}, [FFI_X] = {x, s->D},
-        [FFI_Y] = {y ? y : unused, 1}};
+    const FmForeignValue values[] = {[FFI_N] = {&count, 1},
+                                     [FFI_D] = {&d, 1},
+                                     [FFI_SEED] = {in->seed, 1},
+                                     [FFI_ROW] = {in->row, 1},
+                                     [FFI_ROWS] = {(void *)rows, 1},
+                                     [FFI_U] = {in->u, (size_t)s->noise},
+                                     [FFI_Z] = {in->z, (size_t)s->noise},
+                                     [FFI_X] = {x, s->D},
+                                     [FFI_Y] = {y ? y : unused, 1}};
 
     if (!y && !unused) {
         g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "dataset 'ffi': %zu rows do not fit in memory", n);
@@ -132,9 +130,8 @@ ffi_call(const Ffi *s, size_t n, const FfiInputs *in, const size_t *rows, double
         return FALSE;
     for (size_t i = 0; y && s->classes > 0 && i < n; i++)
         if (y[i] < 0 || y[i] >= s->classes) {
-            g_set_error(error, FM_ERROR, FM_ERROR_DATA,
-                        "dataset 'ffi': '%s' gave label %d, expected 0 to %d", s->symbol, y[i],
-                        s->classes - 1);
+            g_set_error(error, FM_ERROR, FM_ERROR_DATA, "dataset 'ffi': '%s' gave label %d, expected 0 to %d",
+                        s->symbol, y[i], s->classes - 1);
             return FALSE;
         }
     return TRUE;
@@ -178,10 +175,8 @@ static gboolean
 ffi_call_density(const Ffi *s, size_t n, const double *x, double *log_p, GError **error)
 {
     gint64 count = (gint64)n, d = (gint64)s->D;
-    const FmForeignValue values[] = {[FFI_N] = {&count, 1},
-                                     [FFI_D] = {&d, 1},
-                                     [FFI_DENSITY_X] = {(void *)x, s->D},
-                                     [FFI_DENSITY_LOGP] = {log_p, 1}};
+    const FmForeignValue values[] = {
+        [FFI_N] = {&count, 1}, [FFI_D] = {&d, 1}, [FFI_DENSITY_X] = {(void *)x, s->D}, [FFI_DENSITY_LOGP] = {log_p, 1}};
 
     return fm_foreign_call(s->density, n, values, error);
 }
@@ -268,10 +263,7 @@ ffi_open(void *self, FmDataInfo *info, GError **error)
     Ffi *s = self;
     const char *args = s->args ? s->args : s->rows > 0 ? "[n,d,rows,x]" : "[n,d,seed,row,x]";
 
-    *info = (FmDataInfo){.ndim = (int)s->shape.n,
-                         .D = 1,
-                         .rows = (size_t)s->rows,
-                         .classes = (size_t)s->classes};
+    *info = (FmDataInfo){.ndim = (int)s->shape.n, .D = 1, .rows = (size_t)s->rows, .classes = (size_t)s->classes};
     if (s->shape.n != 1 && s->shape.n != 3)
         return ffi_refuse(error, "a shape has one number or three, [D] or [H,W,C]");
     for (size_t i = 0; i < s->shape.n; i++) {
@@ -284,9 +276,8 @@ ffi_open(void *self, FmDataInfo *info, GError **error)
     s->function = fm_foreign_new(&s->call, s->symbol, args, ffi_roles, "dataset 'ffi'", error);
     if (!s->function || !ffi_check_use(s, error))
         return FALSE;
-    if (s->log_density &&
-        !(s->density = fm_foreign_new(&s->call, s->log_density, s->log_density_args, ffi_density_roles,
-                                      "dataset 'ffi'", error)))
+    if (s->log_density && !(s->density = fm_foreign_new(&s->call, s->log_density, s->log_density_args,
+                                                        ffi_density_roles, "dataset 'ffi'", error)))
         return FALSE;
     return ffi_try(s, error);
 }
@@ -314,6 +305,6 @@ static const FmFact ffi_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DATASET, ffi, "ffi", ffi_ops, .self_size = sizeof(Ffi), .options = ffi_options,
-                  .facts = ffi_facts, .summary = "rows from a function of any shared library",
+FM_PLUGIN_DECLARE(DATASET, ffi, "ffi", ffi_ops, .self_size = sizeof(Ffi), .options = ffi_options, .facts = ffi_facts,
+                  .summary = "rows from a function of any shared library",
                   .source = "libffi, https://sourceware.org/libffi/");

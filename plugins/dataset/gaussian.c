@@ -3,7 +3,7 @@
 
 typedef struct Gaussian {
     FmMixture mixture; /* one component; first: see FM_MIXTURE_SLOTS */
-    int dim; /* options */
+    int dim;           /* options */
     double mean, sd;
 } Gaussian;
 

@@ -4,7 +4,7 @@
 
 typedef struct Mixture {
     FmMixture mixture; /* first: see FM_MIXTURE_SLOTS */
-    int k, dim; /* options */
+    int k, dim;        /* options */
     double radius, sd;
     FmReals sds, weights;
 } Mixture;
@@ -15,7 +15,8 @@ static const FmOption mixture_options[] = {
     FM_OPT_REAL(Mixture, radius, 4.0, 0.0, 1e6, "radius of the circle of means"),
     FM_OPT_POSITIVE(Mixture, sd, 0.5, 1e6, "standard deviation in the first two axes; 1 in others"),
     FM_OPT_REALS(Mixture, sds, "", 1e-300, 1e6, "the same, one for each component; instead of `sd`"),
-    FM_OPT_REALS(Mixture, weights, "", 1e-300, 1e300, "chances of the components, up to a factor; equal when not given"),
+    FM_OPT_REALS(Mixture, weights, "", 1e-300, 1e300,
+                 "chances of the components, up to a factor; equal when not given"),
     FM_OPT_END,
 };
 
@@ -63,6 +64,5 @@ mixture_open(void *self, FmDataInfo *info, GError **error)
 
 static const FmDatasetOps mixture_ops = {.open = mixture_open, FM_MIXTURE_SLOTS};
 
-FM_PLUGIN_DECLARE(DATASET, mixture, "mixture", mixture_ops, .self_size = sizeof(Mixture),
-                  .options = mixture_options, .summary = "Gaussians on a circle, any number and dimension",
-                  .source = "closed form");
+FM_PLUGIN_DECLARE(DATASET, mixture, "mixture", mixture_ops, .self_size = sizeof(Mixture), .options = mixture_options,
+                  .summary = "Gaussians on a circle, any number and dimension", .source = "closed form");

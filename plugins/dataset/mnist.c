@@ -120,8 +120,8 @@ mnist_part(Mnist *m, int part, const char *dir, gboolean required, GError **erro
     if (!image && !required)
         return TRUE;
     if (!image || !label) {
-        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "dataset 'mnist': folder '%s' holds no %s or %s (.gz)",
-                    dir, image_stem, label_stem);
+        g_set_error(error, FM_ERROR, FM_ERROR_FILE, "dataset 'mnist': folder '%s' holds no %s or %s (.gz)", dir,
+                    image_stem, label_stem);
         return FALSE;
     }
     return mnist_images(m, part, image, error) && mnist_labels(m, part, label, error);
@@ -140,8 +140,12 @@ mnist_open(void *self, FmDataInfo *info, GError **error)
     }
     if (!mnist_part(m, 0, dir, FALSE, error) || !mnist_part(m, 1, dir, m->n[0] == 0, error))
         return FALSE;
-    *info = (FmDataInfo){.ndim = 3, .dim = {m->height, m->width, 1}, .D = m->height * m->width,
-                         .rows = m->n[0] + m->n[1], .classes = 10, .levels = 256,
+    *info = (FmDataInfo){.ndim = 3,
+                         .dim = {m->height, m->width, 1},
+                         .D = m->height * m->width,
+                         .rows = m->n[0] + m->n[1],
+                         .classes = 10,
+                         .levels = 256,
                          .test_rows = m->n[0] > 0 ? m->n[1] : 0};
     return TRUE;
 }

@@ -6,8 +6,8 @@
 
 typedef struct Moons {
     FmMixture mixture; /* first: see FM_MIXTURE_SLOTS */
-    double noise; /* options */
-    int variant; /* 0 ffjord, 1 torchcfm, 2 sklearn */
+    double noise;      /* options */
+    int variant;       /* 0 ffjord, 1 torchcfm, 2 sklearn */
 } Moons;
 
 static const char *const variants[] = {"ffjord", "torchcfm", "sklearn", NULL};
@@ -109,6 +109,7 @@ static const FmFact moons_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DATASET, moons, "moons", moons_ops, .self_size = sizeof(Moons),
-                  .options = moons_options, .facts = moons_facts, .summary = "two interleaved half circles",
-                  .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367); scikit-learn's make_moons");
+FM_PLUGIN_DECLARE(
+    DATASET, moons, "moons", moons_ops, .self_size = sizeof(Moons), .options = moons_options, .facts = moons_facts,
+    .summary = "two interleaved half circles",
+    .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367); scikit-learn's make_moons");

@@ -5,7 +5,7 @@
 #include <math.h>
 
 typedef struct Rings {
-    FmMixture mixture; /* first: see FM_MIXTURE_SLOTS */
+    FmMixture mixture;   /* first: see FM_MIXTURE_SLOTS */
     double noise, scale; /* options */
 } Rings;
 
@@ -65,6 +65,6 @@ static const FmFact rings_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DATASET, rings, "rings", rings_ops, .self_size = sizeof(Rings),
-                  .options = rings_options, .facts = rings_facts, .summary = "four concentric rings",
+FM_PLUGIN_DECLARE(DATASET, rings, "rings", rings_ops, .self_size = sizeof(Rings), .options = rings_options,
+                  .facts = rings_facts, .summary = "four concentric rings",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

@@ -5,10 +5,10 @@
 #include <math.h>
 
 #define SPIRALS_TURNS (540.0 * 2.0 * G_PI / 360.0) /* largest angle */
-#define SPIRALS_JITTER 0.5 /* before the division by 3 */
+#define SPIRALS_JITTER 0.5                         /* before the division by 3 */
 
 typedef struct Spirals {
-    double noise; /* option */
+    double noise;  /* option */
     FmBoxes boxes; /* jitter and noise about nodes of the curve; owned; K = 0: noise too small */
 } Spirals;
 
@@ -145,9 +145,14 @@ spirals_score(const void *self, size_t n, const double *x, double *score)
     fm_boxes_log_density(spirals_boxes(self), n, x, log_p, score);
 }
 
-static const FmDatasetOps spirals_ops = {.open = spirals_open, .draw = spirals_draw, .clear = spirals_clear,
-    .boxes = spirals_boxes, .log_density = spirals_log_density, .score = spirals_score, .entropy = spirals_entropy,
-    .has_density = spirals_has_density};
+static const FmDatasetOps spirals_ops = {.open = spirals_open,
+                                         .draw = spirals_draw,
+                                         .clear = spirals_clear,
+                                         .boxes = spirals_boxes,
+                                         .log_density = spirals_log_density,
+                                         .score = spirals_score,
+                                         .entropy = spirals_entropy,
+                                         .has_density = spirals_has_density};
 
 static const FmFact spirals_facts[] = {
     {"ffjord", "540 degrees, 0.5 of uniform jitter, divided by 3, noise 0.1"},
@@ -155,6 +160,6 @@ static const FmFact spirals_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DATASET, spirals, "spirals", spirals_ops, .self_size = sizeof(Spirals),
-                  .options = spirals_options, .facts = spirals_facts, .summary = "two spirals",
+FM_PLUGIN_DECLARE(DATASET, spirals, "spirals", spirals_ops, .self_size = sizeof(Spirals), .options = spirals_options,
+                  .facts = spirals_facts, .summary = "two spirals",
                   .source = "FFJORD's toy_data.py (Grathwohl et al. 2019, arXiv:1810.01367)");

@@ -6,7 +6,7 @@
 
 typedef struct Swissroll {
     FmMixture mixture; /* first: see FM_MIXTURE_SLOTS */
-    double noise; /* option */
+    double noise;      /* option */
 } Swissroll;
 
 static const FmOption swissroll_options[] = {

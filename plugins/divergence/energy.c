@@ -10,8 +10,7 @@ typedef struct Energy {
 } Energy;
 
 static const FmOption energy_options[] = {
-    FM_OPT_INT(Energy, rows, 5000, 2, 1000000,
-               "most rows used of each sample (time grows squared)"),
+    FM_OPT_INT(Energy, rows, 5000, 2, 1000000, "most rows used of each sample (time grows squared)"),
     FM_OPT_END,
 };
 
@@ -23,11 +22,10 @@ energy_kernel(const void *self, size_t n, double *v)
 }
 
 static gboolean
-energy_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                FmEstimate *out, GError **error)
+energy_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                GError **error)
 {
-    return fm_estimate_pairs(p, q, (size_t)((const Energy *)self)->rows, key, energy_kernel, NULL,
-                             threads, out, error);
+    return fm_estimate_pairs(p, q, (size_t)((const Energy *)self)->rows, key, energy_kernel, NULL, threads, out, error);
 }
 
 static const FmDivergenceOps energy_ops = {
@@ -42,7 +40,6 @@ static const FmFact energy_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DIVERGENCE, energy, "energy", energy_ops, .self_size = sizeof(Energy),
-                  .options = energy_options, .summary = "energy distance, unbiased",
-                  .source = "Szekely & Rizzo 2013, doi:10.1016/j.jspi.2013.03.018",
-                  .facts = energy_facts);
+FM_PLUGIN_DECLARE(DIVERGENCE, energy, "energy", energy_ops, .self_size = sizeof(Energy), .options = energy_options,
+                  .summary = "energy distance, unbiased",
+                  .source = "Szekely & Rizzo 2013, doi:10.1016/j.jspi.2013.03.018", .facts = energy_facts);

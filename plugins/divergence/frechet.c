@@ -40,7 +40,8 @@ static const FmOption frechet_options[] = {
     FM_OPT_STRING(Frechet, space, "", "name of the space when the rows are features already"),
     FM_OPT_INT(Frechet, extrapolate, 0, 0, 10,
                "to infinite samples, by a line through 1 .. so many disjoint parts; 0, 1: not"),
-    FM_OPT_INT(Frechet, groups, 10, 0, 100, "left out in turn for the error bar, where a jackknife gives it; 0: no error bar"),
+    FM_OPT_INT(Frechet, groups, 10, 0, 100,
+               "left out in turn for the error bar, where a jackknife gives it; 0: no error bar"),
     FM_OPT_END,
 };
 
@@ -84,8 +85,8 @@ frechet_moments(const FmSamples *s, const FrechetRows *r, double *mean, double *
 
 /* The distance of two fits; Sp and Sq are overwritten, m (2, D, D) and w (D) are scratch. */
 static gboolean
-frechet_distance(size_t D, const double *mp, const double *mq, double *Sp, double *Sq, double *m,
-                 double *w, double *value)
+frechet_distance(size_t D, const double *mp, const double *mq, double *Sp, double *Sq, double *m, double *w,
+                 double *value)
 {
     double *product = m, *inner = m + D * D, sum = 0.0;
 
@@ -151,8 +152,8 @@ frechet_run_task(void *ctx, int worker, size_t i)
     const size_t D = job->p->D;
     const FrechetRows a = frechet_part(job->p->n, job->order_p, job->groups, t),
                       b = frechet_part(job->q->n, job->order_q, job->groups, t);
-    double *mp = job->work + (size_t)worker * job->work_size, *mq = mp + D, *w = mq + D, *Sp = w + D,
-           *Sq = Sp + D * D, *two = Sq + D * D;
+    double *mp = job->work + (size_t)worker * job->work_size, *mq = mp + D, *w = mq + D, *Sp = w + D, *Sq = Sp + D * D,
+           *two = Sq + D * D;
 
     frechet_moments(job->p, &a, mp, Sp, two + 2 * D * D);
     frechet_moments(job->q, &b, mq, Sq, two + 2 * D * D);
@@ -203,10 +204,10 @@ frechet_job_clear(FrechetJob *job)
  * T = A^-1 (A Sq A^T)^1/2 A^-T with Sp = A^T A, the matrix that takes N(0, Sp) to N(0, Sq). */
 typedef struct FrechetLaw {
     size_t D;
-    double *mean[2], *cov[2];    /* (D), (D, D) */
-    double *axes, *a;            /* (D, D) rows, (D) */
-    double *map[2], *gain;       /* x^T T x = sum gain (map[0] x)^2, y^T T^-1 y = sum (map[1] y)^2 / gain */
-    double *x, *z;               /* (D) a row, centred and turned */
+    double *mean[2], *cov[2];          /* (D), (D, D) */
+    double *axes, *a;                  /* (D, D) rows, (D) */
+    double *map[2], *gain;             /* x^T T x = sum gain (map[0] x)^2, y^T T^-1 y = sum (map[1] y)^2 / gain */
+    double *x, *z;                     /* (D) a row, centred and turned */
     double first, second, bias, scale; /* what fm_estimate_interval() takes */
 } FrechetLaw;
 
@@ -438,8 +439,8 @@ frechet_finish(const FrechetJob *job, size_t whole_parts, size_t parts, FmEstima
 
 /* The estimate from rows in the space where they are compared. */
 static gboolean
-frechet_compare(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                FmEstimate *out, GError **error)
+frechet_compare(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                GError **error)
 {
     const size_t n = MIN(p->n, q->n), parts = MAX(1, (size_t)f->extrapolate);
     size_t whole_parts = MAX(parts, n / 2 >= FRECHET_ROWS ? 2 : 1);
@@ -455,15 +456,15 @@ frechet_compare(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey 
     }
     if (job.groups == 1 || job.groups > n / FRECHET_ROWS)
         job.groups = 0;
-    by_law = job.groups > 0 && parts == 1 && p->D <= FRECHET_LAW_D && n > FRECHET_LAW_EACH * p->D &&
-             frechet_law(p, q, &law);
+    by_law =
+        job.groups > 0 && parts == 1 && p->D <= FRECHET_LAW_D && n > FRECHET_LAW_EACH * p->D && frechet_law(p, q, &law);
     if (by_law)
         job.groups = 0;
     fm_estimate_number(out, "columns", (double)p->D);
     ok = frechet_job_init(&job, whole_parts, parts, key, threads);
     if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
-                    "divergence 'frechet': no memory for %zu x %zu values", MAX(p->n, q->n), p->D);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'frechet': no memory for %zu x %zu values",
+                    MAX(p->n, q->n), p->D);
     else {
         fm_parallel(threads, job.n_tasks, frechet_run_task, &job);
         frechet_finish(&job, whole_parts, parts, out);
@@ -471,10 +472,14 @@ frechet_compare(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey 
             out->se = sqrt(MAX(law.first, 0.0) + law.second);
             fm_estimate_interval(out, law.bias, law.first, law.second, law.scale);
         } else if (isnan(out->se))
-            fm_estimate_text(out, "error bar", f->groups > 1 ? "none: too few rows" : f->groups == 1 ? "none: groups=1" : "none: groups=0");
+            fm_estimate_text(out, "error bar",
+                             f->groups > 1    ? "none: too few rows"
+                             : f->groups == 1 ? "none: groups=1"
+                                              : "none: groups=0");
         if (n / whole_parts <= p->D)
             fm_estimate_text(out, "covariances",
-                             n <= p->D ? "singular: no more rows than columns" : "of parts, singular: no more rows than columns");
+                             n <= p->D ? "singular: no more rows than columns"
+                                       : "of parts, singular: no more rows than columns");
     }
     frechet_job_clear(&job);
     return ok;
@@ -486,11 +491,11 @@ static FmFeatures *
 frechet_open(const Frechet *f, size_t D, int threads, GError **error)
 {
     const gboolean file = g_str_has_suffix(f->features, ".safetensors");
-    const char *wrong = f->space                      ? "space"
-                        : file && f->layer            ? "layer"
-                        : !file && f->stack           ? "stack"
-                        : !file && f->shape.n > 0     ? "shape"
-                                                      : NULL;
+    const char *wrong = f->space                  ? "space"
+                        : file && f->layer        ? "layer"
+                        : !file && f->stack       ? "stack"
+                        : !file && f->shape.n > 0 ? "shape"
+                                                  : NULL;
     FmFeatures *features;
 
     if (wrong) {
@@ -512,8 +517,8 @@ frechet_open(const Frechet *f, size_t D, int threads, GError **error)
 
 /* Both samples as features; the estimate of these. */
 static gboolean
-frechet_in_space(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                 FmEstimate *out, GError **error)
+frechet_in_space(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                 GError **error)
 {
     g_autoptr(FmFeatures) features = frechet_open(f, p->D, threads, error);
     const FmKey noise = {.seed = key.seed, .stream = key.stream, .step = key.step + 2},
@@ -546,8 +551,8 @@ frechet_in_space(const Frechet *f, const FmSamples *p, const FmSamples *q, FmKey
 }
 
 static gboolean
-frechet_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                 FmEstimate *out, GError **error)
+frechet_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                 GError **error)
 {
     const Frechet *f = self;
 
@@ -557,7 +562,11 @@ frechet_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey
     if (f->layer || f->stack || f->shape.n > 0 || f->time != 1.0) {
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
                     "divergence 'frechet': option '%s' was given without 'features', expected a run or a file "
-                    "there", f->layer ? "layer" : f->stack ? "stack" : f->shape.n > 0 ? "shape" : "time");
+                    "there",
+                    f->layer         ? "layer"
+                    : f->stack       ? "stack"
+                    : f->shape.n > 0 ? "shape"
+                                     : "time");
         return FALSE;
     }
     fm_estimate_text(out, "features", f->space ? f->space : "the data's own columns (pixels for images)");
@@ -574,8 +583,7 @@ static const FmFact frechet_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DIVERGENCE, frechet, "frechet", frechet_ops, .self_size = sizeof(Frechet),
-                  .options = frechet_options,
+FM_PLUGIN_DECLARE(DIVERGENCE, frechet, "frechet", frechet_ops, .self_size = sizeof(Frechet), .options = frechet_options,
                   .summary = "squared Frechet distance of the samples' Gaussians, in a named feature space",
                   .source = "Dowson & Landau 1982, doi:10.1016/0047-259X(82)90077-X, eq. 16; "
                             "Chong & Forsyth 2020, arXiv:1911.07023 (extrapolation)",

@@ -1,8 +1,8 @@
 /* gaussian-kl: KL between the Gaussians with the samples' means and covariances, in nats.
  *   KL = 1/2 [tr(Sq^-1 Sp) + u^T Sq^-1 u - d + log det Sq / det Sp],  u = mp - mq
  * Source: closed form (Kullback 1959, sec. 9.1). Standard error: delta method, the variance of the
- * influence of each row, plus the variance of the estimate at P = Q, where the influence vanishes: d (d + 3) / 4 (1/n + 1/m)^2
- * for many rows (Wilks). Equals KL(P||Q) for Gaussians only. */
+ * influence of each row, plus the variance of the estimate at P = Q, where the influence vanishes: d (d + 3) / 4 (1/n +
+ * 1/m)^2 for many rows (Wilks). Equals KL(P||Q) for Gaussians only. */
 #include <fmcore/array.h>
 #include <fmcore/backend.h>
 #include <fmcore/divergence.h>
@@ -89,8 +89,8 @@ gaussian_dot(size_t D, const double *a, const double *b)
 /* Variance over rows of the influence. P's: 1/2 z^T (Sq^-1 - Sp^-1) z + g.z; Q's: 1/2 z^T Sq^-1 z -
  * 1/2 (w^T Sp w + (u.w)^2) - g.z with w = Sq^-1 z; z the centred row, g = Sq^-1 u. */
 static double
-gaussian_influence(const FmSamples *s, const GaussianFit *p, const GaussianFit *q, const double *u,
-                   const double *g, gboolean of_p, double *z)
+gaussian_influence(const FmSamples *s, const GaussianFit *p, const GaussianFit *q, const double *u, const double *g,
+                   gboolean of_p, double *z)
 {
     const size_t D = s->D;
     const double *mean = of_p ? p->mean : q->mean;
@@ -126,8 +126,9 @@ gaussian_influence(const FmSamples *s, const GaussianFit *p, const GaussianFit *
     return MAX(0.0, sum2 / (double)s->n - pow(sum / (double)s->n, 2.0));
 }
 
-/* Mean of the estimate for normal rows at P = Q: by E Sq^-1 = (m - 1) / (m - d - 2) S^-1 and E log det of a Wishart matrix
- * (Muirhead 1982, doi:10.1002/9780470316559, sec. 3.2). d (d + 3) / 4 (1/n + 1/m) for many rows; infinite for m <= d + 2. */
+/* Mean of the estimate for normal rows at P = Q: by E Sq^-1 = (m - 1) / (m - d - 2) S^-1 and E log det of a Wishart
+ * matrix (Muirhead 1982, doi:10.1002/9780470316559, sec. 3.2). d (d + 3) / 4 (1/n + 1/m) for many rows; infinite for m
+ * <= d + 2. */
 static double
 gaussian_bias(double d, double n, double m)
 {
@@ -141,14 +142,16 @@ gaussian_bias(double d, double n, double m)
     return 0.5 * sum;
 }
 
-/* The standard error, and the ends of the interval, from the variance `var` by the influences. For few rows the law at P = Q is
- * wider than that of many by the square of the ratio of their means, and more skewed by the third power (measured at P = Q, 1 to
- * 32 columns: 0.88 to 1.04 of the standard deviation from 30 rows on, 0.8 with 10). */
+/* The standard error, and the ends of the interval, from the variance `var` by the influences. For few rows the law at
+ * P = Q is wider than that of many by the square of the ratio of their means, and more skewed by the third power
+ * (measured at P = Q, 1 to 32 columns: 0.88 to 1.04 of the standard deviation from 30 rows on, 0.8 with 10). */
 static void
 gaussian_error(double d, double n, double m, double var, FmEstimate *out)
 {
-    const double rate = 1.0 / n + 1.0 / m, many = 0.25 * d * (d + 3.0) * rate, bias = gaussian_bias(d, n, m), q = bias / many;
-    const double second = many * rate * pow(q, 4.0), first = var - 2.0 * second; /* the influence's noise is twice that */
+    const double rate = 1.0 / n + 1.0 / m, many = 0.25 * d * (d + 3.0) * rate, bias = gaussian_bias(d, n, m),
+                 q = bias / many;
+    const double second = many * rate * pow(q, 4.0),
+                 first = var - 2.0 * second; /* the influence's noise is twice that */
 
     if (!isfinite(bias)) {
         fm_estimate_text(out, "error bar", "none: the estimate has no mean with so few rows");
@@ -161,8 +164,8 @@ gaussian_error(double d, double n, double m, double var, FmEstimate *out)
 
 /* value and se from two fits that are not singular; scratch (4, D). */
 static void
-gaussian_finish(const FmSamples *p, const FmSamples *q, const GaussianFit *a, const GaussianFit *b,
-                double *scratch, FmEstimate *out)
+gaussian_finish(const FmSamples *p, const FmSamples *q, const GaussianFit *a, const GaussianFit *b, double *scratch,
+                FmEstimate *out)
 {
     const size_t D = p->D;
     double *u = scratch, *g = u + D, *z = g + D, trace = 0.0, var;
@@ -184,8 +187,8 @@ gaussian_finish(const FmSamples *p, const FmSamples *q, const GaussianFit *a, co
 }
 
 static gboolean
-gaussian_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key,
-                     int threads, FmEstimate *out, GError **error)
+gaussian_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                     GError **error)
 {
     GaussianFit a = {0}, b = {0};
     double *scratch = fm_alloc(4 * p->D * sizeof(double));
@@ -218,8 +221,6 @@ static const FmFact gaussian_kl_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(
-    DIVERGENCE, gaussian_kl, "gaussian-kl", gaussian_kl_ops,
-    .summary = "Kullback-Leibler divergence of the Gaussians with the samples' moments",
-    .source = "Kullback 1959, Information Theory and Statistics, sec. 9.1",
-    .facts = gaussian_kl_facts);
+FM_PLUGIN_DECLARE(DIVERGENCE, gaussian_kl, "gaussian-kl", gaussian_kl_ops,
+                  .summary = "Kullback-Leibler divergence of the Gaussians with the samples' moments",
+                  .source = "Kullback 1959, Information Theory and Statistics, sec. 9.1", .facts = gaussian_kl_facts);

@@ -117,8 +117,7 @@ grid_smooth(const Grid *g, double sd, double *v)
                     const long j = i + k < 0 ? -1 - (i + k) : i + k;
 
                     g->line[j >= bins ? 2 * bins - 1 - j : j] +=
-                        v[start + (size_t)i * stride] * exp(-0.5 * (double)(k * k) / (sd * sd)) /
-                        total;
+                        v[start + (size_t)i * stride] * exp(-0.5 * (double)(k * k) / (sd * sd)) / total;
                 }
             for (long i = 0; i < bins; i++)
                 v[start + (size_t)i * stride] = g->line[i];
@@ -138,9 +137,7 @@ grid_probabilities(Grid *g, size_t n, size_t m, double smooth)
         const double size = (double)(s ? m : n);
 
         for (size_t c = 0; c < g->cells; c++)
-            g->p[s][c] = g->count[0][c] + g->count[1][c] > 0.0
-                             ? (g->count[s][c] + 0.5) / (size + 0.5 * used)
-                             : 0.0;
+            g->p[s][c] = g->count[0][c] + g->count[1][c] > 0.0 ? (g->count[s][c] + 0.5) / (size + 0.5 * used) : 0.0;
         grid_smooth(g, smooth, g->p[s]);
     }
     return used;
@@ -193,8 +190,8 @@ grid_finish(Grid *g, size_t n, size_t m, double smooth, FmEstimate *out)
 }
 
 static gboolean
-grid_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                 FmEstimate *out, GError **error)
+grid_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                 GError **error)
 {
     const GridKl *options = self;
     Grid g = {.D = p->D, .cells = 1};
@@ -217,8 +214,8 @@ grid_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey
     }
     if (g.cells > GRID_CELLS) {
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
-                    "divergence 'grid-kl': %d bins for %zu columns are %zu cells, expected at most %d",
-                    options->bins, g.D, g.cells, GRID_CELLS);
+                    "divergence 'grid-kl': %d bins for %zu columns are %zu cells, expected at most %d", options->bins,
+                    g.D, g.cells, GRID_CELLS);
         return FALSE;
     }
     for (int s = 0; s < 2; s++) {
@@ -235,8 +232,7 @@ grid_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey
             g.count[1][grid_cell(&g, q->x + i * g.D)] += 1.0;
         grid_finish(&g, p->n, q->n, options->smooth, out);
     } else
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
-                    "divergence 'grid-kl': no memory for %zu cells", g.cells);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'grid-kl': no memory for %zu cells", g.cells);
     for (int s = 0; s < 2; s++) {
         fm_free(g.count[s]);
         fm_free(g.p[s]);
@@ -254,8 +250,6 @@ static const FmFact grid_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(
-    DIVERGENCE, grid_kl, "grid-kl", grid_ops, .self_size = sizeof(GridKl), .options = grid_options,
-    .summary = "Kullback-Leibler divergence of histograms on one grid (1 to 3 columns)",
-    .source = "Cover & Thomas 2006, doi:10.1002/047174882X, sec. 2.5 and 11.1",
-    .facts = grid_facts);
+FM_PLUGIN_DECLARE(DIVERGENCE, grid_kl, "grid-kl", grid_ops, .self_size = sizeof(GridKl), .options = grid_options,
+                  .summary = "Kullback-Leibler divergence of histograms on one grid (1 to 3 columns)",
+                  .source = "Cover & Thomas 2006, doi:10.1002/047174882X, sec. 2.5 and 11.1", .facts = grid_facts);

@@ -15,8 +15,8 @@ jensen_shannon_term(double own, double other)
 }
 
 static gboolean
-jensen_shannon_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key,
-                        int threads, FmEstimate *out, GError **error)
+jensen_shannon_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
+                        FmEstimate *out, GError **error)
 {
     out->unit = "nats";
     fm_estimate_symmetric(p, q, jensen_shannon_term, out);

@@ -92,8 +92,8 @@ knn_members(const KnnKl *knn, size_t d)
 {
     if (knn->variant == KNN_ENSEMBLE)
         return knn_ensemble((size_t)knn->k, d);
-    return (KnnMembers){.n = 1, .most = (size_t)knn->k, .k = {(size_t)knn->k}, .weight = {1.0},
-                        .psi = {fm_digamma((double)knn->k)}};
+    return (KnnMembers){
+        .n = 1, .most = (size_t)knn->k, .k = {(size_t)knn->k}, .weight = {1.0}, .psi = {fm_digamma((double)knn->k)}};
 }
 
 /* ---- one point ---- */
@@ -283,11 +283,11 @@ knn_estimate_rows(KnnJob *job, const KnnRows *r, int threads, double *value, siz
 /* Standard error from disjoint blocks of a `share` of both samples, rows dealt by a keyed permutation. whole: an
  * index of one of them. */
 static gboolean
-knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighbours *whole, FmKey key,
-             int threads, double *se, GError **error)
+knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighbours *whole, FmKey key, int threads,
+             double *se, GError **error)
 {
-    const double share = CLAMP((double)KNN_BLOCK_ROWS / (double)MIN(p->n, q->n), 1.0 / KNN_BLOCK_SHARE,
-                               1.0 / KNN_BLOCKS);
+    const double share =
+        CLAMP((double)KNN_BLOCK_ROWS / (double)MIN(p->n, q->n), 1.0 / KNN_BLOCK_SHARE, 1.0 / KNN_BLOCKS);
     const size_t n = (size_t)(share * (double)p->n), m = (size_t)(share * (double)q->n);
     const FmKey other = {.seed = key.seed, .stream = key.stream, .step = key.step + 1};
     guint32 *rows = fm_alloc((n + m) * sizeof *rows);
@@ -296,8 +296,7 @@ knn_block_se(KnnJob *job, const FmSamples *p, const FmSamples *q, const FmNeighb
     size_t tied;
 
     if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
-                    "divergence 'knn-kl': no memory for blocks of %zu rows", n);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'knn-kl': no memory for blocks of %zu rows", n);
     for (size_t b = 0; ok && b < KNN_BLOCKS; b++) {
         for (size_t i = 0; i < n; i++)
             rows[i] = (guint32)fm_permute_index(key, p->n, b * n + i);
@@ -372,8 +371,8 @@ knn_free(KnnJob *job)
 }
 
 static gboolean
-knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-        FmEstimate *out, GError **error)
+knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+        GError **error)
 {
     const FmSamples *set[] = {p, q};
     const int most = q->n > p->n; /* the larger chooses the search */
@@ -410,8 +409,8 @@ knn_run(KnnJob *job, const KnnKl *knn, const FmSamples *p, const FmSamples *q, F
 }
 
 static gboolean
-knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                FmEstimate *out, GError **error)
+knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                GError **error)
 {
     const KnnKl *knn = self;
     KnnJob job = {.d = p->D, .members = knn_members(knn, p->D), .equal = knn->variant == KNN_EQUAL_RADIUS};
@@ -428,13 +427,13 @@ knn_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey 
     job.width = k + 1;
     ok = knn_alloc(&job, p->n);
     if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'knn-kl': no memory for %zu rows",
-                    p->n);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'knn-kl': no memory for %zu rows", p->n);
     else
         ok = knn_run(&job, knn, p, q, key, threads, out, error);
     if (ok && MIN(constant[0], constant[1]) < p->D) { /* as ties: a number, and what it assumes */
-        g_autofree char *text = g_strdup_printf("%zu of the %s sample is constant: no density there",
-                                                constant[constant[0] == p->D], constant[0] == p->D ? "second" : "first");
+        g_autofree char *text =
+            g_strdup_printf("%zu of the %s sample is constant: no density there", constant[constant[0] == p->D],
+                            constant[0] == p->D ? "second" : "first");
 
         fm_estimate_text(out, "column", text);
     }
@@ -457,8 +456,7 @@ static const FmFact knn_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(DIVERGENCE, knn_kl, "knn-kl", knn_ops, .self_size = sizeof(KnnKl),
-                  .options = knn_options,
+FM_PLUGIN_DECLARE(DIVERGENCE, knn_kl, "knn-kl", knn_ops, .self_size = sizeof(KnnKl), .options = knn_options,
                   .summary = "Kullback-Leibler divergence from k-nearest-neighbour distances",
                   .source = "Wang, Kulkarni & Verdu 2009, doi:10.1109/TIT.2009.2016060, eq. 5; "
                             "Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271",

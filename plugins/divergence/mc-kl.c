@@ -6,8 +6,8 @@
 #include <math.h>
 
 static gboolean
-mc_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-               FmEstimate *out, GError **error)
+mc_kl_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+               GError **error)
 {
     double mean = 0.0, sum = 0.0;
 
@@ -44,5 +44,4 @@ static const FmFact mc_kl_facts[] = {
 
 FM_PLUGIN_DECLARE(DIVERGENCE, mc_kl, "mc-kl", mc_kl_ops,
                   .summary = "Kullback-Leibler divergence from log-densities at P's sample",
-                  .source = "Kullback & Leibler 1951, doi:10.1214/aoms/1177729694, eq. 2.4",
-                  .facts = mc_kl_facts);
+                  .source = "Kullback & Leibler 1951, doi:10.1214/aoms/1177729694, eq. 2.4", .facts = mc_kl_facts);

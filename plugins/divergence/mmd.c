@@ -15,8 +15,7 @@ typedef struct Mmd {
 } Mmd;
 
 static const FmOption mmd_options[] = {
-    FM_OPT_REALS(Mmd, bandwidth, "", 1e-300, 1e300,
-                 "kernel widths [s1,s2,...]; unset: the median distance"),
+    FM_OPT_REALS(Mmd, bandwidth, "", 1e-300, 1e300, "kernel widths [s1,s2,...]; unset: the median distance"),
     FM_OPT_INT(Mmd, rows, 5000, 2, 1000000, "most rows used of each sample (time grows squared)"),
     FM_OPT_END,
 };
@@ -79,8 +78,8 @@ mmd_median(const FmSamples *p, const FmSamples *q, FmKey key)
 }
 
 static gboolean
-mmd_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-             FmEstimate *out, GError **error)
+mmd_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+             GError **error)
 {
     const Mmd *mmd = self;
     MmdKernel kernel = {.n = MAX(mmd->bandwidth.n, 1)};
@@ -88,8 +87,7 @@ mmd_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key
 
     if (kernel.n > MMD_MAX) {
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
-                    "divergence 'mmd': option 'bandwidth' has %zu entries, expected at most %d",
-                    kernel.n, MMD_MAX);
+                    "divergence 'mmd': option 'bandwidth' has %zu entries, expected at most %d", kernel.n, MMD_MAX);
         return FALSE;
     }
     for (size_t j = 0; j < kernel.n; j++) {

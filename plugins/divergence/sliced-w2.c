@@ -45,15 +45,15 @@ typedef struct SlicedSide {
 
 typedef struct SlicedLane {
     SlicedSide side[2], dealt[2]; /* the samples, and as large ones of their pooled rows */
-    double *direction; /* (D) */
+    double *direction;            /* (D) */
 } SlicedLane;
 
 typedef struct SlicedJob {
     size_t L;
     FmKey key;
     double *value, *equal; /* (L) of the samples, of dealt ones */
-    double *within[2]; /* (L) variance of a direction's distance from its potentials: of the samples, of dealt */
-    size_t *place; /* (n + m): the row of dealt[0], or n + that of dealt[1], that a pooled row is */
+    double *within[2];     /* (L) variance of a direction's distance from its potentials: of the samples, of dealt */
+    size_t *place;         /* (n + m): the row of dealt[0], or n + that of dealt[1], that a pooled row is */
     SlicedLane lane[SLICED_LANES];
 } SlicedJob;
 
@@ -277,8 +277,8 @@ sliced_init(SlicedJob *job, const FmSamples *p, const FmSamples *q)
 }
 
 static gboolean
-sliced_w2_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-                   FmEstimate *out, GError **error)
+sliced_w2_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+                   GError **error)
 {
     SlicedJob job = {.L = (size_t)((const SlicedW2 *)self)->projections, .key = key};
     const gboolean ok = sliced_init(&job, p, q);
@@ -286,8 +286,8 @@ sliced_w2_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmK
     out->n = p->n;
     out->unit = "of the data";
     if (!ok)
-        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY,
-                    "divergence 'sliced-w2': no memory for %zu and %zu rows", p->n, q->n);
+        g_set_error(error, FM_ERROR, FM_ERROR_MEMORY, "divergence 'sliced-w2': no memory for %zu and %zu rows", p->n,
+                    q->n);
     else {
         fm_parallel(threads, SLICED_LANES, sliced_lane, &job);
         sliced_finish(&job, out);
@@ -318,5 +318,4 @@ static const FmFact sliced_facts[] = {
 FM_PLUGIN_DECLARE(DIVERGENCE, sliced_w2, "sliced-w2", sliced_ops, .self_size = sizeof(SlicedW2),
                   .options = sliced_options,
                   .summary = "sliced 2-Wasserstein distance (not squared), random directions",
-                  .source = "Bonneel et al. 2015, doi:10.1007/s10851-014-0506-3, eq. 8 and 9",
-                  .facts = sliced_facts);
+                  .source = "Bonneel et al. 2015, doi:10.1007/s10851-014-0506-3, eq. 8 and 9", .facts = sliced_facts);

@@ -13,8 +13,8 @@ tv_term(double own, double other)
 }
 
 static gboolean
-tv_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-            FmEstimate *out, GError **error)
+tv_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+            GError **error)
 {
     out->unit = "";
     fm_estimate_symmetric(p, q, tv_term, out);
@@ -33,8 +33,7 @@ static const FmFact tv_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(
-    DIVERGENCE, tv, "tv", tv_ops,
-    .summary = "total variation distance from log-densities at both samples",
-    .source = "Levin & Peres, Markov Chains and Mixing Times, doi:10.1090/mbk/107, prop. 4.2",
-    .facts = tv_facts);
+FM_PLUGIN_DECLARE(DIVERGENCE, tv, "tv", tv_ops,
+                  .summary = "total variation distance from log-densities at both samples",
+                  .source = "Levin & Peres, Markov Chains and Mixing Times, doi:10.1090/mbk/107, prop. 4.2",
+                  .facts = tv_facts);

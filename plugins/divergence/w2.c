@@ -4,7 +4,8 @@
  * less when they are far apart. Standard error around the estimator's mean, from the matching's
  * potentials f, g: var(W2^2) = var f(X) / n + var g(Y) / n (del Barrio & Loubes 2019,
  * doi:10.1214/18-AOP1275, theorem 4.1), then the delta method. P = Q is outside of its assumptions: what
- * the formula gives too much there is found by dealing the rows of both samples anew. Source: Villani 2009, doi:10.1007/978-3-540-71050-9, definition 6.1. */
+ * the formula gives too much there is found by dealing the rows of both samples anew. Source: Villani 2009,
+ * doi:10.1007/978-3-540-71050-9, definition 6.1. */
 #include <fmcore/array.h>
 #include <fmcore/coupling.h>
 #include <fmcore/divergence.h>
@@ -21,8 +22,7 @@ typedef struct W2 {
 } W2;
 
 static const FmOption w2_options[] = {
-    FM_OPT_INT(W2, rows, 2000, 2, 10000,
-               "most rows used of each sample (memory 20 bytes times its square)"),
+    FM_OPT_INT(W2, rows, 2000, 2, 10000, "most rows used of each sample (memory 20 bytes times its square)"),
     FM_OPT_END,
 };
 
@@ -51,10 +51,10 @@ w2_variance(size_t n, const double *v)
 
 /* Room for one assignment of n rows. */
 typedef struct W2Work {
-    double *x, *pooled;             /* (2, n, D) */
-    double *cost, *scratch;         /* (n, n) and what the distances need */
+    double *x, *pooled;     /* (2, n, D) */
+    double *cost, *scratch; /* (n, n) and what the distances need */
     void *assignment;
-    size_t *to;                     /* (n) */
+    size_t *to; /* (n) */
 } W2Work;
 
 /* The squared distance of rows x (2, n, D) and, from its potentials, the variance; FALSE: it overflows. */
@@ -83,8 +83,7 @@ w2_finish(const W2Work *w, size_t n, size_t D, FmKey key, FmEstimate *out)
 
     for (size_t i = 0; i < 2 * n; i++) /* the rows of both, dealt anew */
         memcpy(w->pooled + i * D, w->x + fm_permute_index(key, 2 * n, i) * D, D * sizeof *w->x);
-    if (!w2_solve(w, n, D, w->x, &square, &variance) ||
-        !w2_solve(w, n, D, w->pooled, &square_equal, &variance_equal)) {
+    if (!w2_solve(w, n, D, w->x, &square, &variance) || !w2_solve(w, n, D, w->pooled, &square_equal, &variance_equal)) {
         g_strlcpy(out->why, "squared distances of the samples overflow", sizeof out->why);
         return;
     }
@@ -92,8 +91,8 @@ w2_finish(const W2Work *w, size_t n, size_t D, FmKey key, FmEstimate *out)
 }
 
 static gboolean
-w2_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads,
-            FmEstimate *out, GError **error)
+w2_estimate(const void *self, const FmSamples *p, const FmSamples *q, FmKey key, int threads, FmEstimate *out,
+            GError **error)
 {
     const FmKey other = {.seed = key.seed, .stream = key.stream, .step = key.step + 1};
     const size_t n = MIN(MIN(p->n, q->n), (size_t)((const W2 *)self)->rows), D = p->D;
@@ -137,5 +136,4 @@ static const FmFact w2_facts[] = {
 
 FM_PLUGIN_DECLARE(DIVERGENCE, w2, "w2", w2_ops, .self_size = sizeof(W2), .options = w2_options,
                   .summary = "2-Wasserstein distance (not squared) by exact assignment",
-                  .source = "Villani 2009, doi:10.1007/978-3-540-71050-9, definition 6.1",
-                  .facts = w2_facts);
+                  .source = "Villani 2009, doi:10.1007/978-3-540-71050-9, definition 6.1", .facts = w2_facts);

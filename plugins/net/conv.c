@@ -61,8 +61,7 @@ conv_named(FmNode *x, const char *name, const char *part, size_t out, size_t k, 
 {
     g_autofree char *full = g_strconcat(name, part, NULL);
 
-    return zero ? fm_conv_zero(x, full, out, k, 1, (int)k / 2)
-                : fm_conv(x, full, out, k, 1, (int)k / 2);
+    return zero ? fm_conv_zero(x, full, out, k, 1, (int)k / 2) : fm_conv(x, full, out, k, 1, (int)k / 2);
 }
 
 static FmNode *
@@ -146,8 +145,7 @@ conv_attention(ConvBuild *b, FmNode *x)
     C = s.dim[2];
     T = s.dim[0] * s.dim[1];
     heads = self->head_channels > 0 ? C / (size_t)self->head_channels : (size_t)self->heads;
-    if (heads == 0 || C % heads != 0 ||
-        (self->head_channels > 0 && C % (size_t)self->head_channels != 0)) {
+    if (heads == 0 || C % heads != 0 || (self->head_channels > 0 && C % (size_t)self->head_channels != 0)) {
         fm_graph_fail(b->graph, FM_ERROR_OPTION,
                       "net 'conv': %zu channels at '%s' do not split into heads=%d or "
                       "head_channels=%d, expected a divisor",
@@ -187,8 +185,7 @@ conv_change_side(ConvBuild *b, FmNode *h, size_t C, int direction)
         return conv_res_block(b, h, C, direction);
     name = conv_next(b);
     full = g_strconcat(name, direction > 0 ? ".conv" : ".op", NULL);
-    return direction > 0 ? fm_conv(fm_upsample2(h), full, C, 3, 1, 1)
-                         : fm_conv(h, full, C, 3, 2, 1);
+    return direction > 0 ? fm_conv(fm_upsample2(h), full, C, 3, 1, 1) : fm_conv(h, full, C, 3, 2, 1);
 }
 
 static FmNode *
@@ -296,8 +293,7 @@ conv_prepare(void *self_, const FmNetInfo *info, GError **error)
 
     if (data->ndim != 3) {
         g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "net 'conv': the data are vectors of %zu values, expected images (H, W, C)",
-                    data->D);
+                    "net 'conv': the data are vectors of %zu values, expected images (H, W, C)", data->D);
         return FALSE;
     }
     if (self->mult.n < 1 || self->mult.n > 16 || self->channels < 2) {
@@ -350,6 +346,5 @@ static const FmFact conv_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(NET, conv, "conv", conv_ops, .self_size = sizeof(Conv), .options = conv_options,
-                  .facts = conv_facts, .summary = "the ADM U-Net for images",
-                  .source = "Dhariwal & Nichol 2021, arXiv:2105.05233");
+FM_PLUGIN_DECLARE(NET, conv, "conv", conv_ops, .self_size = sizeof(Conv), .options = conv_options, .facts = conv_facts,
+                  .summary = "the ADM U-Net for images", .source = "Dhariwal & Nichol 2021, arXiv:2105.05233");

@@ -28,10 +28,9 @@ static const FmOption ffi_options[] = {
 
 enum { FFI_N, FFI_D, FFI_T, FFI_TIME, FFI_X, FFI_V, FFI_E, FFI_N_ROLES };
 
-#define FFI_FIELD_ROLES                                                                            \
+#define FFI_FIELD_ROLES \
     [FFI_N] = {"n", FM_I64, FM_FOREIGN_ONE, FALSE}, [FFI_D] = {"d", FM_I64, FM_FOREIGN_ONE, FALSE}, \
-    [FFI_T] = {"t", FM_F64, FM_FOREIGN_COLUMN, FALSE},                                             \
-    [FFI_TIME] = {"time", FM_F64, FM_FOREIGN_EQUAL, FALSE},                                        \
+    [FFI_T] = {"t", FM_F64, FM_FOREIGN_COLUMN, FALSE}, [FFI_TIME] = {"time", FM_F64, FM_FOREIGN_EQUAL, FALSE}, \
     [FFI_X] = {"x", FM_F64, FM_FOREIGN_ROWS, FALSE}, [FFI_V] = {"v", FM_F64, FM_FOREIGN_ROWS, TRUE}
 
 static const FmForeignRole ffi_field[] = {FFI_FIELD_ROLES, [FFI_E] = {NULL}};
@@ -39,14 +38,13 @@ static const FmForeignRole ffi_derivative[] = {
     FFI_FIELD_ROLES, [FFI_E] = {"e", FM_F64, FM_FOREIGN_ROWS, FALSE}, [FFI_N_ROLES] = {NULL}};
 
 static gboolean
-ffi_call(const Ffi *s, FmForeign *function, size_t n, const double *x, const double *t, const double *e,
-         double *y, GError **error)
+ffi_call(const Ffi *s, FmForeign *function, size_t n, const double *x, const double *t, const double *e, double *y,
+         GError **error)
 {
     gint64 rows = (gint64)n, d = (gint64)s->D;
     const FmForeignValue values[] = {
-        [FFI_N] = {&rows, 1},      [FFI_D] = {&d, 1},         [FFI_T] = {(void *)t, 1},
-        [FFI_TIME] = {(void *)t, 1}, [FFI_X] = {(void *)x, s->D}, [FFI_V] = {y, s->D},
-        [FFI_E] = {(void *)e, s->D}};
+        [FFI_N] = {&rows, 1},        [FFI_D] = {&d, 1},   [FFI_T] = {(void *)t, 1},   [FFI_TIME] = {(void *)t, 1},
+        [FFI_X] = {(void *)x, s->D}, [FFI_V] = {y, s->D}, [FFI_E] = {(void *)e, s->D}};
 
     return fm_foreign_call(function, n, values, error);
 }
@@ -96,8 +94,7 @@ ffi_prepare(void *self, const FmNetInfo *info, GError **error)
     Ffi *s = self;
 
     if (info->classes > 0) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "net 'ffi' takes no labels, expected an unconditional run");
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "net 'ffi' takes no labels, expected an unconditional run");
         return FALSE;
     }
     ffi_clear(s);
@@ -131,6 +128,6 @@ static const FmFact ffi_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(NET, ffi, "ffi", ffi_ops, .self_size = sizeof(Ffi), .options = ffi_options,
-                  .facts = ffi_facts, .summary = "a function of any shared library as velocity field",
+FM_PLUGIN_DECLARE(NET, ffi, "ffi", ffi_ops, .self_size = sizeof(Ffi), .options = ffi_options, .facts = ffi_facts,
+                  .summary = "a function of any shared library as velocity field",
                   .source = "libffi, https://sourceware.org/libffi/");

@@ -16,10 +16,8 @@ static const char *const mlp_times[] = {"raw", "fourier", NULL};
 static const FmOption mlp_options[] = {
     FM_OPT_INT(Mlp, width, 64, 1, 65536, "units of a hidden layer"),
     FM_OPT_INT(Mlp, depth, 3, 0, 64, "hidden layers"),
-    FM_OPT_CHOICE(Mlp, activation, fm_activation_names, "silu",
-                  "non-linearity after a hidden layer"),
-    FM_OPT_CHOICE(Mlp, time, mlp_times, "raw",
-                  "features of t: t itself, or t with cosines and sines of 2 pi k t"),
+    FM_OPT_CHOICE(Mlp, activation, fm_activation_names, "silu", "non-linearity after a hidden layer"),
+    FM_OPT_CHOICE(Mlp, time, mlp_times, "raw", "features of t: t itself, or t with cosines and sines of 2 pi k t"),
     FM_OPT_INT(Mlp, frequencies, 8, 1, 1024, "k = 1 .. frequencies, for time=fourier"),
     FM_OPT_END,
 };
@@ -59,8 +57,7 @@ mlp_prepare(void *self, const FmNetInfo *info, GError **error)
     if (info->classes <= 4096)
         return TRUE;
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                "net 'mlp': there are %zu classes, expected at most 4096 for a one-hot input",
-                info->classes);
+                "net 'mlp': there are %zu classes, expected at most 4096 for a one-hot input", info->classes);
     return FALSE;
 }
 
@@ -81,8 +78,7 @@ mlp_velocity(void *self_, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNo
         g_autofree char *name = g_strdup_printf("layers.%d", i);
 
         if (i < self->depth)
-            h = fm_activation(fm_linear(h, name, (size_t)self->width),
-                              (FmActivation)self->activation);
+            h = fm_activation(fm_linear(h, name, (size_t)self->width), (FmActivation)self->activation);
         else
             h = fm_linear(h, name, D);
     }
@@ -90,10 +86,10 @@ mlp_velocity(void *self_, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNo
 }
 
 /* torchcfm.models.MLP is an nn.Sequential called net with an activation after each layer. */
-#define MLP_ALIAS(theirs, ours)                                                                    \
-    {"net." #theirs ".weight", "layers." #ours ".weight"},                                         \
-    {                                                                                              \
-        "net." #theirs ".bias", "layers." #ours ".bias"                                            \
+#define MLP_ALIAS(theirs, ours) \
+    {"net." #theirs ".weight", "layers." #ours ".weight"}, \
+    { \
+        "net." #theirs ".bias", "layers." #ours ".bias" \
     }
 
 static const FmWeightAlias mlp_aliases[] = {
@@ -104,8 +100,7 @@ static const FmWeightAlias mlp_aliases[] = {
 static const FmNetOps mlp_ops = {
     .velocity = mlp_velocity,
     .prepare = mlp_prepare,
-    .time_features =
-        "time=raw: t; time=fourier: t, cos(2 pi k t), sin(2 pi k t), k = 1..frequencies",
+    .time_features = "time=raw: t; time=fourier: t, cos(2 pi k t), sin(2 pi k t), k = 1..frequencies",
     .aliases = mlp_aliases,
 };
 
@@ -116,6 +111,6 @@ static const FmFact mlp_facts[] = {
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(NET, mlp, "mlp", mlp_ops, .self_size = sizeof(Mlp), .options = mlp_options,
-                  .facts = mlp_facts, .summary = "fully connected net on [x, t]",
+FM_PLUGIN_DECLARE(NET, mlp, "mlp", mlp_ops, .self_size = sizeof(Mlp), .options = mlp_options, .facts = mlp_facts,
+                  .summary = "fully connected net on [x, t]",
                   .source = "as in torchcfm, Tong et al. 2023, arXiv:2302.00482");

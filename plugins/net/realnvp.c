@@ -49,8 +49,7 @@ realnvp_mask(FmGraph *graph, size_t D, int i, gboolean flip)
 
 /* (1 - m) s and (1 - m) h of layer i from the coordinates that it leaves alone, both (B, D). */
 static void
-realnvp_coupling(const RealNvp *self, FmGraph *graph, FmNode *x, size_t D, int i, FmNode **s,
-                 FmNode **h)
+realnvp_coupling(const RealNvp *self, FmGraph *graph, FmNode *x, size_t D, int i, FmNode **s, FmNode **h)
 {
     FmNode *moved = realnvp_mask(graph, D, i, TRUE);
     FmNode *a = fm_mul(x, realnvp_mask(graph, D, i, FALSE));
@@ -58,11 +57,9 @@ realnvp_coupling(const RealNvp *self, FmGraph *graph, FmNode *x, size_t D, int i
     for (int j = 0; j <= self->depth; j++) {
         g_autofree char *name = g_strdup_printf("couplings.%d.layers.%d", i, j);
 
-        a = j < self->depth ? fm_silu(fm_linear(a, name, (size_t)self->width))
-                            : fm_linear_zero(a, name, 2 * D);
+        a = j < self->depth ? fm_silu(fm_linear(a, name, (size_t)self->width)) : fm_linear_zero(a, name, 2 * D);
     }
-    *s = fm_affine(fm_tanh(fm_affine(fm_slice(a, 0, 0, D), 1.0 / self->bound, 0.0)), self->bound,
-                   0.0);
+    *s = fm_affine(fm_tanh(fm_affine(fm_slice(a, 0, 0, D), 1.0 / self->bound, 0.0)), self->bound, 0.0);
     *s = fm_mul(*s, moved);
     *h = fm_mul(fm_slice(a, 0, D, D), moved);
 }
@@ -115,7 +112,6 @@ static const FmNetOps realnvp_ops = {
     .inverse = realnvp_inverse,
 };
 
-FM_PLUGIN_DECLARE(NET, realnvp, "realnvp", realnvp_ops, .self_size = sizeof(RealNvp),
-                  .options = realnvp_options,
+FM_PLUGIN_DECLARE(NET, realnvp, "realnvp", realnvp_ops, .self_size = sizeof(RealNvp), .options = realnvp_options,
                   .summary = "invertible map of masked affine couplings, trained by objective ml",
                   .source = "Dinh et al. 2017, arXiv:1605.08803");

@@ -1,5 +1,6 @@
 /* cfm: conditional flow matching, the mean over dimensions of (v(t, x_t) - u_t)^2 for each row,
- * u_t the conditional velocity of the path; with --prediction, the same of what the net learns. Lipman et al. 2023, arXiv:2210.02747, eq. 9. */
+ * u_t the conditional velocity of the path; with --prediction, the same of what the net learns. Lipman et al. 2023,
+ * arXiv:2210.02747, eq. 9. */
 #include <fmcore/objective.h>
 
 static FmNode *

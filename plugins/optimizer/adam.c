@@ -17,18 +17,14 @@ static void
 adam_update(const void *self, const FmUpdate *u)
 {
     const Adam *s = self;
-    const FmTwoMoments how = {.beta1 = s->beta1,
-                              .beta2 = s->beta2,
-                              .eps = s->eps,
-                              .penalty = u->weight_decay,
-                              .keep = 1.0};
+    const FmTwoMoments how = {
+        .beta1 = s->beta1, .beta2 = s->beta2, .eps = s->eps, .penalty = u->weight_decay, .keep = 1.0};
 
     fm_update_two_moments(&how, u);
 }
 
 static const FmOptimizerOps adam_ops = {.update = adam_update, .moments = 2, .default_lr = 1e-3};
 
-FM_PLUGIN_DECLARE(OPTIMIZER, adam, "adam", adam_ops, .self_size = sizeof(Adam),
-                  .options = adam_options,
+FM_PLUGIN_DECLARE(OPTIMIZER, adam, "adam", adam_ops, .self_size = sizeof(Adam), .options = adam_options,
                   .summary = "adaptive moments, weight decay as an L2 penalty",
                   .source = "Kingma & Ba 2015, arXiv:1412.6980, algorithm 1");

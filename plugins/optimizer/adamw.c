@@ -17,17 +17,14 @@ static void
 adamw_update(const void *self, const FmUpdate *u)
 {
     const AdamW *s = self;
-    const FmTwoMoments how = {.beta1 = s->beta1,
-                              .beta2 = s->beta2,
-                              .eps = s->eps,
-                              .penalty = 0.0,
-                              .keep = 1.0 - u->lr * u->weight_decay};
+    const FmTwoMoments how = {
+        .beta1 = s->beta1, .beta2 = s->beta2, .eps = s->eps, .penalty = 0.0, .keep = 1.0 - u->lr * u->weight_decay};
 
     fm_update_two_moments(&how, u);
 }
 
 static const FmOptimizerOps adamw_ops = {.update = adamw_update, .moments = 2, .default_lr = 1e-3};
 
-FM_PLUGIN_DECLARE(OPTIMIZER, adamw, "adamw", adamw_ops, .self_size = sizeof(AdamW),
-                  .options = adamw_options, .summary = "adaptive moments, decoupled weight decay",
+FM_PLUGIN_DECLARE(OPTIMIZER, adamw, "adamw", adamw_ops, .self_size = sizeof(AdamW), .options = adamw_options,
+                  .summary = "adaptive moments, decoupled weight decay",
                   .source = "Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2");

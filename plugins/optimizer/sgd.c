@@ -21,21 +21,21 @@ static const FmOption sgd_options[] = {
 
 /* The moment is zero before the first step, so momentum m + g is g there. Without nesterov the
  * step is m = 0 g + 1 m, with it g + momentum m. */
-#define DEFINE_UPDATE(T, suffix)                                                                   \
-    FM_INLINE void sgd_update_##suffix##_any(const Sgd *self, const FmUpdate *u)                   \
-    {                                                                                              \
-        const T mu = (T)self->momentum, scale = (T)u->grad_scale, rate = (T)u->lr;                 \
-        const T decay = (T)u->weight_decay;                                                        \
-        const T of_g = self->nesterov ? 1 : 0, of_m = self->nesterov ? mu : 1;                     \
-        const T *restrict grad = u->grad;                                                          \
-        T *restrict p = u->param, *restrict m = u->moment[0];                                      \
-                                                                                                   \
-        for (size_t i = 0; i < u->n; i++) {                                                        \
-            const T g = scale * grad[i] + decay * p[i];                                            \
-            m[i] = mu * m[i] + g;                                                                  \
-            p[i] = p[i] - rate * (of_g * g + of_m * m[i]);                                         \
-        }                                                                                          \
-    }                                                                                              \
+#define DEFINE_UPDATE(T, suffix) \
+    FM_INLINE void sgd_update_##suffix##_any(const Sgd *self, const FmUpdate *u) \
+    { \
+        const T mu = (T)self->momentum, scale = (T)u->grad_scale, rate = (T)u->lr; \
+        const T decay = (T)u->weight_decay; \
+        const T of_g = self->nesterov ? 1 : 0, of_m = self->nesterov ? mu : 1; \
+        const T *restrict grad = u->grad; \
+        T *restrict p = u->param, *restrict m = u->moment[0]; \
+\
+        for (size_t i = 0; i < u->n; i++) { \
+            const T g = scale * grad[i] + decay * p[i]; \
+            m[i] = mu * m[i] + g; \
+            p[i] = p[i] - rate * (of_g * g + of_m * m[i]); \
+        } \
+    } \
     FM_CPU_VARIANTS(sgd_update_##suffix, (const Sgd *self, const FmUpdate *u), (self, u))
 
 DEFINE_UPDATE(float, f32)

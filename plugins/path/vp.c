@@ -26,8 +26,8 @@ vp_coefficients(const void *self, double t, FmAffine *c)
     const double alpha = exp(-0.5 * T), sigma = sqrt(-expm1(-T));
 
     /* dT/dt = -beta */
-    *c = (FmAffine){.alpha = alpha, .dalpha = 0.5 * beta * alpha, .sigma = sigma,
-                    .dsigma = -0.5 * beta * alpha * alpha / sigma};
+    *c = (FmAffine){
+        .alpha = alpha, .dalpha = 0.5 * beta * alpha, .sigma = sigma, .dsigma = -0.5 * beta * alpha * alpha / sigma};
 }
 
 static const FmPathOps vp_ops = {.coefficients = vp_coefficients, .t_min = 0.0, .t_max = 1.0 - 1e-5};

@@ -5,16 +5,19 @@
 
 static const double bosh3_c[4] = {0.0, 1.0 / 2, 3.0 / 4, 1.0};
 static const double bosh3_a[4 * 4] = {
-    0.0, 0.0, 0.0, 0.0,
-    1.0 / 2, 0.0, 0.0, 0.0,
-    0.0, 3.0 / 4, 0.0, 0.0,
-    2.0 / 9, 1.0 / 3, 4.0 / 9, 0.0,
+    0.0, 0.0, 0.0, 0.0, 1.0 / 2, 0.0, 0.0, 0.0, 0.0, 3.0 / 4, 0.0, 0.0, 2.0 / 9, 1.0 / 3, 4.0 / 9, 0.0,
 };
 static const double bosh3_b[4] = {
-    2.0 / 9, 1.0 / 3, 4.0 / 9, 0.0,
+    2.0 / 9,
+    1.0 / 3,
+    4.0 / 9,
+    0.0,
 };
 static const double bosh3_e[4] = {
-    2.0 / 9 - 7.0 / 24, 1.0 / 3 - 1.0 / 4, 4.0 / 9 - 1.0 / 3, -1.0 / 8,
+    2.0 / 9 - 7.0 / 24,
+    1.0 / 3 - 1.0 / 4,
+    4.0 / 9 - 1.0 / 3,
+    -1.0 / 8,
 };
 
 static const FmTableau bosh3_tableau = {
@@ -38,8 +41,6 @@ static const FmFact bosh3_facts[] = {
 
 static const FmSolverOps bosh3_ops = {.tableau = &bosh3_tableau, .adaptive = TRUE};
 
-FM_PLUGIN_DECLARE(SOLVER, bosh3, "bosh3", bosh3_ops, .self_size = sizeof(FmAdaptiveOptions),
-                  .options = bosh3_options,
+FM_PLUGIN_DECLARE(SOLVER, bosh3, "bosh3", bosh3_ops, .self_size = sizeof(FmAdaptiveOptions), .options = bosh3_options,
                   .summary = "Bogacki-Shampine 3(2), adaptive",
-                  .source = "Bogacki & Shampine 1989, doi:10.1016/0893-9659(89)90079-7",
-                  .facts = bosh3_facts);
+                  .source = "Bogacki & Shampine 1989, doi:10.1016/0893-9659(89)90079-7", .facts = bosh3_facts);

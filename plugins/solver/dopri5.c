@@ -3,6 +3,7 @@
  * Source: Dormand & Prince 1980, doi:10.1016/0771-050X(80)90013-3. */
 #include <fmcore/solver.h>
 
+/* clang-format off */
 static const double dopri5_c[7] = {0.0, 1.0 / 5, 3.0 / 10, 4.0 / 5, 8.0 / 9, 1.0, 1.0};
 static const double dopri5_a[7 * 7] = {
     0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
@@ -35,6 +36,7 @@ static const double dopri5_dense[7 * 4] = {
     0.0, -282668133.0 / 205662961, 2019193451.0 / 616988883, -1453857185.0 / 822651844,
     0.0, 40617522.0 / 29380423, -110615467.0 / 29380423, 69997945.0 / 29380423,
 };
+/* clang-format on */
 
 static const FmTableau dopri5_tableau = {
     .stages = 7,
@@ -61,7 +63,5 @@ static const FmFact dopri5_facts[] = {
 static const FmSolverOps dopri5_ops = {.tableau = &dopri5_tableau, .adaptive = TRUE};
 
 FM_PLUGIN_DECLARE(SOLVER, dopri5, "dopri5", dopri5_ops, .self_size = sizeof(FmAdaptiveOptions),
-                  .options = dopri5_options,
-                  .summary = "Dormand-Prince 5(4), adaptive",
-                  .source = "Dormand & Prince 1980, doi:10.1016/0771-050X(80)90013-3",
-                  .facts = dopri5_facts);
+                  .options = dopri5_options, .summary = "Dormand-Prince 5(4), adaptive",
+                  .source = "Dormand & Prince 1980, doi:10.1016/0771-050X(80)90013-3", .facts = dopri5_facts);

@@ -4,6 +4,7 @@
  * Source: Prince & Dormand 1981, doi:10.1016/0771-050X(81)90010-3. */
 #include <fmcore/solver.h>
 
+/* clang-format off */
 static const double dopri8_c[14] = {
     0.0, 1.0 / 18, 1.0 / 12, 1.0 / 8, 5.0 / 16, 3.0 / 8, 59.0 / 400, 93.0 / 200,
     5490023248.0 / 9719169821, 13.0 / 20, 1201146811.0 / 1299019798, 1.0, 1.0, 1.0,
@@ -86,6 +87,7 @@ static const double dopri8_dense[14 * 6] = {
     DOPRI8_DENSE(0.0,
                  0.0, 2.3537586759714983486, -19.0082099341608028453, 50.2558364226176017553, -53.9020777466385396792),
 };
+/* clang-format on */
 
 static const FmTableau dopri8_tableau = {
     .stages = 14,
@@ -111,7 +113,5 @@ static const FmFact dopri8_facts[] = {
 static const FmSolverOps dopri8_ops = {.tableau = &dopri8_tableau, .adaptive = TRUE};
 
 FM_PLUGIN_DECLARE(SOLVER, dopri8, "dopri8", dopri8_ops, .self_size = sizeof(FmAdaptiveOptions),
-                  .options = dopri8_options,
-                  .summary = "Prince-Dormand 8(7), adaptive, for tight tolerances",
-                  .source = "Prince & Dormand 1981, doi:10.1016/0771-050X(81)90010-3",
-                  .facts = dopri8_facts);
+                  .options = dopri8_options, .summary = "Prince-Dormand 8(7), adaptive, for tight tolerances",
+                  .source = "Prince & Dormand 1981, doi:10.1016/0771-050X(81)90010-3", .facts = dopri8_facts);

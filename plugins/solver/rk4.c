@@ -1,13 +1,11 @@
 /* rk4: the classical Runge-Kutta method, order 4, fixed steps.
- * Source: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, doi:10.1007/978-3-540-78862-1, table II.1.2. */
+ * Source: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, doi:10.1007/978-3-540-78862-1, table
+ * II.1.2. */
 #include <fmcore/solver.h>
 
 static const double rk4_c[4] = {0.0, 1.0 / 2, 1.0 / 2, 1.0};
 static const double rk4_a[4 * 4] = {
-    0.0, 0.0, 0.0, 0.0,
-    1.0 / 2, 0.0, 0.0, 0.0,
-    0.0, 1.0 / 2, 0.0, 0.0,
-    0.0, 0.0, 1.0, 0.0,
+    0.0, 0.0, 0.0, 0.0, 1.0 / 2, 0.0, 0.0, 0.0, 0.0, 1.0 / 2, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0,
 };
 static const double rk4_b[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
 
@@ -28,8 +26,9 @@ static const FmFact rk4_facts[] = {
 
 static const FmSolverOps rk4_ops = {.tableau = &rk4_tableau};
 
-FM_PLUGIN_DECLARE(SOLVER, rk4, "rk4", rk4_ops, .self_size = sizeof(FmFixedOptions),
-                  .options = rk4_options,
-                  .summary = "the classical Runge-Kutta method, order 4, fixed steps (torchdiffeq's rk4 is the 3/8 rule)",
-                  .source = "Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, doi:10.1007/978-3-540-78862-1, table II.1.2",
-                  .facts = rk4_facts);
+FM_PLUGIN_DECLARE(
+    SOLVER, rk4, "rk4", rk4_ops, .self_size = sizeof(FmFixedOptions), .options = rk4_options,
+    .summary = "the classical Runge-Kutta method, order 4, fixed steps (torchdiffeq's rk4 is the 3/8 rule)",
+    .source = "Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, doi:10.1007/978-3-540-78862-1, "
+              "table II.1.2",
+    .facts = rk4_facts);

@@ -4,12 +4,12 @@
 #include <fmcore/solver.h>
 
 /* p theta (theta - q) (theta^2 - r theta + s), and p theta^2 (theta^2 - r theta + s), by powers */
-#define TSIT5_LINEAR(p, q, r, s) \
-    -(p) * (q) * (s), (p) * ((s) + (q) * (r)), -(p) * ((r) + (q)), (p)
+#define TSIT5_LINEAR(p, q, r, s) -(p) * (q) * (s), (p) * ((s) + (q) * (r)), -(p) * ((r) + (q)), (p)
 #define TSIT5_SQUARE(p, r, s) 0.0, (p) * (s), -(p) * (r), (p)
 /* p theta^2 (theta - u) (theta - v) */
 #define TSIT5_ROOTS(p, u, v) TSIT5_SQUARE(p, (u) + (v), (u) * (v))
 
+/* clang-format off */
 static const double tsit5_c[7] = {0.0, 161.0 / 1000, 327.0 / 1000, 9.0 / 10, 0.9800255409045096857298102862870246, 1.0, 1.0};
 static const double tsit5_a[7 * 7] = {
     0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
@@ -62,6 +62,7 @@ static const double tsit5_dense[7 * 4] = {
     TSIT5_ROOTS(-34.87065786149660974, 1.2, 2.0 / 3),
     TSIT5_ROOTS(2.5, 1.0, 0.6),
 };
+/* clang-format on */
 
 static const FmTableau tsit5_tableau = {
     .stages = 7,
@@ -86,8 +87,6 @@ static const FmFact tsit5_facts[] = {
 
 static const FmSolverOps tsit5_ops = {.tableau = &tsit5_tableau, .adaptive = TRUE};
 
-FM_PLUGIN_DECLARE(SOLVER, tsit5, "tsit5", tsit5_ops, .self_size = sizeof(FmAdaptiveOptions),
-                  .options = tsit5_options,
-                  .summary = "Tsitouras 5(4), adaptive",
-                  .source = "Tsitouras 2011, doi:10.1016/j.camwa.2011.06.002",
+FM_PLUGIN_DECLARE(SOLVER, tsit5, "tsit5", tsit5_ops, .self_size = sizeof(FmAdaptiveOptions), .options = tsit5_options,
+                  .summary = "Tsitouras 5(4), adaptive", .source = "Tsitouras 2011, doi:10.1016/j.camwa.2011.06.002",
                   .facts = tsit5_facts);

@@ -40,9 +40,8 @@ START_TEST(config_round_trip)
 END_TEST
 
 static const char *const config_wrong[] = {
-    "[train]\nsteps=-4\n", "[train]\nsteps=4x\n",   "[train]\nstepps=4\n", "[nonsense]\na=1\n",
-    "[net]\nwidth=3\n",    "[train]\nschedule=up\n", "no section\n",       "[train]\nlr=nan\n",
-    "[run]\ndtype=f16\n",  "[run]\nthreads=0\n"};
+    "[train]\nsteps=-4\n",    "[train]\nsteps=4x\n", "[train]\nstepps=4\n", "[nonsense]\na=1\n",  "[net]\nwidth=3\n",
+    "[train]\nschedule=up\n", "no section\n",        "[train]\nlr=nan\n",   "[run]\ndtype=f16\n", "[run]\nthreads=0\n"};
 
 START_TEST(config_refuses)
 {
@@ -71,8 +70,6 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("config", 0,
-                     {config_round_trip},
-                     {config_refuses, (int)G_N_ELEMENTS(config_wrong)},
+    return run_tests("config", 0, {config_round_trip}, {config_refuses, (int)G_N_ELEMENTS(config_wrong)},
                      {schedule_values});
 }

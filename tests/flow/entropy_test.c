@@ -17,7 +17,7 @@ estimate(const char *spec, guint64 seed, size_t n, double *truth, double *se)
     double value;
 
     ck_assert(data != NULL && fm_dataset_open(data, &info, NULL));
-    x = g_new(double, n * info.D);
+    x = g_new(double, n *info.D);
     ck_assert(fm_dataset_draw(data, key, 0, n, x, NULL, NULL));
     ck_assert(fm_entropy_knn(n, info.D, x, 5, 2, &value, se, NULL));
     *truth = fm_dataset_entropy(data);
@@ -57,8 +57,8 @@ START_TEST(covers_its_mean)
     ck_assert_double_le(fabs(mean - truth), cases[_i].bias);
     for (int i = 0; i < 100; i++)
         covered += fabs(value[i] - mean) < 1.96 * se[i];
-    ck_assert_msg(covered >= 90 && covered <= 99, "%s: %d of 100 intervals, mean %g, truth %g",
-                  cases[_i].spec, covered, mean, truth);
+    ck_assert_msg(covered >= 90 && covered <= 99, "%s: %d of 100 intervals, mean %g, truth %g", cases[_i].spec, covered,
+                  mean, truth);
 }
 END_TEST
 
@@ -78,8 +78,5 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("entropy", 120,
-                     {covers_its_mean, 3},
-                     {digamma_of_known_values},
-                     {equal_rows_are_refused});
+    return run_tests("entropy", 120, {covers_its_mean, 3}, {digamma_of_known_values}, {equal_rows_are_refused});
 }

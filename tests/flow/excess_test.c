@@ -105,8 +105,8 @@ END_TEST
 START_TEST(standard_errors_cover)
 {
     enum { SEEDS = 100 };
-    Setup w = setup_flow("oracle:shift=0.2", "8gaussians", "ot"), scaled = setup_flow("oracle:scale=1.1", "8gaussians", "ot"),
-          v = setup_flow("oracle", "8gaussians", "ot");
+    Setup w = setup_flow("oracle:shift=0.2", "8gaussians", "ot"),
+          scaled = setup_flow("oracle:scale=1.1", "8gaussians", "ot"), v = setup_flow("oracle", "8gaussians", "ot");
     g_autoptr(GError) error = NULL;
     FmExcess x, truth;
     int covered[2] = {0, 0};
@@ -203,12 +203,9 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("excess", 120,
-                     {eps2_is_what_was_set, G_N_ELEMENTS(cases)},
+    return run_tests("excess", 120, {eps2_is_what_was_set, G_N_ELEMENTS(cases)},
                      {finite_data_have_an_excess, G_N_ELEMENTS(finite_cases)},
-                     {the_conditional_variance_is_that_of_normal_data},
-                     {standard_errors_cover},
-                     {threads_do_not_matter},
-                     {the_training_log_carries_eps2},
+                     {the_conditional_variance_is_that_of_normal_data}, {standard_errors_cover},
+                     {threads_do_not_matter}, {the_training_log_carries_eps2},
                      {what_has_no_excess_is_refused_in_a_sentence});
 }

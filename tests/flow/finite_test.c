@@ -64,8 +64,8 @@ digits_new(const char *net, int conditional)
 static void
 digits_clear(Digits *g)
 {
-    static const char *const files[] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte",
-                                        "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"};
+    static const char *const files[] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
+                                        "t10k-labels-idx1-ubyte"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         g_autofree char *file = g_build_filename(g->dir, files[i], NULL);
@@ -98,8 +98,8 @@ by_definition(const Digits *g, const gboolean *taken, double t, int y, const dou
         for (int d = 0; d < D; d++) {
             const double lo = (g->level[i][d] / 256.0 - g->run->shift[d]) / g->run->scale[d],
                          hi = lo + 1 / (256 * g->run->scale[d]), a = (x[d] - t * hi) / s, b = (x[d] - t * lo) / s;
-            const double P = a > 0 ? 0.5 * (erfc(a / G_SQRT2) - erfc(b / G_SQRT2))
-                                   : 0.5 * (erfc(-b / G_SQRT2) - erfc(-a / G_SQRT2));
+            const double P =
+                a > 0 ? 0.5 * (erfc(a / G_SQRT2) - erfc(b / G_SQRT2)) : 0.5 * (erfc(-b / G_SQRT2) - erfc(-a / G_SQRT2));
 
             p *= P / (b - a);
             m[d] = P > 0 ? (x[d] - s * (phi(a) - phi(b)) / P) / t : 0;
@@ -243,9 +243,7 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("finite", 120,
-                     {quantised_rows_have_the_field_of_their_boxes},
-                     {draws_are_dequantised_training_rows},
-                     {images_have_an_excess},
+    return run_tests("finite", 120, {quantised_rows_have_the_field_of_their_boxes},
+                     {draws_are_dequantised_training_rows}, {images_have_an_excess},
                      {mirrored_images_are_refused_in_a_sentence});
 }

@@ -11,16 +11,20 @@
 #include <string.h>
 
 /* Written by tests/references/latent.py (scipy 1.17.1). */
-static const double chi_squared[][3] = {
-    {1, 0.29999999999999999, 0.583882420770365},  {2, 3.7000000000000002, 0.157237166313628},
-    {3, 40, 1.06550903342558e-08},                {10, 2.5, 0.990875720781605},
-    {10, 25, 0.00534550548713407},                {784, 700, 0.985563220815059},
-    {784, 850.5, 0.0493859986482953},             {10000, 10123, 0.191901641362815},
-    {2000000, 1998000, 0.841344786425696},        {2000000, 2003000, 0.0668611042358977}};
+static const double chi_squared[][3] = {{1, 0.29999999999999999, 0.583882420770365},
+                                        {2, 3.7000000000000002, 0.157237166313628},
+                                        {3, 40, 1.06550903342558e-08},
+                                        {10, 2.5, 0.990875720781605},
+                                        {10, 25, 0.00534550548713407},
+                                        {784, 700, 0.985563220815059},
+                                        {784, 850.5, 0.0493859986482953},
+                                        {10000, 10123, 0.191901641362815},
+                                        {2000000, 1998000, 0.841344786425696},
+                                        {2000000, 2003000, 0.0668611042358977}};
 static const double kolmogorov[][3] = {
-    {50, 0.050000000000000003, 0.999023809846188}, {50, 0.11, 0.54390079659073},
-    {50, 0.20000000000000001, 0.0314387777695324}, {200, 0.040000000000000001, 0.893287811704365},
-    {200, 0.070000000000000007, 0.268233271531598}, {200, 0.12, 0.00574576060198281},
+    {50, 0.050000000000000003, 0.999023809846188},   {50, 0.11, 0.54390079659073},
+    {50, 0.20000000000000001, 0.0314387777695324},   {200, 0.040000000000000001, 0.893287811704365},
+    {200, 0.070000000000000007, 0.268233271531598},  {200, 0.12, 0.00574576060198281},
     {5000, 0.010500000000000001, 0.635919209544517}, {5000, 0.02, 0.0361394139532564}};
 
 START_TEST(distribution_functions_are_right)
@@ -31,12 +35,13 @@ START_TEST(distribution_functions_are_right)
     ck_assert_double_eq(fm__chi_squared_above(3, 0.0), 1.0);
     ck_assert_double_eq(fm__chi_squared_above(3, INFINITY), 0.0);
     for (size_t i = 0; i < G_N_ELEMENTS(kolmogorov); i++) /* Stephens' correction is an approximation */
-        ck_assert_double_eq_tol(fm__kolmogorov_above((size_t)kolmogorov[i][0], kolmogorov[i][1]),
-                                kolmogorov[i][2], 0.002 + 0.02 * kolmogorov[i][2]);
+        ck_assert_double_eq_tol(fm__kolmogorov_above((size_t)kolmogorov[i][0], kolmogorov[i][1]), kolmogorov[i][2],
+                                0.002 + 0.02 * kolmogorov[i][2]);
     const double u[3] = {0.1, 0.5, 0.7};
     ck_assert_double_eq_tol(fm__kolmogorov_distance(3, u), 0.3, 1e-15);
     /* both series where one takes over from the other */
-    ck_assert_double_eq_tol(fm__kolmogorov_above(100000000, 1.1799999e-4), fm__kolmogorov_above(100000000, 1.1800001e-4), 1e-5);
+    ck_assert_double_eq_tol(fm__kolmogorov_above(100000000, 1.1799999e-4),
+                            fm__kolmogorov_above(100000000, 1.1800001e-4), 1e-5);
 }
 END_TEST
 
@@ -160,9 +165,7 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("latent", 120,
-                     {distribution_functions_are_right},
+    return run_tests("latent", 120, {distribution_functions_are_right},
                      {p_values_are_uniform_for_normal_rows, G_N_ELEMENTS(dims)},
-                     {p_values_are_uniform_for_an_exact_flow},
-                     {errors_are_noticed});
+                     {p_values_are_uniform_for_an_exact_flow}, {errors_are_noticed});
 }

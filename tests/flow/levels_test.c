@@ -175,7 +175,8 @@ steppers_check_of(gboolean is_double, size_t n, const guint8 *bytes)
                 for (int j = 0; j < n_k; j++)
                     sum += weights[j] * SLOPE(j);
                 ck_assert_double_eq_tol(at(got, is_double, i),
-                                        (with_x ? at(x, is_double, i) : 0.0) + at(x, is_double, m + i) * sum, tolerance);
+                                        (with_x ? at(x, is_double, i) : 0.0) + at(x, is_double, m + i) * sum,
+                                        tolerance);
             }
     for (int w = 0; w < 2; w++, got += m * size)
         for (size_t i = 0; i < m; i++) {

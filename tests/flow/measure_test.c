@@ -50,8 +50,8 @@ sample(FmFlow *flow, size_t n, const double *x0, const FmLikelihood *how, double
 {
     g_autoptr(GError) error = NULL;
 
-    ck_assert_msg(fm_flow_sample_density(flow, n, 3, x0, NULL, how, x, log_q, NULL, NULL, &error),
-                  "%s", error ? error->message : "");
+    ck_assert_msg(fm_flow_sample_density(flow, n, 3, x0, NULL, how, x, log_q, NULL, NULL, &error), "%s",
+                  error ? error->message : "");
 }
 
 static void
@@ -125,8 +125,8 @@ START_TEST(gap_to_the_flow_falls_at_the_order)
     density(flow, N, x, &of_the_flow, exact);
     const double coarse = gap(flow, fixed[_i].name, n, x, N, exact);
     const double fine = gap(flow, fixed[_i].name, 2 * n, x, N, exact);
-    ck_assert_msg(fabs(log2(coarse / fine) - fixed[_i].order) < 0.3, "%s: %g to %g, order %g",
-                  fixed[_i].name, coarse, fine, log2(coarse / fine));
+    ck_assert_msg(fabs(log2(coarse / fine) - fixed[_i].order) < 0.3, "%s: %g to %g, order %g", fixed[_i].name, coarse,
+                  fine, log2(coarse / fine));
     g_clear_pointer(&flow, fm_flow_free);
     fm_run_free(run);
 }
@@ -164,9 +164,8 @@ END_TEST
 /* The error that a finer solve predicts is the error there is. */
 START_TEST(solver_error_is_estimated)
 {
-    static const char *const specs[] = {"euler:step=0.02", "midpoint:step=0.05", "heun3:step=0.1",
-                                        "rk4:step=0.2", "dopri5:rtol=1e-4,atol=1e-4",
-                                        "bosh3:rtol=1e-5,atol=1e-5"};
+    static const char *const specs[] = {"euler:step=0.02", "midpoint:step=0.05",         "heun3:step=0.1",
+                                        "rk4:step=0.2",    "dopri5:rtol=1e-4,atol=1e-4", "bosh3:rtol=1e-5,atol=1e-5"};
     enum { N = 60 };
     FmRun *run = random_run("moons", "mlp:width=16,depth=2", 2.0);
     g_autoptr(FmFlow) flow = flow_of(run);
@@ -183,14 +182,13 @@ START_TEST(solver_error_is_estimated)
         off += pow(exact[r] - log_q[r] - difference[r], 2.0);
         square += pow(exact[r] - log_q[r], 2.0);
     }
-    ck_assert_msg(off < 0.2 * 0.2 * square, "%s: rms error %g, estimate off by %g", specs[_i],
-                  sqrt(square / N), sqrt(off / N));
+    ck_assert_msg(off < 0.2 * 0.2 * square, "%s: rms error %g, estimate off by %g", specs[_i], sqrt(square / N),
+                  sqrt(off / N));
     /* the solver is the one that was set */
     density(flow, N, x, &of_the_flow, exact);
     ck_assert_mem_eq(exact, log_q, sizeof exact);
     if (_i < 4) { /* the map's density has no such error */
-        ck_assert(
-            fm_flow_log_density_error(flow, N, x, NULL, &of_the_map, log_q, difference, &error));
+        ck_assert(fm_flow_log_density_error(flow, N, x, NULL, &of_the_map, log_q, difference, &error));
         for (size_t r = 0; r < N; r++)
             ck_assert_double_eq(difference[r], 0.0);
     }
@@ -241,8 +239,8 @@ START_TEST(draws_of_an_image_share_their_probes)
     FmRun *run = random_run("moons", "mlp:width=2,depth=1,activation=identity", 0.0);
     g_autoptr(FmFlow) flow = flow_of(run);
     g_autoptr(GError) error = NULL;
-    const FmLikelihood probed = {.trace = FM_TRACE_HUTCHINSON, .probes = 1,
-                                 .key = {.seed = 8, .stream = FM_STREAM_PROBE}};
+    const FmLikelihood probed = {
+        .trace = FM_TRACE_HUTCHINSON, .probes = 1, .key = {.seed = 8, .stream = FM_STREAM_PROBE}};
     const FmLikelihood whole = {.trace = FM_TRACE_EXACT, .key = probed.key}; /* same draws */
     static double x[2 * N], exact[N], noisy[N];
     FmProbeNoise noise;
@@ -298,7 +296,8 @@ START_TEST(a_gaussian_has_mass_one)
     static const struct {
         const char *spec;
         size_t D, points;
-    } cases[] = {{"gaussian:dim=1,mean=3,sd=2.385", 1, 64}, {"gaussian:dim=2,mean=-1,sd=0.7", 2, 40},
+    } cases[] = {{"gaussian:dim=1,mean=3,sd=2.385", 1, 64},
+                 {"gaussian:dim=2,mean=-1,sd=0.7", 2, 40},
                  {"gaussian:dim=3,sd=1.3", 3, 24}};
     FmRun *run = random_run(cases[_i].spec, "mlp:width=4,depth=1", 0.0); /* v = 0 */
     g_autoptr(FmFlow) flow = flow_of(run);
@@ -353,8 +352,8 @@ START_TEST(a_trained_flow_has_mass_one)
     g_array_unref(result.loss_curve);
     g_autoptr(FmFlow) flow = flow_of(run);
     ck_assert(fm_flow_density_mass(flow, &of_the_flow, 80, &m, &error));
-    ck_assert_msg(fabs(m.value - 1.0) < m.grid_error + m.tail + 2e-3,
-                  "mass %g, grid error %g, tail %g", m.value, m.grid_error, m.tail);
+    ck_assert_msg(fabs(m.value - 1.0) < m.grid_error + m.tail + 2e-3, "mass %g, grid error %g, tail %g", m.value,
+                  m.grid_error, m.tail);
     ck_assert_double_lt(m.grid_error, 0.02);
     /* a likelihood that is wrong is seen: the flow's density of coarse steps does not add up */
     set_solver(flow, "euler:step=0.25");

@@ -125,15 +125,16 @@ check_equal(const char *what, size_t n, size_t k, size_t most, const double *our
         for (size_t j = 0; j < k; j++) {
             const double a = ours[i * k + j], b = truth[i * most + j];
 
-            ck_assert_msg(a == b || fabs(a - b) <= 1e-12 * b, "%s: row %zu, neighbour %zu of %zu: %.17g, not %.17g", what, i,
-                          j, k, a, b);
+            ck_assert_msg(a == b || fabs(a - b) <= 1e-12 * b, "%s: row %zu, neighbour %zu of %zu: %.17g, not %.17g",
+                          what, i, j, k, a, b);
         }
 }
 
-/* Balls that end at neighbours 1 and 6 of (m, most) `near`, and the least positive distances, against rows one by one. */
+/* Balls that end at neighbours 1 and 6 of (m, most) `near`, and the least positive distances, against rows one by one.
+ */
 static void
-check_balls(const char *what, const FmNeighbours *index, size_t n, const double *y, const FmNeighbours *queries, size_t m,
-            const double *x, size_t D, size_t k, const double *near)
+check_balls(const char *what, const FmNeighbours *index, size_t n, const double *y, const FmNeighbours *queries,
+            size_t m, const double *x, size_t D, size_t k, const double *near)
 {
     const size_t step = m > 60 ? 7 : 1, some = (m + step - 1) / step, total = some + some / 2; /* some asked twice */
     guint32 *row = g_new(guint32, total);
@@ -159,8 +160,8 @@ check_balls(const char *what, const FmNeighbours *index, size_t n, const double 
             above += v <= d2[i] * (1.0 + 1e-12);
         }
         ck_assert_msg(count[i] >= below && count[i] <= above && (isinf(d2[i]) || last[i] == d2[i]),
-                      "%s: row %u: %zu rows within %g, the last at %g; %zu to %zu expected", what, row[i], count[i], d2[i],
-                      last[i], below, above);
+                      "%s: row %u: %zu rows within %g, the last at %g; %zu to %zu expected", what, row[i], count[i],
+                      d2[i], last[i], below, above);
         ck_assert_msg(least == positive[i] || fabs(least - positive[i]) <= 1e-12 * least,
                       "%s: row %u: least positive distance %g, not %g", what, row[i], positive[i], least);
     }
@@ -176,8 +177,9 @@ static const struct {
     const char *name;
     FmSearch search;
     size_t directions;
-} methods[] = {{"tree", FM_SEARCH_TREE, 0},      {"scan", FM_SEARCH_SCAN, NB_MEASURED}, {"columns", FM_SEARCH_SCAN, 0},
-               {"1 direction", FM_SEARCH_SCAN, 1}, {"7 directions", FM_SEARCH_SCAN, 7},   {"64 directions", FM_SEARCH_SCAN, 64}};
+} methods[] = {{"tree", FM_SEARCH_TREE, 0},         {"scan", FM_SEARCH_SCAN, NB_MEASURED},
+               {"columns", FM_SEARCH_SCAN, 0},      {"1 direction", FM_SEARCH_SCAN, 1},
+               {"7 directions", FM_SEARCH_SCAN, 7}, {"64 directions", FM_SEARCH_SCAN, 64}};
 
 static FmNeighbours *
 open_index(size_t method, size_t n, size_t D, const double *x)
@@ -200,7 +202,8 @@ check_rows(int kind, size_t n, size_t D)
     define(n, y, m, x, D, FALSE, MOST, across);
     for (size_t t = 0; t < G_N_ELEMENTS(methods); t++) {
         g_autoptr(FmNeighbours) index = open_index(t, n, D, y);
-        g_autoptr(FmNeighbours) queries = index ? fm_neighbours_new(m, D, x, NULL, FM_SEARCH_AUTO, 1, index, 2, NULL) : NULL;
+        g_autoptr(FmNeighbours) queries =
+            index ? fm_neighbours_new(m, D, x, NULL, FM_SEARCH_AUTO, 1, index, 2, NULL) : NULL;
         g_autofree char *what = g_strdup_printf("kind %d, %zu rows of %zu, %s", kind, n, D, methods[t].name);
 
         ck_assert(index && queries);

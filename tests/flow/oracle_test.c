@@ -44,8 +44,7 @@ START_TEST(its_flow_has_the_density_of_the_data)
     FmRun *run = oracle_run("oracle", exact_cases[_i].dataset, exact_cases[_i].path, FM_F64);
     g_autoptr(GError) error = NULL;
     g_autoptr(FmFlow) flow = fm_flow_from_run(run, &error);
-    g_autofree double *x = g_new(double, ROWS *run->data.D), *got = g_new(double, ROWS),
-                      *want = g_new(double, ROWS);
+    g_autofree double *x = g_new(double, ROWS * run->data.D), *got = g_new(double, ROWS), *want = g_new(double, ROWS);
 
     oracle_points(run, ROWS, x);
     ck_assert_msg(fm_flow_log_density(flow, ROWS, x, NULL, NULL, got, NULL, NULL, &error), "%s",
@@ -67,9 +66,8 @@ oracle_at(FmRun *run, size_t n, const double *x, double t, double *v, double *lo
     g_autoptr(GError) error = NULL;
     g_autoptr(FmGraph) graph = fm_graph_new();
     FmNode *xn = fm_input(graph, "x", 1, 1, &D), *tn = fm_input(graph, "t", 1, 0, NULL);
-    FmNode *out[3] = {
-        fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, xn, tn, NULL),
-        fm_net_log_density(run->plugin[FM_KIND_NET], graph, &run->net_info, xn, tn, NULL), NULL};
+    FmNode *out[3] = {fm_net_velocity(run->plugin[FM_KIND_NET], graph, &run->net_info, xn, tn, NULL),
+                      fm_net_log_density(run->plugin[FM_KIND_NET], graph, &run->net_info, xn, tn, NULL), NULL};
 
     ck_assert_ptr_nonnull(out[1]);
     ck_assert(fm_vjp(out[1], fm_scalar(graph, 1.0), &xn, 1, &out[2]));
@@ -184,8 +182,8 @@ START_TEST(boxes_are_exact_far_out)
         memcpy(got, (double[]){log_p, score[0], score[1], v[0], v[1]}, sizeof got);
         for (int k = 0; k < 5; k++)
             ck_assert_msg(fabs(got[k] - row[3 + k]) < 1e-11 * (1 + fabs(row[3 + k])),
-                          "t %g, x %g %g, number %d: %.15g, expected %.15g", row[0], row[1], row[2], k,
-                          got[k], row[3 + k]);
+                          "t %g, x %g %g, number %d: %.15g, expected %.15g", row[0], row[1], row[2], k, got[k],
+                          row[3 + k]);
     }
     fm_run_free(run);
 }
@@ -236,7 +234,8 @@ START_TEST(spirals_are_exact)
 
                 y[0][d] -= h;
                 y[1][d] += h;
-                ck_assert_double_eq_tol(score[2 * i + d], (log(spirals_density(t, s, y[1])) - log(spirals_density(t, s, y[0]))) / (2 * h),
+                ck_assert_double_eq_tol(score[2 * i + d],
+                                        (log(spirals_density(t, s, y[1])) - log(spirals_density(t, s, y[0]))) / (2 * h),
                                         1e-4 * (1 + fabs(score[2 * i + d])));
             }
         }
@@ -286,8 +285,8 @@ START_TEST(derivatives_far_out_are_those_of_the_values)
         for (int d = 0; d < 2; d++)
             ck_assert_msg(fabs(score[d] - grad[d]) < 1e-8 * (1 / s + fabs(grad[d])), "score %g at %g %g, expected %g",
                           score[d], x[0], x[1], grad[d]);
-        ck_assert_msg(fabs(div - trace) < 1e-7 * (1 / s + fabs(trace)), "div %g at %g %g, expected %g", div, x[0],
-                      x[1], trace);
+        ck_assert_msg(fabs(div - trace) < 1e-7 * (1 / s + fabs(trace)), "div %g at %g %g, expected %g", div, x[0], x[1],
+                      trace);
     }
     g_clear_pointer(&flow, fm_flow_free);
     fm_run_free(run);
@@ -356,8 +355,8 @@ START_TEST(a_bad_option_is_refused_in_a_sentence)
     c->spec[FM_KIND_NET] = g_strdup(bad_options[_i].net);
     c->spec[FM_KIND_DATASET] = g_strdup("gaussian:dim=1");
     ck_assert_ptr_null(fm_run_new(c, &error));
-    ck_assert_msg(strstr(error->message, bad_options[_i].says) != NULL ||
-                      strstr(error->message, "libmatheval") != NULL, "%s", error->message);
+    ck_assert_msg(strstr(error->message, bad_options[_i].says) != NULL || strstr(error->message, "libmatheval") != NULL,
+                  "%s", error->message);
 }
 END_TEST
 
@@ -366,8 +365,7 @@ static const struct {
     const char *options;
     double square;
     size_t dim;
-} error_cases[] = {{"shift=0.2", 0.04, 2}, {"noise=0.3", 0.09, 2}, {"noise=0.3", 0.09, 5},
-                   {"shift=a3", 0.01, 3}};
+} error_cases[] = {{"shift=0.2", 0.04, 2}, {"noise=0.3", 0.09, 2}, {"noise=0.3", 0.09, 5}, {"shift=a3", 0.01, 3}};
 
 START_TEST(errors_have_the_size_that_was_set)
 {
@@ -501,19 +499,13 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("oracle", 120,
-                     {its_flow_has_the_density_of_the_data, G_N_ELEMENTS(exact_cases)},
-                     {its_log_density_has_the_score_of_the_data, 2},
-                     {its_divergence_is_that_of_its_velocity, G_N_ELEMENTS(divergence_cases)},
-                     {finite_data_are_exact, 6},
-                     {it_follows_the_runs_units},
-                     {boxes_are_exact_far_out},
-                     {spirals_are_exact},
-                     {derivatives_far_out_are_those_of_the_values, 3},
-                     {linear_fields_are_closed, G_N_ELEMENTS(linear_cases)},
-                     {expressions_equal_names},
-                     {a_bad_option_is_refused_in_a_sentence, G_N_ELEMENTS(bad_options)},
-                     {errors_have_the_size_that_was_set, G_N_ELEMENTS(error_cases)},
-                     {scale_and_rotation_act_on_the_velocity},
-                     {what_it_cannot_do_is_refused_in_a_sentence, G_N_ELEMENTS(refused)});
+    return run_tests(
+        "oracle", 120, {its_flow_has_the_density_of_the_data, G_N_ELEMENTS(exact_cases)},
+        {its_log_density_has_the_score_of_the_data, 2},
+        {its_divergence_is_that_of_its_velocity, G_N_ELEMENTS(divergence_cases)}, {finite_data_are_exact, 6},
+        {it_follows_the_runs_units}, {boxes_are_exact_far_out}, {spirals_are_exact},
+        {derivatives_far_out_are_those_of_the_values, 3}, {linear_fields_are_closed, G_N_ELEMENTS(linear_cases)},
+        {expressions_equal_names}, {a_bad_option_is_refused_in_a_sentence, G_N_ELEMENTS(bad_options)},
+        {errors_have_the_size_that_was_set, G_N_ELEMENTS(error_cases)}, {scale_and_rotation_act_on_the_velocity},
+        {what_it_cannot_do_is_refused_in_a_sentence, G_N_ELEMENTS(refused)});
 }

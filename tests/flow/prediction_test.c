@@ -35,8 +35,7 @@ START_TEST(conversion_is_exact_for_each_pair)
             fm_path_coefficients(path, t, &c);
             fm__predict_coefficients(&p, t, &a, &b);
             q = what == FM_PREDICT_SCORE ? -x0 / c.sigma : what == FM_PREDICT_EPS ? x0 : x1;
-            ck_assert_double_eq_tol(a * (c.alpha * x1 + c.sigma * x0) + b * q,
-                                    c.dalpha * x1 + c.dsigma * x0, 1e-9);
+            ck_assert_double_eq_tol(a * (c.alpha * x1 + c.sigma * x0) + b * q, c.dalpha * x1 + c.dsigma * x0, 1e-9);
         }
     }
 }
@@ -105,7 +104,6 @@ int
 main(void)
 {
     fm_registry_load_all();
-    return run_tests("prediction", 60,
-                     {conversion_is_exact_for_each_pair, (int)fm_registry_count(FM_KIND_PATH)},
+    return run_tests("prediction", 60, {conversion_is_exact_for_each_pair, (int)fm_registry_count(FM_KIND_PATH)},
                      {each_prediction_learns_the_same_distribution, 4});
 }

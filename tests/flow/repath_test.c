@@ -40,8 +40,8 @@ START_TEST(the_field_is_that_of_the_other_path)
         ck_assert(fm_flow_velocity(a.flow, ROWS, x, t, NULL, v[0], div[0], &error));
         ck_assert(fm_flow_velocity(b.flow, ROWS, x, t, NULL, v[1], div[1], &error));
         for (int i = 0; i < 2 * ROWS; i++)
-            ck_assert_msg(fabs(v[0][i] - v[1][i]) < tolerance * (1 + fabs(v[1][i])), "%s along %s, t %g: %.12g, expected %.12g",
-                          from, to, t, v[0][i], v[1][i]);
+            ck_assert_msg(fabs(v[0][i] - v[1][i]) < tolerance * (1 + fabs(v[1][i])),
+                          "%s along %s, t %g: %.12g, expected %.12g", from, to, t, v[0][i], v[1][i]);
         for (int i = 0; i < ROWS; i++)
             ck_assert_msg(fabs(div[0][i] - div[1][i]) < 10 * tolerance * (1 + fabs(div[1][i])),
                           "%s along %s, t %g: div %.12g, expected %.12g", from, to, t, div[0][i], div[1][i]);
@@ -66,7 +66,8 @@ START_TEST(samples_agree)
 {
     const char *from = paths[_i / PATHS], *to = paths[_i % PATHS];
     const gboolean from_vp = strcmp(from, "vp") == 0, to_vp = strcmp(to, "vp") == 0;
-    Setup s[3] = {along("oracle", from, to, FM_F64), along("oracle", to, NULL, FM_F64), along("oracle", from, NULL, FM_F64)};
+    Setup s[3] = {along("oracle", from, to, FM_F64), along("oracle", to, NULL, FM_F64),
+                  along("oracle", from, NULL, FM_F64)};
     double x[3][2 * ROWS], l[3][ROWS];
 
     for (int k = 0; k < 3; k++)
@@ -76,11 +77,11 @@ START_TEST(samples_agree)
             continue; /* these two do not begin at the same base */
         const double tolerance = from_vp != to_vp && k == 2 ? 1e-4 : 2e-7;
         for (int i = 0; i < 2 * ROWS; i++)
-            ck_assert_msg(fabs(x[0][i] - x[k][i]) < tolerance, "%s along %s, against %d: %.10g, expected %.10g", from, to, k,
-                          x[0][i], x[k][i]);
+            ck_assert_msg(fabs(x[0][i] - x[k][i]) < tolerance, "%s along %s, against %d: %.10g, expected %.10g", from,
+                          to, k, x[0][i], x[k][i]);
         for (int i = 0; i < ROWS; i++)
-            ck_assert_msg(fabs(l[0][i] - l[k][i]) < 20 * tolerance, "%s along %s, against %d: log q %.10g, expected %.10g",
-                          from, to, k, l[0][i], l[k][i]);
+            ck_assert_msg(fabs(l[0][i] - l[k][i]) < 20 * tolerance,
+                          "%s along %s, against %d: log q %.10g, expected %.10g", from, to, k, l[0][i], l[k][i]);
     }
     for (int k = 0; k < 3; k++)
         setup_clear(&s[k]);
@@ -124,9 +125,6 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("repath", 120,
-                     {the_field_is_that_of_the_other_path, PATHS * PATHS},
-                     {samples_agree, PATHS * PATHS},
-                     {there_and_back},
-                     {what_cannot_change_is_refused, 2});
+    return run_tests("repath", 120, {the_field_is_that_of_the_other_path, PATHS * PATHS},
+                     {samples_agree, PATHS * PATHS}, {there_and_back}, {what_cannot_change_is_refused, 2});
 }

@@ -63,8 +63,7 @@ START_TEST(scores_are_gradients_of_log_densities)
     double bent = 0;
 
     ck_assert(fm_run_data(run, "all", 0, N, x, NULL, &error));
-    ck_assert_msg(fm_flow_score(flow, N, x, NULL, l, score, NULL, &error), "%s",
-                  error ? error->message : "");
+    ck_assert_msg(fm_flow_score(flow, N, x, NULL, l, score, NULL, &error), "%s", error ? error->message : "");
     for (size_t r = 0; r < N; r++) {
         double norm = 0;
         for (size_t d = 0; d < D; d++)
@@ -73,8 +72,7 @@ START_TEST(scores_are_gradients_of_log_densities)
         bent = MAX(bent, norm);
         ck_assert_double_eq_tol(l[r], log_density(flow, x + r * D), 1e-7);
         for (size_t d = 0; d < D; d++)
-            ck_assert_double_eq_tol(score[r * D + d], slope(flow, x + r * D, D, d),
-                                    1e-6 * MAX(norm, 1.0));
+            ck_assert_double_eq_tol(score[r * D + d], slope(flow, x + r * D, D, d), 1e-6 * MAX(norm, 1.0));
     }
     ck_assert_double_gt(bent, 1.0);
     g_clear_pointer(&flow, fm_flow_free);
@@ -149,8 +147,8 @@ START_TEST(dropping_the_divergence_is_noticed)
 }
 END_TEST
 
-/* By formula where there is one, also outside of a board's squares, where every solver takes all its steps; else, and for
- * fields with an error, what the solver says. */
+/* By formula where there is one, also outside of a board's squares, where every solver takes all its steps; else, and
+ * for fields with an error, what the solver says. */
 START_TEST(grids_take_the_formula)
 {
     static const struct {
@@ -160,7 +158,8 @@ START_TEST(grids_take_the_formula)
                  {"oracle", "8gaussians", TRUE},
                  {"oracle:scale=1.1", "8gaussians", FALSE},
                  {"mlp:width=8,depth=1", "8gaussians", FALSE}};
-    const double x[] = {0.7, 0.9, 2.6, 0.3, -1.3, 0.4}; /* the board's sides are 2: inside of a square, outside, outside */
+    const double x[] = {0.7, 0.9,  2.6,
+                        0.3, -1.3, 0.4}; /* the board's sides are 2: inside of a square, outside, outside */
     Setup s = setup_flow(cases[_i].net, cases[_i].dataset, "ot");
     const FmPlugin *data = s.run->plugin[FM_KIND_DATASET];
     g_autoptr(GError) error = NULL;
@@ -193,10 +192,7 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("score", 120,
-                     {scores_are_gradients_of_log_densities, G_N_ELEMENTS(nets)},
-                     {many_dimensions_take_several_passes},
-                     {single_precision_is_measured_in_double},
-                     {dropping_the_divergence_is_noticed},
-                     {grids_take_the_formula, 4});
+    return run_tests("score", 120, {scores_are_gradients_of_log_densities, G_N_ELEMENTS(nets)},
+                     {many_dimensions_take_several_passes}, {single_precision_is_measured_in_double},
+                     {dropping_the_divergence_is_noticed}, {grids_take_the_formula, 4});
 }

@@ -112,7 +112,5 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("step", 0,
-                     {written_step_is_the_step},
-                     {as_many_steps_as_asked});
+    return run_tests("step", 0, {written_step_is_the_step}, {as_many_steps_as_asked});
 }

@@ -267,10 +267,8 @@ linear_solution(const double x0[2], double x1[2])
     x1[0] = p[0] + q[0];
     x1[1] = p[1] + q[1];
     for (int k = 1; k < 30; k++) {
-        const double pn[2] = {field_a[0][0] * p[0] + field_a[0][1] * p[1],
-                              field_a[1][0] * p[0] + field_a[1][1] * p[1]};
-        const double qn[2] = {field_a[0][0] * q[0] + field_a[0][1] * q[1],
-                              field_a[1][0] * q[0] + field_a[1][1] * q[1]};
+        const double pn[2] = {field_a[0][0] * p[0] + field_a[0][1] * p[1], field_a[1][0] * p[0] + field_a[1][1] * p[1]};
+        const double qn[2] = {field_a[0][0] * q[0] + field_a[0][1] * q[1], field_a[1][0] * q[0] + field_a[1][1] * q[1]};
         for (int i = 0; i < 2; i++) {
             p[i] = pn[i] / k;
             q[i] = qn[i] / (k + 1);
@@ -296,8 +294,8 @@ START_TEST(likelihood_of_a_linear_field)
     ck_assert(fm_flow_log_density(flow, N, x, NULL, NULL, again, z, NULL, &error));
     for (size_t r = 0; r < N; r++) {
         const double *n = x0 + 2 * r;
-        const double want = -0.5 * (n[0] * n[0] + n[1] * n[1]) - log(2 * G_PI) - trace -
-                            log(field_scale[0] * field_scale[1]);
+        const double want =
+            -0.5 * (n[0] * n[0] + n[1] * n[1]) - log(2 * G_PI) - trace - log(field_scale[0] * field_scale[1]);
         double end[2];
         linear_solution(n, end);
         for (size_t d = 0; d < 2; d++) {
@@ -312,9 +310,8 @@ START_TEST(likelihood_of_a_linear_field)
         const double m[2] = {(x[2 * r] - field_shift[0]) / field_scale[0],
                              (x[2 * r + 1] - field_shift[1]) / field_scale[1]};
         for (size_t d = 0; d < 2; d++)
-            ck_assert_double_eq_tol(
-                v[2 * r + d],
-                field_scale[d] * (field_a[d][0] * m[0] + field_a[d][1] * m[1] + field_b[d]), 1e-10);
+            ck_assert_double_eq_tol(v[2 * r + d],
+                                    field_scale[d] * (field_a[d][0] * m[0] + field_a[d][1] * m[1] + field_b[d]), 1e-10);
         ck_assert_double_eq_tol(div[r], trace, 1e-12);
     }
     g_clear_pointer(&flow, fm_flow_free);
@@ -329,8 +326,8 @@ START_TEST(hutchinson_is_unbiased)
     g_autoptr(GError) error = NULL;
     g_autoptr(FmFlow) flow = fm_flow_from_run(run, &error);
     static double x[N * 2], exact[N], estimate[N];
-    const FmLikelihood how = {.trace = FM_TRACE_HUTCHINSON, .gaussian = _i == 1, .probes = 3,
-                              .key = {.seed = 5, .stream = FM_STREAM_PROBE}};
+    const FmLikelihood how = {
+        .trace = FM_TRACE_HUTCHINSON, .gaussian = _i == 1, .probes = 3, .key = {.seed = 5, .stream = FM_STREAM_PROBE}};
     double mean = 0, square = 0;
 
     ck_assert(fm_flow_sample(flow, N, 1, NULL, NULL, x, NULL, NULL, NULL, &error));

@@ -22,7 +22,7 @@
 
 typedef struct Target {
     const char *name;
-    int inputs; /* of one `make check` */
+    int inputs;                           /* of one `make check` */
     void (*seed)(GByteArray *out, int i); /* a sound input */
     void (*one)(const guint8 *bytes, size_t size);
 } Target;
@@ -89,10 +89,9 @@ sound_array(FmArray *a, GError *error)
 static void
 seed_npy(GByteArray *out, int i)
 {
-    static const char *const heads[] = {
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 2), }      \n",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2, 2), }\n",
-        "{'descr': '|u1', 'fortran_order': False, 'shape': (48,), }"};
+    static const char *const heads[] = {"{'descr': '<f8', 'fortran_order': False, 'shape': (3, 2), }      \n",
+                                        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2, 2), }\n",
+                                        "{'descr': '|u1', 'fortran_order': False, 'shape': (48,), }"};
     const char *head = heads[i % 3];
     const guint8 start[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (guint8)strlen(head), 0};
     guint8 data[48];
@@ -117,8 +116,7 @@ one_npy(const guint8 *bytes, size_t size)
 static void
 seed_csv(GByteArray *out, int i)
 {
-    static const char *const texts[] = {"x,y\n1.5,2\n# note\n-3,4e2\n", "1 2 3\n4\t5 6\r\n",
-                                        "a;b\n1;2\n3;nan\n"};
+    static const char *const texts[] = {"x,y\n1.5,2\n# note\n-3,4e2\n", "1 2 3\n4\t5 6\r\n", "a;b\n1;2\n3;nan\n"};
 
     put_text(out, texts[i % 3]);
 }
@@ -158,7 +156,7 @@ seed_npz(GByteArray *out, int i)
         deflateEnd(&z);
         REQUIRE(fm__zip_wrap("a.npy", n, (guint32)crc32(0, npy->data, npy->len), &before, &after));
         before->data[8] = after->data[10] = 8; /* method */
-        for (int k = 0; k < 4; k++) /* length before packing */
+        for (int k = 0; k < 4; k++)            /* length before packing */
             before->data[22 + k] = after->data[24 + k] = (guint8)(npy->len >> (8 * k));
         put(out, before->data, before->len);
         put(out, packed, n);
@@ -281,12 +279,11 @@ one_cifar(const guint8 *bytes, size_t size)
 static void
 seed_safetensors(GByteArray *out, int i)
 {
-    static const char *const heads[] = {
-        "{\"__metadata__\":{\"format\":\"pt\",\"k\":\"v\\u00e9\\n\"},"
-        "\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
-        "\"b\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[24,32]}}",
-        "{\"h\":{\"data_offsets\":[0,16],\"shape\":[8],\"dtype\":\"BF16\"},"
-        "\"i\":{\"dtype\":\"F16\",\"shape\":[2,4],\"data_offsets\":[16,32]}}  "};
+    static const char *const heads[] = {"{\"__metadata__\":{\"format\":\"pt\",\"k\":\"v\\u00e9\\n\"},"
+                                        "\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+                                        "\"b\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[24,32]}}",
+                                        "{\"h\":{\"data_offsets\":[0,16],\"shape\":[8],\"dtype\":\"BF16\"},"
+                                        "\"i\":{\"dtype\":\"F16\",\"shape\":[2,4],\"data_offsets\":[16,32]}}  "};
     const char *head = heads[i % 2];
     const guint64 length = GUINT64_TO_LE((guint64)strlen(head));
 
@@ -419,10 +416,14 @@ one_config(const guint8 *bytes, size_t size)
 static void
 seed_spec(GByteArray *out, int i)
 {
-    static const char *const specs[] = {
-        "dopri5:rtol=1e-5,atol=1e-6,control=pi", "mlp:width=32,depth=2,activation=silu",
-        "conv:channels=8,mult=[1,2],attention=[7]", "mixture:k=3,dim=2,sd=0.1",
-        "knn-kl:k=5", "8gaussians:variant=torchcfm", "ot:sigma_min=0.1", "adam:beta1=0.9"};
+    static const char *const specs[] = {"dopri5:rtol=1e-5,atol=1e-6,control=pi",
+                                        "mlp:width=32,depth=2,activation=silu",
+                                        "conv:channels=8,mult=[1,2],attention=[7]",
+                                        "mixture:k=3,dim=2,sd=0.1",
+                                        "knn-kl:k=5",
+                                        "8gaussians:variant=torchcfm",
+                                        "ot:sigma_min=0.1",
+                                        "adam:beta1=0.9"};
 
     put_text(out, specs[i % 8]);
 }
@@ -463,10 +464,37 @@ static const Target targets[] = {
 
 /* ---- damage ---- */
 
-static const char *const tokens[] = {
-    "0", "-1", "1e308", "nan", "inf", "9999999999999999999", "4294967296", "18446744073709551615", "[", "]",
-    "{", "}", "\"", "'", ",", ":", "=", "\n", "#", "\\u0000", "__metadata__", "data_offsets", "name=", "[]",
-    "(0,)", "()", "\xff\xff\xff\xff", "PK\001\002", "PK\005\006", "PK\006\006", "\x1f\x8b"};
+static const char *const tokens[] = {"0",
+                                     "-1",
+                                     "1e308",
+                                     "nan",
+                                     "inf",
+                                     "9999999999999999999",
+                                     "4294967296",
+                                     "18446744073709551615",
+                                     "[",
+                                     "]",
+                                     "{",
+                                     "}",
+                                     "\"",
+                                     "'",
+                                     ",",
+                                     ":",
+                                     "=",
+                                     "\n",
+                                     "#",
+                                     "\\u0000",
+                                     "__metadata__",
+                                     "data_offsets",
+                                     "name=",
+                                     "[]",
+                                     "(0,)",
+                                     "()",
+                                     "\xff\xff\xff\xff",
+                                     "PK\001\002",
+                                     "PK\005\006",
+                                     "PK\006\006",
+                                     "\x1f\x8b"};
 
 static void
 damage(GRand *random, GByteArray *b)

@@ -130,8 +130,7 @@ find_leaves(Bench *b)
         b->value[k] = fm_alloc(elements(node) * sizeof(double));
         b->direction[k] = fm_alloc(elements(node) * sizeof(double));
         fm_fill_normal_f64((FmKey){.seed = 3, .stream = stream}, 0, 1, elements(node), b->value[k]);
-        fm_fill_normal_f64((FmKey){.seed = 4, .stream = stream}, 0, 1, elements(node),
-                           b->direction[k]);
+        fm_fill_normal_f64((FmKey){.seed = 4, .stream = stream}, 0, 1, elements(node), b->direction[k]);
         /* weights stay away from 0 */
         for (size_t e = 0; node->op == FM_OP_PARAM && e < elements(node); e++)
             b->value[k][e] = 1.0 + 0.3 * b->value[k][e];
@@ -205,8 +204,7 @@ evaluate(const Bench *b, const char *backend, FmDtype dtype, double step)
         for (size_t e = 0; e < n; e++)
             moved[e] = b->value[i][e] + step * b->direction[i][e];
         if (leaf->op == FM_OP_PARAM) {
-            fm_convert(FM_F64, moved, dtype,
-                       fm_params_data(params, fm_params_find(params, leaf->name)), n);
+            fm_convert(FM_F64, moved, dtype, fm_params_data(params, fm_params_find(params, leaf->name)), n);
         } else {
             const int at = fm_plan_input_find(plan, leaf->name);
 
@@ -220,8 +218,7 @@ evaluate(const Bench *b, const char *backend, FmDtype dtype, double step)
         out[k] = fm_alloc(elements(b->out[k]) * sizeof(double));
     exec = fm_exec_new(plan, params, 2, &error);
     ck_assert_msg(exec != NULL, "%s", error ? error->message : "");
-    ck_assert(
-        fm_exec_run(exec, B, (const void *const *)in, NULL, NULL, out, (FmKey){.seed = 1}, &error));
+    ck_assert(fm_exec_run(exec, B, (const void *const *)in, NULL, NULL, out, (FmKey){.seed = 1}, &error));
     for (size_t k = 0; k < b->n_out; k++) {
         result[k] = g_new(double, elements(b->out[k]));
         fm_convert(dtype, out[k], FM_F64, result[k], elements(b->out[k]));
@@ -256,8 +253,8 @@ compare(const Bench *b, const Subject *s, FmDtype dtype, double tol)
             size = fmax(size, fabs(want[k][e]));
         for (size_t e = 0; e < elements(b->out[k]); e++)
             ck_assert_msg(fabs(want[k][e] - got[k][e]) <= tol * size,
-                          "%s, %s, output %zu: element %zu is %.9g, expected %.9g", s->name,
-                          fm_dtype_name(dtype), k, e, got[k][e], want[k][e]);
+                          "%s, %s, output %zu: element %zu is %.9g, expected %.9g", s->name, fm_dtype_name(dtype), k, e,
+                          got[k][e], want[k][e]);
     }
     result_free(want);
     result_free(got);
@@ -311,8 +308,7 @@ START_TEST(derivatives_agree_with_differences)
         const double exact = slope(&b, at, of), rough = (up[of][0] - down[of][0]) / (2 * step);
 
         ck_assert_msg(fabs(exact - rough) <= 1e-6 * fmax(1.0, fabs(exact)),
-                      "%s, order %zu: %.12g, differences give %.12g", subjects[_i].name, i + 1,
-                      exact, rough);
+                      "%s, order %zu: %.12g, differences give %.12g", subjects[_i].name, i + 1, exact, rough);
     }
     result_free(at);
     result_free(up);
@@ -324,7 +320,6 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("composite", 120,
-                     {kernels_agree_with_expansions, G_N_ELEMENTS(subjects)},
+    return run_tests("composite", 120, {kernels_agree_with_expansions, G_N_ELEMENTS(subjects)},
                      {derivatives_agree_with_differences, G_N_ELEMENTS(subjects)});
 }

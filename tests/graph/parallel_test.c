@@ -114,8 +114,7 @@ START_TEST(a_profile_counts_what_ran)
     FmNode *x = fm_input(graph, "x", 1, 1, dim);
     FmNode *y = fm_tanh(fm_matmul(x, fm_param(graph, "w", 2, dim, (FmInit){FM_INIT_NORMAL, 1})));
     FmNode *out = fm_sum_batch(y);
-    g_autoptr(FmPlan) plan =
-        fm_plan_new(graph, &out, 1, &(FmPlanOptions){.dtype = FM_F64, .tile = 50}, NULL);
+    g_autoptr(FmPlan) plan = fm_plan_new(graph, &out, 1, &(FmPlanOptions){.dtype = FM_F64, .tile = 50}, NULL);
     g_autoptr(FmParams) params = fm_params_new(graph, FM_F64, 1, NULL);
     g_autoptr(FmExec) exec = fm_exec_new(plan, params, 2, NULL);
     g_autofree double *data = g_new0(double, rows * 8);
@@ -142,10 +141,6 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("parallel", 120,
-                     {every_item_runs_once},
-                     {loops_inside_items},
-                     {callers_in_several_threads},
-                     {after_fork},
-                     {a_profile_counts_what_ran});
+    return run_tests("parallel", 120, {every_item_runs_once}, {loops_inside_items}, {callers_in_several_threads},
+                     {after_fork}, {a_profile_counts_what_ran});
 }

@@ -29,8 +29,8 @@ expression(FmDtype dtype, gboolean no_fusion, FmPlugin *backend, FmGraph **graph
     out[0] = fm_add(fm_mul(a, fm_stop_gradient(a)), fm_sigmoid(fm_affine(a, 2.385, -0.4)));
     out[1] = fm_sum_batch(fm_sum(fm_square(out[0]), 1, FALSE));
     ck_assert(fm_vjp(out[1], NULL, &w, 1, &out[2]));
-    plan = fm_plan_new(*graph, out, 3,
-                       &(FmPlanOptions){.dtype = dtype, .backend = backend, .no_fusion = no_fusion}, &error);
+    plan = fm_plan_new(*graph, out, 3, &(FmPlanOptions){.dtype = dtype, .backend = backend, .no_fusion = no_fusion},
+                       &error);
     ck_assert_msg(plan != NULL, "%s", error ? error->message : "");
     return plan;
 }
@@ -117,8 +117,7 @@ END_TEST
 
 START_TEST(philox_gives_the_published_words)
 {
-    static const guint32 counters[3][4] = {
-        {0}, {~0u, ~0u, ~0u, ~0u}, {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}};
+    static const guint32 counters[3][4] = {{0}, {~0u, ~0u, ~0u, ~0u}, {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}};
     static const guint32 keys[3][2] = {{0}, {~0u, ~0u}, {0xa4093822, 0x299f31d0}};
     static const guint32 words[3][4] = {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
                                         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
@@ -170,8 +169,7 @@ START_TEST(inputs_without_batch_axis_reach_the_end)
     g_autoptr(FmGraph) graph = fm_graph_new();
     FmNode *x = fm_input(graph, "x", 1, 1, &one), *scale = fm_input(graph, "scale", 0, 1, &one);
     FmNode *out[2] = {fm_mul(fm_sum_batch(x), scale), fm_affine(scale, 2.0, 1.0)};
-    g_autoptr(FmPlan) plan =
-        fm_plan_new(graph, out, 2, &(FmPlanOptions){.dtype = FM_F64, .tile = 8}, NULL);
+    g_autoptr(FmPlan) plan = fm_plan_new(graph, out, 2, &(FmPlanOptions){.dtype = FM_F64, .tile = 8}, NULL);
     g_autoptr(FmExec) exec = fm_exec_new(plan, NULL, 8, NULL);
     double data[N], sum, shifted, factor = 0;
     const void *in[2];
@@ -219,7 +217,7 @@ check_sums(const FmPlanOptions *options, size_t n, const double *x)
 START_TEST(lanes_and_batch_hint)
 {
     static const size_t rows[] = {1, 31, 96, 97, 128, 129, 256, 257, N};
-    g_autofree double *x = g_new(double, N * D);
+    g_autofree double *x = g_new(double, N *D);
 
     fm_fill_normal_f64(key, 0, N, D, x);
     for (size_t lanes = 0; lanes <= 40; lanes += 8)
@@ -234,14 +232,9 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("plan", 120,
-                     {fusion_and_backends_agree},
-                     {threads_change_no_byte},
-                     {inputs_without_batch_axis_reach_the_end},
-                     {lanes_and_batch_hint},
-                     {rows_that_need_a_sum_over_rows_are_refused},
-                     {shapes_that_do_not_fit_are_said_once},
-                     {philox_gives_the_published_words},
-                     {normals_have_the_moments_of_a_normal},
+    return run_tests("plan", 120, {fusion_and_backends_agree}, {threads_change_no_byte},
+                     {inputs_without_batch_axis_reach_the_end}, {lanes_and_batch_hint},
+                     {rows_that_need_a_sum_over_rows_are_refused}, {shapes_that_do_not_fit_are_said_once},
+                     {philox_gives_the_published_words}, {normals_have_the_moments_of_a_normal},
                      {permutations_meet_every_index_once});
 }

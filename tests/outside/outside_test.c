@@ -8,12 +8,12 @@
 
 static int failures;
 
-#define CHECK(what, condition)                                                                     \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            printf("FAIL: %s (%s)\n", what, #condition);                                           \
-            failures++;                                                                            \
-        }                                                                                          \
+#define CHECK(what, condition) \
+    do { \
+        if (!(condition)) { \
+            printf("FAIL: %s (%s)\n", what, #condition); \
+            failures++; \
+        } \
     } while (0)
 
 static void
@@ -51,8 +51,8 @@ gated(const char *spec, const char *backend, const double *x, Values *out, gbool
     v = fm_net_velocity(net, graph, &net_info, in, t, NULL);
     loss = fm_sum_batch(fm_sum(fm_square(v), 1, FALSE));
     need(fm_vjp(loss, NULL,
-                (FmNode *[]){in, fm_param(graph, "layers.0.weight", 2, (const size_t[]){32, D + 1},
-                                          (FmInit){FM_INIT_ZEROS, 0})},
+                (FmNode *[]){
+                    in, fm_param(graph, "layers.0.weight", 2, (const size_t[]){32, D + 1}, (FmInit){FM_INIT_ZEROS, 0})},
                 2, d),
          NULL);
     outputs[0] = v;
@@ -197,14 +197,14 @@ frozen_weights(const char *dir)
         need(net && fm_net_prepare(net, &net_info, &error), error);
         if (k == 1)
             fm_graph_set_prefix(graph, "raw/teacher/");
-        fm_net_velocity(net, graph, &net_info, fm_input(graph, "x", 1, 1, info.dim),
-                        fm_input(graph, "t", 1, 0, NULL), NULL);
+        fm_net_velocity(net, graph, &net_info, fm_input(graph, "x", 1, 1, info.dim), fm_input(graph, "t", 1, 0, NULL),
+                        NULL);
         params[k] = fm_params_new(graph, FM_F32, 77, &error);
         need(params[k] && fm_params_load(params[k], "", k ? copy : own, &error), error);
     }
-    CHECK("the teacher was frozen", fm_params_size(params[0]) == fm_params_size(params[1]) &&
-                                        memcmp(fm_params_block(params[0]), fm_params_block(params[1]),
-                                               4 * fm_params_size(params[0])) == 0);
+    CHECK("the teacher was frozen",
+          fm_params_size(params[0]) == fm_params_size(params[1]) &&
+              memcmp(fm_params_block(params[0]), fm_params_block(params[1]), 4 * fm_params_size(params[0])) == 0);
     need(g_file_get_contents(model, &text, &length, &error), error);
     CHECK("the model holds the student alone", g_strstr_len(text, (gssize)length, "teacher/") == NULL);
     fm_params_free(params[0]);

@@ -150,10 +150,7 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("option", 0,
-                     {defaults_are_written},
-                     {values_are_split_at_the_outer_commas},
+    return run_tests("option", 0, {defaults_are_written}, {values_are_split_at_the_outer_commas},
                      {formats_read_back_to_the_same_bits},
-                     {wrong_values_are_refused_in_a_sentence, G_N_ELEMENTS(wrong)},
-                     {specifications_are_split});
+                     {wrong_values_are_refused_in_a_sentence, G_N_ELEMENTS(wrong)}, {specifications_are_split});
 }

@@ -93,8 +93,8 @@ build(size_t i)
     if (!plugins[i].code) {
         g_assert_true(g_file_set_contents(so, "no shared object\n", -1, NULL));
     } else {
-        g_autofree char *cmd = g_strdup_printf("%s -w -std=gnu11 -shared -fPIC %s -o '%s' '%s'", FM_TEST_CC,
-                                               FM_TEST_INCLUDE, so, c);
+        g_autofree char *cmd =
+            g_strdup_printf("%s -w -std=gnu11 -shared -fPIC %s -o '%s' '%s'", FM_TEST_CC, FM_TEST_INCLUDE, so, c);
 
         g_assert_true(g_file_set_contents(c, plugins[i].code, -1, NULL));
         g_assert_cmpint(system(cmd), ==, 0);
@@ -138,8 +138,7 @@ START_TEST(another_groups_file_is_refused)
         g_autoptr(GError) e = NULL;
 
         if (in_dir)
-            ck_assert(g_chmod(copy, 0755) == 0 && chown(dir, (uid_t)-1, getegid() + 1) == 0 &&
-                      g_chmod(dir, 0775) == 0);
+            ck_assert(g_chmod(copy, 0755) == 0 && chown(dir, (uid_t)-1, getegid() + 1) == 0 && g_chmod(dir, 0775) == 0);
         fm_registry_add_path(path);
         ck_assert(fm_registry_find(FM_KIND_PATH, "group", &e) == NULL);
         ck_assert_msg(strstr(e->message, "another user's group") != NULL, "%s", e->message);

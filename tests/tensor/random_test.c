@@ -82,7 +82,7 @@ START_TEST(mixture_draws_row_by_row)
     for (size_t i = 0; i < G_N_ELEMENTS(columns); i++) {
         const size_t D = columns[i];
         FmMixture m = {0};
-        g_autofree double *x = g_new(double, N * D);
+        g_autofree double *x = g_new(double, N *D);
         int y[N];
 
         ck_assert(fm_mixture_ring(&m, 8, D, 5.0, 0.7, NULL));
@@ -93,7 +93,8 @@ START_TEST(mixture_draws_row_by_row)
 
             ck_assert_int_eq(y[r], k);
             for (size_t d = 0; d < D; d++)
-                ck_assert_double_eq_tol(x[r * D + d], m.mean[(size_t)k * D + d] + m.sd[(size_t)k * D + d] * fm_rng_normal(&rng), 1e-13);
+                ck_assert_double_eq_tol(
+                    x[r * D + d], m.mean[(size_t)k * D + d] + m.sd[(size_t)k * D + d] * fm_rng_normal(&rng), 1e-13);
         }
         fm_mixture_clear(&m);
     }
@@ -103,9 +104,6 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("random", 0,
-                     {rows_are_those_of_the_generator},
-                     {normals_and_circles_are_libm_s},
-                     {normals_are_normal},
-                     {mixture_draws_row_by_row});
+    return run_tests("random", 0, {rows_are_those_of_the_generator}, {normals_and_circles_are_libm_s},
+                     {normals_are_normal}, {mixture_draws_row_by_row});
 }

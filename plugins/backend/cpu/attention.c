@@ -52,24 +52,24 @@ attention_scratch(const FmKernelShapes *s)
 
 /* c (m, n) = alpha a b + beta c, each with its own step between rows. */
 CPU_INLINE gboolean
-gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-         size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc)
+gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+         const float *b, size_t ldb, float beta, float *c, size_t ldc)
 {
 #ifdef HAVE_ONEDNN
     return cpu_dnnl_sgemm_steps(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 #else
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k,
+                alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
     return TRUE;
 #endif
 }
 
 CPU_INLINE gboolean
-gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
-         size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc)
+gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
+         const double *b, size_t ldb, double beta, double *c, size_t ldc)
 {
-    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k,
+                alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
     return TRUE;
 }
 
@@ -98,6 +98,5 @@ exp_down_f32(float x)
 
 #define NAME_OF attention
 #define BODY "attention.inc"
-#define KERNELS \
-    CPU_ROW(attention, attention_scratch), CPU_ROW(attention_vjp, attention_scratch), CPU_ROW(softmax, NULL)
+#define KERNELS CPU_ROW(attention, attention_scratch), CPU_ROW(attention_vjp, attention_scratch), CPU_ROW(softmax, NULL)
 #include "levels.inc"

@@ -12,16 +12,24 @@
 
 typedef struct Conv {
     size_t B, H, W, I, Ho, Wo, O, kh, kw, stride, pad;
-    size_t taps; /* kh kw I */
+    size_t taps;    /* kh kw I */
     gboolean plain; /* the image is its own column matrix */
 } Conv;
 
 static Conv
 conv_of(const FmShape *x, const FmShape *w, const FmShape *y, const FmAttrConv *at, size_t B)
 {
-    Conv c = {.B = B, .H = x->dim[0], .W = x->dim[1], .I = x->dim[2], .Ho = y->dim[0],
-              .Wo = y->dim[1], .O = y->dim[2], .kh = w->dim[2], .kw = w->dim[3],
-              .stride = (size_t)at->stride, .pad = (size_t)at->pad};
+    Conv c = {.B = B,
+              .H = x->dim[0],
+              .W = x->dim[1],
+              .I = x->dim[2],
+              .Ho = y->dim[0],
+              .Wo = y->dim[1],
+              .O = y->dim[2],
+              .kh = w->dim[2],
+              .kw = w->dim[3],
+              .stride = (size_t)at->stride,
+              .pad = (size_t)at->pad};
 
     c.taps = c.kh * c.kw * c.I;
     c.plain = c.kh == 1 && c.kw == 1 && c.stride == 1 && c.pad == 0;
@@ -41,10 +49,13 @@ conv_of(const FmShape *x, const FmShape *w, const FmShape *y, const FmAttrConv *
 
 #define KERNELS(op, suffix) \
     { \
-        .run = op##_##suffix, .scratch = op##_scratch_##suffix, \
-        .pack_size = op##_pack_size_##suffix, .pack = conv_pack_##suffix \
+        .run = op##_##suffix, .scratch = op##_scratch_##suffix, .pack_size = op##_pack_size_##suffix, \
+        .pack = conv_pack_##suffix \
     }
-#define KERNEL_REDUCE(op, suffix) {.run = op##_##suffix, .scratch = op##_scratch_##suffix}
+#define KERNEL_REDUCE(op, suffix) \
+    { \
+        .run = op##_##suffix, .scratch = op##_scratch_##suffix \
+    }
 
 /* What the faster kernels fall back to for shapes that they do not take. */
 const FmKernel cpu_im2col_conv2d = KERNELS(conv2d, f32);

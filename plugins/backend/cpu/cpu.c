@@ -30,8 +30,8 @@ cpu_init(gpointer unused)
 #ifdef HAVE_ONEDNN
     gemm = cpu_dnnl_version();
 #endif
-    g_snprintf(cpu_text, sizeof cpu_text, "%s%s%s, %s", gemm, *gemm != '\0' ? ", " : "",
-               blas != NULL ? blas : "CBLAS", fm_cpu_level_name(fm_cpu_level()));
+    g_snprintf(cpu_text, sizeof cpu_text, "%s%s%s, %s", gemm, *gemm != '\0' ? ", " : "", blas != NULL ? blas : "CBLAS",
+               fm_cpu_level_name(fm_cpu_level()));
     return cpu_text;
 }
 
@@ -46,9 +46,8 @@ cpu_describe(const void *self)
 static const FmKernel *
 cpu_lookup(const void *self, const char *op, FmDtype dtype)
 {
-    const CpuEntry *const tables[] = {cpu_eltwise_table(), cpu_matmul_table, cpu_reduce_table(),
-                                      cpu_move_table(), cpu_conv_table, cpu_norm_table(),
-                                      cpu_attention_table()};
+    const CpuEntry *const tables[] = {cpu_eltwise_table(), cpu_matmul_table, cpu_reduce_table(),   cpu_move_table(),
+                                      cpu_conv_table,      cpu_norm_table(), cpu_attention_table()};
 
     cpu_describe(self);
     if (dtype != FM_F32 && dtype != FM_F64)
@@ -72,29 +71,26 @@ cpu_lookup(const void *self, const char *op, FmDtype dtype)
 static int
 cpu_cholesky(const void *self, size_t n, double *a)
 {
-    return n > G_MAXINT32 ? -1
-                          : LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)n, a, (lapack_int)n);
+    return n > G_MAXINT32 ? -1 : LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)n, a, (lapack_int)n);
 }
 
 /* Eigenvectors leave LAPACK as columns of a column-major matrix: as rows of ours. */
 static int
 cpu_eigen(const void *self, size_t n, double *a, double *w)
 {
-    return n > G_MAXINT32
-               ? -1
-               : LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)n, a, (lapack_int)n, w);
+    return n > G_MAXINT32 ? -1 : LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)n, a, (lapack_int)n, w);
 }
 
 static void
-cpu_slot_gemm_f64(const void *self, gboolean tb, size_t m, size_t n, size_t k, double alpha,
-                  const double *a, const double *b, double beta, double *c)
+cpu_slot_gemm_f64(const void *self, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+                  const double *b, double beta, double *c)
 {
     cpu_gemm_f64(FALSE, tb, m, n, k, alpha, a, b, beta, c);
 }
 
 static void
-cpu_slot_gemm_f32(const void *self, gboolean tb, size_t m, size_t n, size_t k, float alpha,
-                  const float *a, const float *b, float beta, float *c)
+cpu_slot_gemm_f32(const void *self, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                  const float *b, float beta, float *c)
 {
     cpu_gemm_f32(FALSE, tb, m, n, k, alpha, a, b, beta, c);
 }
@@ -108,8 +104,7 @@ static const FmBackendOps cpu_ops = {
     .gemm_f32 = cpu_slot_gemm_f32,
 };
 
-FM_PLUGIN_DECLARE(BACKEND, cpu, "cpu", cpu_ops,
-                  .summary = "fast kernels for one core per tile",
+FM_PLUGIN_DECLARE(BACKEND, cpu, "cpu", cpu_ops, .summary = "fast kernels for one core per tile",
 #ifdef HAVE_ONEDNN
                   .source = "oneDNN for float, CBLAS and LAPACKE for double"
 #else

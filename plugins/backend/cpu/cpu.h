@@ -24,7 +24,10 @@ typedef struct CpuEntry {
 /* A row of the kernels of one LEVEL that levels.inc compiles; scratch: NULL or a function. */
 #define CPU_ROW(op, room) \
     { \
-        #op, {.run = JOIN(op, _f32, LEVEL), .scratch = room}, {.run = JOIN(op, _f64, LEVEL), .scratch = room} \
+#op, {.run = JOIN(op, _f32, LEVEL), .scratch = room }, \
+        { \
+            .run = JOIN(op, _f64, LEVEL), .scratch = room \
+        } \
     }
 
 extern const CpuEntry cpu_matmul_table[], cpu_conv_table[];
@@ -43,19 +46,19 @@ const CpuEntry *cpu_attention_table(void);
 #ifdef HAVE_ONEDNN
 extern const FmKernel cpu_dnnl_conv2d, cpu_dnnl_conv2d_input, cpu_dnnl_conv2d_weight;
 const char *cpu_dnnl_version(void); /* "oneDNN 2.6.3" */
-gboolean cpu_dnnl_sgemm_steps(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
-                              const float *a, size_t lda, const float *b, size_t ldb, float beta,
-                              float *c, size_t ldc); /* rows that are not next to each other */
-gboolean cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
-                        const float *a, const float *b, float beta, float *c);
+gboolean cpu_dnnl_sgemm_steps(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                              size_t lda, const float *b, size_t ldb, float beta, float *c,
+                              size_t ldc); /* rows that are not next to each other */
+gboolean cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                        const float *b, float beta, float *c);
 #endif
 
 /* c (m, n) = alpha a b + beta c, row-major and dense; ta: a is stored (k, m); tb: b is (n, k).
  * beta = 0 overwrites c whatever it held. FALSE when the library fails. */
-gboolean cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
-                      const float *a, const float *b, float beta, float *c);
-gboolean cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha,
-                      const double *a, const double *b, double beta, double *c);
+gboolean cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                      const float *b, float beta, float *c);
+gboolean cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+                      const double *b, double beta, double *c);
 
 /* Rows of `shape` in a tile of n batch rows. */
 CPU_INLINE size_t

@@ -42,22 +42,20 @@ dnnl_single_end(int threads)
 }
 
 gboolean
-cpu_dnnl_sgemm_steps(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha,
-                     const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
-                     size_t ldc)
+cpu_dnnl_sgemm_steps(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                     const float *b, size_t ldb, float beta, float *c, size_t ldc)
 {
     const int threads = dnnl_single_begin();
-    const dnnl_status_t status =
-        dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n, (dnnl_dim_t)k,
-                   alpha, a, (dnnl_dim_t)lda, b, (dnnl_dim_t)ldb, beta, c, (dnnl_dim_t)ldc);
+    const dnnl_status_t status = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n, (dnnl_dim_t)k,
+                                            alpha, a, (dnnl_dim_t)lda, b, (dnnl_dim_t)ldb, beta, c, (dnnl_dim_t)ldc);
 
     dnnl_single_end(threads);
     return status == dnnl_success;
 }
 
 gboolean
-cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-               const float *b, float beta, float *c)
+cpu_dnnl_sgemm(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a, const float *b,
+               float beta, float *c)
 {
     return cpu_dnnl_sgemm_steps(ta, tb, m, n, k, alpha, a, ta ? m : k, b, tb ? k : n, beta, c, n);
 }
@@ -149,31 +147,28 @@ conv_desc(const ConvKey *k, Desc *x, Desc *w, Desc *y, gboolean hint)
     }
 #if DNNL_VERSION_MAJOR >= 3
     if (fwd && k->kind == CONV_INPUT)
-        dnnl_convolution_backward_data_primitive_desc_create(
-            &pd, dnnl_engine, alg, *x, *w, *y, strides, dilates, before, before, fwd, dnnl_attr);
+        dnnl_convolution_backward_data_primitive_desc_create(&pd, dnnl_engine, alg, *x, *w, *y, strides, dilates,
+                                                             before, before, fwd, dnnl_attr);
     else if (fwd)
-        dnnl_convolution_backward_weights_primitive_desc_create(&pd, dnnl_engine, alg, *x, *w, NULL,
-                                                                *y, strides, dilates, before, before,
-                                                                fwd, dnnl_attr);
+        dnnl_convolution_backward_weights_primitive_desc_create(&pd, dnnl_engine, alg, *x, *w, NULL, *y, strides,
+                                                                dilates, before, before, fwd, dnnl_attr);
     else
-        dnnl_convolution_forward_primitive_desc_create(&pd, dnnl_engine, forward, alg, *x, *w, NULL,
-                                                       *y, strides, dilates, before, before,
-                                                       dnnl_attr);
+        dnnl_convolution_forward_primitive_desc_create(&pd, dnnl_engine, forward, alg, *x, *w, NULL, *y, strides,
+                                                       dilates, before, before, dnnl_attr);
 #else
     dnnl_convolution_desc_t desc;
     dnnl_status_t status;
 
     if (fwd && k->kind == CONV_INPUT)
-        status = dnnl_dilated_convolution_backward_data_desc_init(
-            &desc, alg, &x->d, &w->d, &y->d, strides, dilates, before, before);
+        status = dnnl_dilated_convolution_backward_data_desc_init(&desc, alg, &x->d, &w->d, &y->d, strides, dilates,
+                                                                  before, before);
     else if (fwd)
-        status = dnnl_dilated_convolution_backward_weights_desc_init(
-            &desc, alg, &x->d, &w->d, NULL, &y->d, strides, dilates, before, before);
+        status = dnnl_dilated_convolution_backward_weights_desc_init(&desc, alg, &x->d, &w->d, NULL, &y->d, strides,
+                                                                     dilates, before, before);
     else
-        status = dnnl_dilated_convolution_forward_desc_init(
-            &desc, forward, alg, &x->d, &w->d, NULL, &y->d, strides, dilates, before, before);
-    if (status == dnnl_success &&
-        dnnl_primitive_desc_create(&pd, &desc, dnnl_attr, dnnl_engine, fwd) != dnnl_success)
+        status = dnnl_dilated_convolution_forward_desc_init(&desc, forward, alg, &x->d, &w->d, NULL, &y->d, strides,
+                                                            dilates, before, before);
+    if (status == dnnl_success && dnnl_primitive_desc_create(&pd, &desc, dnnl_attr, dnnl_engine, fwd) != dnnl_success)
         pd = NULL;
 #endif
     if (fwd)
@@ -233,9 +228,7 @@ entry_make(ConvEntry *e)
          dnnl_primitive_create(&e->conv, pd) == dnnl_success;
     if (ok) {
         e->w_size = cpu_align(desc_size(&e->w));
-        e->scratch_size = desc_query(&e->pad, pd, dnnl_query_scratchpad_md)
-                              ? cpu_align(desc_size(&e->pad))
-                              : 0;
+        e->scratch_size = desc_query(&e->pad, pd, dnnl_query_scratchpad_md) ? cpu_align(desc_size(&e->pad)) : 0;
         ok = dnnl_reorder_primitive_desc_create(&rpd, DESC(*(weight ? &e->w : &e->plain)), dnnl_engine,
                                                 DESC(*(weight ? &e->plain : &e->w)), dnnl_engine,
                                                 NULL) == dnnl_success &&
@@ -290,8 +283,8 @@ images_of(size_t left)
 /* ---- running ---- */
 
 static gboolean
-run_three(dnnl_primitive_t primitive, const int arg[4], const Desc *desc[3], void *data[4],
-          dnnl_stream_t stream, const Desc *scratch)
+run_three(dnnl_primitive_t primitive, const int arg[4], const Desc *desc[3], void *data[4], dnnl_stream_t stream,
+          const Desc *scratch)
 {
     dnnl_exec_arg_t args[4];
     int made = 0;
@@ -299,15 +292,13 @@ run_three(dnnl_primitive_t primitive, const int arg[4], const Desc *desc[3], voi
 
     for (; made < 3 && desc[made]; made++) {
         args[made].arg = arg[made];
-        ok = dnnl_memory_create(&args[made].memory, DESC(*desc[made]), dnnl_engine, data[made]) ==
-             dnnl_success;
+        ok = dnnl_memory_create(&args[made].memory, DESC(*desc[made]), dnnl_engine, data[made]) == dnnl_success;
         if (!ok)
             break;
     }
     if (ok && scratch) {
         args[made].arg = DNNL_ARG_SCRATCHPAD;
-        ok = dnnl_memory_create(&args[made].memory, DESC(*scratch), dnnl_engine, data[3]) ==
-             dnnl_success;
+        ok = dnnl_memory_create(&args[made].memory, DESC(*scratch), dnnl_engine, data[3]) == dnnl_success;
         made += ok;
     }
     ok = ok && dnnl_primitive_execute(primitive, stream, made, args) == dnnl_success;
@@ -322,8 +313,7 @@ dnnl_init(gpointer unused)
     dnnl_entries = g_hash_table_new(key_hash, key_equal);
     if (dnnl_engine_create(&dnnl_engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_primitive_attr_create(&dnnl_attr) != dnnl_success ||
-        dnnl_primitive_attr_set_scratchpad_mode(dnnl_attr, dnnl_scratchpad_mode_user) !=
-            dnnl_success)
+        dnnl_primitive_attr_set_scratchpad_mode(dnnl_attr, dnnl_scratchpad_mode_user) != dnnl_success)
         return NULL;
     return dnnl_entries;
 }
@@ -443,8 +433,7 @@ conv_run(const ConvKey *key, const FmKernelArgs *args, dnnl_stream_t stream)
         b = images_of(args->out.rows - done);
         e = conv_entry(*key, b);
         const Desc *desc[3] = {back ? &e->y : &e->x, &e->w, back ? &e->x : &e->y};
-        void *data[4] = {(void *)from, w ? (void *)w : scratch,
-                         (float *)args->out.data + done * out,
+        void *data[4] = {(void *)from, w ? (void *)w : scratch, (float *)args->out.data + done * out,
                          scratch + e->w_size + plain_size(key)};
 
         if (!run_three(e->conv, arg, desc, data, stream, e->scratch_size > 0 ? &e->pad : NULL))
@@ -471,8 +460,7 @@ conv_run_weight(const ConvKey *key, const FmKernelArgs *args, dnnl_stream_t stre
         e = conv_entry(*key, b);
         float *plain = (float *)(scratch + e->w_size);
         const Desc *desc[3] = {&e->x, &e->y, &e->w}, *desc_reorder[3] = {&e->w, &e->plain};
-        void *data[4] = {(float *)args->in[0].data + done * in,
-                         (float *)args->in[1].data + done * out, scratch,
+        void *data[4] = {(float *)args->in[0].data + done * in, (float *)args->in[1].data + done * out, scratch,
                          scratch + e->w_size + plain_size(key)};
         void *data_reorder[4] = {scratch, plain};
 
@@ -546,10 +534,9 @@ DEFINE_PACK(conv2d, CONV_FORWARD, in[0], in[1], out, in[0], in[1], out)
 DEFINE_PACK(conv2d_input, CONV_INPUT, out, in[1], in[0], out, in[1], in[0])
 DEFINE(conv2d_weight, CONV_WEIGHT, in[0], out, in[1], in[0], out, in[1])
 
-const FmKernel cpu_dnnl_conv2d = {dnnl_conv2d, dnnl_conv2d_scratch, dnnl_conv2d_pack_size,
-                                  dnnl_conv2d_pack};
-const FmKernel cpu_dnnl_conv2d_input = {dnnl_conv2d_input, dnnl_conv2d_input_scratch,
-                                        dnnl_conv2d_input_pack_size, dnnl_conv2d_input_pack};
+const FmKernel cpu_dnnl_conv2d = {dnnl_conv2d, dnnl_conv2d_scratch, dnnl_conv2d_pack_size, dnnl_conv2d_pack};
+const FmKernel cpu_dnnl_conv2d_input = {dnnl_conv2d_input, dnnl_conv2d_input_scratch, dnnl_conv2d_input_pack_size,
+                                        dnnl_conv2d_input_pack};
 const FmKernel cpu_dnnl_conv2d_weight = {dnnl_conv2d_weight, dnnl_conv2d_weight_scratch};
 
 const char *

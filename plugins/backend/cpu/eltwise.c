@@ -110,9 +110,8 @@ is_silu_with_slope(const FmProgram *p, int i)
     const int s = p->n_in + i, y = s + 1, q = s + 2, r = s + 3;
 
     return i + 5 <= p->n_instrs && is_silu(p, i) && in[2].op == FM_ELT_AFFINE && in[2].src[0] == s &&
-           in[2].imm[0] == -1.0 && in[2].imm[1] == 1.0 && in[3].op == FM_ELT_MUL &&
-           in[3].src[0] == y && in[3].src[1] == q && in[4].op == FM_ELT_ADD && in[4].src[0] == s &&
-           in[4].src[1] == r;
+           in[2].imm[0] == -1.0 && in[2].imm[1] == 1.0 && in[3].op == FM_ELT_MUL && in[3].src[0] == y &&
+           in[3].src[1] == q && in[4].op == FM_ELT_ADD && in[4].src[0] == s && in[4].src[1] == r;
 }
 
 /* TRUE when instructions after the n at i, and outputs, read only those of the n whose bit is in `kept`. */
@@ -222,13 +221,19 @@ FM_END_LEVEL
 #define NAME_OF eltwise
 #define BODY "eltwise.inc"
 #define KERNELS \
-    CPU_ROW(abs, single_scratch), CPU_ROW(sign, single_scratch), CPU_ROW(exp, single_scratch), CPU_ROW(log, single_scratch), \
-    CPU_ROW(log1p, single_scratch), CPU_ROW(sqrt, single_scratch), CPU_ROW(rsqrt, single_scratch), CPU_ROW(recip, single_scratch), \
-    CPU_ROW(sin, single_scratch), CPU_ROW(cos, single_scratch), CPU_ROW(tanh, single_scratch), CPU_ROW(sigmoid, single_scratch), \
-    CPU_ROW(erf, single_scratch), CPU_ROW(affine, single_scratch), CPU_ROW(pow, single_scratch), CPU_ROW(add, single_scratch), \
-    CPU_ROW(sub, single_scratch), CPU_ROW(mul, single_scratch), CPU_ROW(div, single_scratch), CPU_ROW(maximum, single_scratch), \
-    CPU_ROW(greater, single_scratch), CPU_ROW(equal, single_scratch), CPU_ROW(select, single_scratch), \
-    CPU_ROW(fused, fused_scratch), \
-    {"elu", {.run = JOIN(run_elu, _f32, LEVEL)}, {.run = JOIN(run_elu, _f64, LEVEL)}}, \
-    {"elu_slope", {.run = JOIN(run_elu_slope, _f32, LEVEL)}, {.run = JOIN(run_elu_slope, _f64, LEVEL)}}
+    CPU_ROW(abs, single_scratch), CPU_ROW(sign, single_scratch), CPU_ROW(exp, single_scratch), \
+        CPU_ROW(log, single_scratch), CPU_ROW(log1p, single_scratch), CPU_ROW(sqrt, single_scratch), \
+        CPU_ROW(rsqrt, single_scratch), CPU_ROW(recip, single_scratch), CPU_ROW(sin, single_scratch), \
+        CPU_ROW(cos, single_scratch), CPU_ROW(tanh, single_scratch), CPU_ROW(sigmoid, single_scratch), \
+        CPU_ROW(erf, single_scratch), CPU_ROW(affine, single_scratch), CPU_ROW(pow, single_scratch), \
+        CPU_ROW(add, single_scratch), CPU_ROW(sub, single_scratch), CPU_ROW(mul, single_scratch), \
+        CPU_ROW(div, single_scratch), CPU_ROW(maximum, single_scratch), CPU_ROW(greater, single_scratch), \
+        CPU_ROW(equal, single_scratch), CPU_ROW(select, single_scratch), CPU_ROW(fused, fused_scratch), \
+        {"elu", {.run = JOIN(run_elu, _f32, LEVEL)}, {.run = JOIN(run_elu, _f64, LEVEL)}}, \
+    { \
+        "elu_slope", {.run = JOIN(run_elu_slope, _f32, LEVEL)}, \
+        { \
+            .run = JOIN(run_elu_slope, _f64, LEVEL) \
+        } \
+    }
 #include "levels.inc"

@@ -16,11 +16,12 @@
 #endif
 
 enum {
-    FAR = 256, /* columns of c from which its rows do not wait in the first cache */
-    FEW_ROWS = 4, /* whose products with few columns run side by side */
+    FAR = 256,        /* columns of c from which its rows do not wait in the first cache */
+    FEW_ROWS = 4,     /* whose products with few columns run side by side */
     PACKED_ROWS = 66, /* rows of a, KC columns of which stay in the second cache for all of b */
-    TALL = 384, /* rows and columns of a gradient whose operands are copied */
-    TALL_ROWS = 96, TALL_DEPTH = 128, /* of such a copy */
+    TALL = 384,       /* rows and columns of a gradient whose operands are copied */
+    TALL_ROWS = 96,
+    TALL_DEPTH = 128, /* of such a copy */
 };
 
 #define VL ((int)(BYTES / sizeof(T))) /* elements of a vector */

@@ -11,8 +11,7 @@
     /* b (k, n) as pack() left it */ \
     void (*packed_##s)(size_t m, size_t n, size_t k, const T *a, const T *b, T *c, gboolean add); \
     /* b (k, n) as it lies; ta: a is stored (k, m) */ \
-    void (*plain_##s)(gboolean ta, size_t m, size_t n, size_t k, const T *a, const T *b, T *c, \
-                      gboolean add);
+    void (*plain_##s)(gboolean ta, size_t m, size_t n, size_t k, const T *a, const T *b, T *c, gboolean add);
 
 typedef struct CpuGemm {
     CPU_GEMM_SLOTS(float, f32)

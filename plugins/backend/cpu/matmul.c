@@ -17,8 +17,8 @@ is_own(gboolean ta, gboolean tb, size_t n, size_t k, size_t size, double alpha, 
 }
 
 gboolean
-cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a,
-             const double *b, double beta, double *c)
+cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alpha, const double *a, const double *b,
+             double beta, double *c)
 {
     if (m == 0 || n == 0)
         return TRUE;
@@ -26,15 +26,14 @@ cpu_gemm_f64(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, double alph
         cpu_gemm_kernels()->plain_f64(ta, m, n, k, a, b, c, beta == 1.0);
         return TRUE;
     }
-    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                (int)m, (int)n, (int)k, alpha, a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c,
-                (int)n);
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k,
+                alpha, a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c, (int)n);
     return TRUE;
 }
 
 gboolean
-cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-             const float *b, float beta, float *c)
+cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha, const float *a, const float *b,
+             float beta, float *c)
 {
     if (m == 0 || n == 0)
         return TRUE;
@@ -45,9 +44,8 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
 #ifdef HAVE_ONEDNN
     return cpu_dnnl_sgemm(ta, tb, m, n, k, alpha, a, b, beta, c);
 #else
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                (int)m, (int)n, (int)k, alpha, a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c,
-                (int)n);
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k,
+                alpha, a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c, (int)n);
     return TRUE;
 #endif
 }
@@ -56,9 +54,8 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
     static size_t matmul_pack_size_##suffix(const FmKernelShapes *shapes) \
     { \
         const size_t K = shapes->in[1]->dim[0], N = shapes->in[1]->dim[1]; \
-        return K > 0 && N * K * sizeof(T) <= PACK_BYTES \
-                   ? cpu_gemm_kernels()->packed_size_##suffix(N, K) * sizeof(T) \
-                   : 0; \
+        return K > 0 && N * K * sizeof(T) <= PACK_BYTES ? cpu_gemm_kernels()->packed_size_##suffix(N, K) * sizeof(T) \
+                                                        : 0; \
     } \
     static void matmul_pack_##suffix(const FmKernelArgs *args, void *packed) \
     { \
@@ -76,12 +73,10 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
         const size_t K = sw->dim[0], N = sw->dim[1]; \
         const size_t M = args->in[0].rows * cpu_size(args->in[0].shape) / K; \
         if (args->packed) { \
-            cpu_gemm_kernels()->packed_##suffix(M, N, K, args->in[0].data, args->packed, \
-                                                args->out.data, FALSE); \
+            cpu_gemm_kernels()->packed_##suffix(M, N, K, args->in[0].data, args->packed, args->out.data, FALSE); \
             return TRUE; \
         } \
-        return cpu_gemm_##suffix(FALSE, FALSE, M, N, K, 1, args->in[0].data, args->in[1].data, 0, \
-                                 args->out.data); \
+        return cpu_gemm_##suffix(FALSE, FALSE, M, N, K, 1, args->in[0].data, args->in[1].data, 0, args->out.data); \
     } \
     static gboolean matmul_reduce_##suffix(const FmKernelArgs *args) \
     { \
@@ -103,8 +98,7 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
         for (size_t r = 0; r < args->out.rows; r++) \
             for (size_t l = 0; l < lead; l++) \
                 if (!cpu_gemm_##suffix(t->a, t->b, M, N, K, 1, a + (r / ka * lead + l) * M * K, \
-                                       b + (r / kb * lead + l) * K * N, 0, \
-                                       y + (r * lead + l) * M * N)) \
+                                       b + (r / kb * lead + l) * K * N, 0, y + (r * lead + l) * M * N)) \
                     return FALSE; \
         return TRUE; \
     }
@@ -112,13 +106,23 @@ cpu_gemm_f32(gboolean ta, gboolean tb, size_t m, size_t n, size_t k, float alpha
 DEFINE_MATMUL(f32, float)
 DEFINE_MATMUL(f64, double)
 
-#define ROW(op) {#op, {.run = op##_f32}, {.run = op##_f64}}
+#define ROW(op) \
+    { \
+#op, {.run = op##_f32 }, \
+        { \
+            .run = op##_f64 \
+        } \
+    }
 
 const CpuEntry cpu_matmul_table[] = {
     {"matmul",
-     {.run = matmul_f32, .pack_size = matmul_pack_size_f32, .pack = matmul_pack_f32,
+     {.run = matmul_f32,
+      .pack_size = matmul_pack_size_f32,
+      .pack = matmul_pack_f32,
       .pack_transposed = matmul_pack_transposed_f32},
-     {.run = matmul_f64, .pack_size = matmul_pack_size_f64, .pack = matmul_pack_f64,
+     {.run = matmul_f64,
+      .pack_size = matmul_pack_size_f64,
+      .pack = matmul_pack_f64,
       .pack_transposed = matmul_pack_transposed_f64}},
     ROW(matmul_reduce),
     ROW(matmul_batch),

@@ -42,6 +42,6 @@ around(const FmShape *shape, int axis, size_t *before, size_t *after)
 #define NAME_OF move
 #define BODY "move.inc"
 #define KERNELS \
-    CPU_ROW(permute, NULL), CPU_ROW(broadcast, NULL), CPU_ROW(slice, NULL), CPU_ROW(pad, NULL), \
-    CPU_ROW(concat, NULL), CPU_ROW(gather, NULL), CPU_ROW(scatter_add, NULL), CPU_ROW(random, NULL)
+    CPU_ROW(permute, NULL), CPU_ROW(broadcast, NULL), CPU_ROW(slice, NULL), CPU_ROW(pad, NULL), CPU_ROW(concat, NULL), \
+        CPU_ROW(gather, NULL), CPU_ROW(scatter_add, NULL), CPU_ROW(random, NULL)
 #include "levels.inc"

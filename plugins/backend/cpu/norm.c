@@ -50,5 +50,5 @@ norm_scratch(const FmKernelShapes *s)
 #define BODY "norm.inc"
 #define KERNELS \
     CPU_ROW(group_norm_stats, norm_scratch), CPU_ROW(group_norm_apply, norm_scratch), \
-    CPU_ROW(group_norm_sums, norm_scratch), CPU_ROW(group_norm_dx, norm_scratch)
+        CPU_ROW(group_norm_sums, norm_scratch), CPU_ROW(group_norm_dx, norm_scratch)
 #include "levels.inc"

@@ -38,6 +38,6 @@ reduce_scratch(const FmKernelShapes *shapes)
 #define NAME_OF reduce
 #define BODY "reduce.inc"
 #define KERNELS \
-    CPU_ROW(sum, reduce_scratch), CPU_ROW(max, reduce_scratch), \
-    CPU_ROW(sum_rows, reduce_scratch), CPU_ROW(sum_batch, reduce_scratch)
+    CPU_ROW(sum, reduce_scratch), CPU_ROW(max, reduce_scratch), CPU_ROW(sum_rows, reduce_scratch), \
+        CPU_ROW(sum_batch, reduce_scratch)
 #include "levels.inc"

@@ -177,12 +177,14 @@ wino_some(Transform T, size_t from, size_t to, const float *in, size_t in_row, s
 {
     Vec half[WINO_SIDE][WINO_SIDE], line[WINO_SIDE], t[WINO_SIDE];
 
-    UNROLL for (size_t j = 0; j < from; j++) {
+    UNROLL for (size_t j = 0; j < from; j++)
+    {
         UNROLL for (size_t i = 0; i < from; i++) wino_load(&line[i], in + i * in_row + j * in_column, n);
         T(line, t);
         UNROLL for (size_t i = 0; i < to; i++) half[i][j] = t[i];
     }
-    UNROLL for (size_t i = 0; i < to; i++) {
+    UNROLL for (size_t i = 0; i < to; i++)
+    {
         T(half[i], t);
         UNROLL for (size_t j = 0; j < to; j++) wino_store(out + i * out_row + j * out_column, &t[j], n);
     }
@@ -207,8 +209,7 @@ wino_in_any(const float *d, size_t row_step, size_t C, float *v, size_t step)
     wino_transform(wino_b, WINO_SIDE, WINO_SIDE, d, row_step, C, v, WINO_SIDE * step, step, C);
 }
 
-FM_CPU_VARIANTS(wino_in, (const float *d, size_t row_step, size_t C, float *v, size_t step),
-                (d, row_step, C, v, step))
+FM_CPU_VARIANTS(wino_in, (const float *d, size_t row_step, size_t C, float *v, size_t step), (d, row_step, C, v, step))
 
 /* A dy A^T of one piece. */
 FM_INLINE void
@@ -227,8 +228,7 @@ wino_out_any(const float *m, size_t step, size_t C, float *y, size_t row_step)
     wino_transform(wino_a_back, WINO_SIDE, WINO_EDGE, m, WINO_SIDE * step, step, y, row_step, C, C);
 }
 
-FM_CPU_VARIANTS(wino_out, (const float *m, size_t step, size_t C, float *y, size_t row_step),
-                (m, step, C, y, row_step))
+FM_CPU_VARIANTS(wino_out, (const float *m, size_t step, size_t C, float *y, size_t row_step), (m, step, C, y, row_step))
 
 /* U (places, n) from filters g (9, n). */
 FM_INLINE void
@@ -237,8 +237,7 @@ wino_filter_any(const float *g, float *u, size_t n)
     wino_transform(wino_g, 3, WINO_SIDE, g, 3 * n, n, u, WINO_SIDE * n, n, n);
 }
 
-FM_CPU_VARIANTS(wino_filter, (const float *g, float *u, size_t n),
-                (g, u, n))
+FM_CPU_VARIANTS(wino_filter, (const float *g, float *u, size_t n), (g, u, n))
 
 /* G^T u G: the gradient (9, n) in filters, over u's own first 9 places. */
 FM_INLINE void
@@ -247,8 +246,7 @@ wino_filter_back_any(float *u, size_t n)
     wino_transform(wino_g_back, WINO_SIDE, 3, u, WINO_SIDE * n, n, u, 3 * n, n, n);
 }
 
-FM_CPU_VARIANTS(wino_filter_back, (float *u, size_t n),
-                (u, n))
+FM_CPU_VARIANTS(wino_filter_back, (float *u, size_t n), (u, n))
 
 /* ---- filters ---- */
 
@@ -287,8 +285,7 @@ wino_piece(const Wino *z, size_t p)
 /* The side x side pixels from (h - back, w - back) with zeros outside: a pointer into the image
  * where that is possible, else a copy in z->patch. */
 static const float *
-wino_pixels(const Wino *z, const float *x, size_t C, Piece p, size_t side, size_t back,
-            size_t *row_step)
+wino_pixels(const Wino *z, const float *x, size_t C, Piece p, size_t side, size_t back, size_t *row_step)
 {
     const float *image = x + p.image * z->H * z->W * C;
 
@@ -352,8 +349,8 @@ wino_forward(const Wino *z, const float *x, const float *u, float *y)
 
         wino_read(z, x, first, n);
         for (size_t k = 0; k < WINO_PLACES; k++)
-            if (!cpu_gemm_f32(FALSE, FALSE, n, z->O, z->I, 1, z->v + k * z->step_i,
-                              u + k * z->I * z->O, 0, z->m + k * z->step_o))
+            if (!cpu_gemm_f32(FALSE, FALSE, n, z->O, z->I, 1, z->v + k * z->step_i, u + k * z->I * z->O, 0,
+                              z->m + k * z->step_o))
                 return FALSE;
         wino_write(z, y, first, n);
     }
@@ -386,9 +383,8 @@ wino_conv2d(const FmKernelArgs *args)
 static gboolean
 wino_conv2d_input(const FmKernelArgs *args)
 {
-    return wino_fits(args->out.shape, args->in[1].shape, args->attrs)
-               ? wino_run(args, TRUE)
-               : BEHIND(conv2d_input).run(args);
+    return wino_fits(args->out.shape, args->in[1].shape, args->attrs) ? wino_run(args, TRUE)
+                                                                      : BEHIND(conv2d_input).run(args);
 }
 
 static void
@@ -419,14 +415,13 @@ wino_conv2d_weight(const FmKernelArgs *args)
         wino_read(&z, args->in[0].data, first, n);
         for (size_t p = 0; p < n; p++) {
             size_t row_step;
-            const float *d =
-                wino_pixels(&z, args->in[1].data, z.O, wino_piece(&z, first + p), WINO_EDGE, 0, &row_step);
+            const float *d = wino_pixels(&z, args->in[1].data, z.O, wino_piece(&z, first + p), WINO_EDGE, 0, &row_step);
 
             wino_spread(d, row_step, z.O, z.m + p * z.O, z.step_o);
         }
         for (size_t k = 0; k < WINO_PLACES; k++)
-            if (!cpu_gemm_f32(TRUE, FALSE, z.I, z.O, n, 1, z.v + k * z.step_i, z.m + k * z.step_o,
-                              first > 0, z.u + k * z.I * z.O))
+            if (!cpu_gemm_f32(TRUE, FALSE, z.I, z.O, n, 1, z.v + k * z.step_i, z.m + k * z.step_o, first > 0,
+                              z.u + k * z.I * z.O))
                 return FALSE;
     }
     wino_filter_back(z.u, z.I * z.O);
@@ -453,9 +448,8 @@ wino_conv2d_scratch(const FmKernelShapes *s)
 {
     const FmShape *w = s->in[1];
 
-    return wino_fits(s->in[0], w, s->attrs)
-               ? wino_scratch(s->out, w, w->dim[1], w->dim[0], cpu_rows(s->out, s->n))
-               : BEHIND(conv2d).scratch(s);
+    return wino_fits(s->in[0], w, s->attrs) ? wino_scratch(s->out, w, w->dim[1], w->dim[0], cpu_rows(s->out, s->n))
+                                            : BEHIND(conv2d).scratch(s);
 }
 
 static size_t
@@ -463,9 +457,8 @@ wino_conv2d_input_scratch(const FmKernelShapes *s)
 {
     const FmShape *w = s->in[1];
 
-    return wino_fits(s->out, w, s->attrs)
-               ? wino_scratch(s->out, w, w->dim[0], w->dim[1], cpu_rows(s->out, s->n))
-               : BEHIND(conv2d_input).scratch(s);
+    return wino_fits(s->out, w, s->attrs) ? wino_scratch(s->out, w, w->dim[0], w->dim[1], cpu_rows(s->out, s->n))
+                                          : BEHIND(conv2d_input).scratch(s);
 }
 
 static size_t
@@ -473,9 +466,8 @@ wino_conv2d_weight_scratch(const FmKernelShapes *s)
 {
     const FmShape *w = s->out;
 
-    return wino_fits(s->in[0], w, s->attrs)
-               ? wino_scratch(s->in[0], w, w->dim[1], w->dim[0], cpu_rows(s->in[0], s->n))
-               : BEHIND(conv2d_weight).scratch(s);
+    return wino_fits(s->in[0], w, s->attrs) ? wino_scratch(s->in[0], w, w->dim[1], w->dim[0], cpu_rows(s->in[0], s->n))
+                                            : BEHIND(conv2d_weight).scratch(s);
 }
 
 static size_t
@@ -517,8 +509,7 @@ wino_conv2d_input_pack(const FmKernelArgs *args, void *packed)
         BEHIND(conv2d_input).pack(args, packed);
 }
 
-const FmKernel cpu_wino_conv2d = {wino_conv2d, wino_conv2d_scratch, wino_conv2d_pack_size,
-                                  wino_conv2d_pack};
-const FmKernel cpu_wino_conv2d_input = {wino_conv2d_input, wino_conv2d_input_scratch,
-                                        wino_conv2d_input_pack_size, wino_conv2d_input_pack};
+const FmKernel cpu_wino_conv2d = {wino_conv2d, wino_conv2d_scratch, wino_conv2d_pack_size, wino_conv2d_pack};
+const FmKernel cpu_wino_conv2d_input = {wino_conv2d_input, wino_conv2d_input_scratch, wino_conv2d_input_pack_size,
+                                        wino_conv2d_input_pack};
 const FmKernel cpu_wino_conv2d_weight = {wino_conv2d_weight, wino_conv2d_weight_scratch};

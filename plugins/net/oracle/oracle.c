@@ -58,8 +58,7 @@ static gboolean
 check_data(const Oracle *self, const FmNetInfo *info, GError **error)
 {
     if (info->source) {
-        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
-                    "net 'oracle': the source is '%s', expected noise N(0, I)",
+        g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED, "net 'oracle': the source is '%s', expected noise N(0, I)",
                     fm_plugin_name(info->source));
         return FALSE;
     }
@@ -111,7 +110,8 @@ oracle_prepare(void *self_, const FmNetInfo *info, GError **error)
         const gboolean bare = end.sigma * end.sigma + end.gamma * end.gamma < 1e-10;
         const gboolean points = bare && info->data->rows > 0;
 
-        self->rough = points || (bare && info->dataset && fm_dataset_boxes(info->dataset) && fm_dataset_boxes(info->dataset)->sd == 0.0);
+        self->rough = points || (bare && info->dataset && fm_dataset_boxes(info->dataset) &&
+                                 fm_dataset_boxes(info->dataset)->sd == 0.0);
         self->last = points ? 1.0 - 1e-5 : 1.0;
     }
     return self->field == FIELD_LINEAR || check_data(self, info, error);
@@ -121,8 +121,7 @@ static void
 oracle_clear(void *self_)
 {
     Oracle *self = self_;
-    OracleFunction *all[] = {&self->f_a, &self->f_scale, &self->f_shift, &self->f_rotate,
-                             &self->f_noise};
+    OracleFunction *all[] = {&self->f_a, &self->f_scale, &self->f_shift, &self->f_rotate, &self->f_noise};
 
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
         oracle_function_clear(all[i]);
@@ -144,9 +143,7 @@ time_row(const Oracle *self, double t, double *row)
     row[ORACLE_VAR] = c.sigma * c.sigma + c.gamma * c.gamma;
     row[ORACLE_COV] = c.sigma * c.dsigma + c.gamma * c.dgamma;
     row[ORACLE_A] = oracle_function_value(&self->f_a, t) + self->beta;
-    row[ORACLE_INTEGRAL] = self->field == FIELD_LINEAR
-                               ? oracle_function_integral(&self->f_a, t) + self->beta * t
-                               : 0.0;
+    row[ORACLE_INTEGRAL] = self->field == FIELD_LINEAR ? oracle_function_integral(&self->f_a, t) + self->beta * t : 0.0;
     row[ORACLE_SCALE] = oracle_function_value(&self->f_scale, t);
     row[ORACLE_SHIFT] = oracle_function_value(&self->f_shift, t);
     row[ORACLE_ROTATE] = oracle_function_value(&self->f_rotate, t);
@@ -183,8 +180,8 @@ time_columns(void *self, FmNode *t)
 
 /* v (B, D) without perturbation and, when asked for, log p_t (B) and div v (B). */
 static FmNode *
-exact_field(Oracle *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *column,
-            FmNode **log_p, FmNode **div)
+exact_field(Oracle *self, FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *column, FmNode **log_p,
+            FmNode **div)
 {
     const double D = (double)info->data->D;
 
@@ -294,14 +291,14 @@ static const FmNetOps oracle_ops = {.velocity = oracle_velocity,
 
 static const FmFact oracle_facts[] = {
     {"a1, a2, a3", "sin(pi t), 0.3 sin(2 pi t) + 0.2, t - 1/2"},
-    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians; along curves: moons, circles, rings, swissroll) and of boxes (checkerboard; with noise: spirals); finite data: all rows"},
+    {"data", "mixtures of Gaussians (gaussian, mixture, 8gaussians; along curves: moons, circles, rings, swissroll) "
+             "and of boxes (checkerboard; with noise: spirals); finite data: all rows"},
     {"finite data", "without noise at t = 1 the field of t = 1 - 1e-5 is used beyond it"},
     {"coupling", "the field of independent pairs, whatever the run's coupling"},
     {"error", "eps^2 = D shift^2, D noise^2; expressions of t need libmatheval"},
     {NULL, NULL},
 };
 
-FM_PLUGIN_DECLARE(NET, oracle, "oracle", oracle_ops, .self_size = sizeof(Oracle),
-                  .options = oracle_options, .facts = oracle_facts,
-                  .summary = "the exact velocity of a path for known data, no weights",
+FM_PLUGIN_DECLARE(NET, oracle, "oracle", oracle_ops, .self_size = sizeof(Oracle), .options = oracle_options,
+                  .facts = oracle_facts, .summary = "the exact velocity of a path for known data, no weights",
                   .source = "closed form; Lipman et al. 2023, arXiv:2210.02747, eq. 8");

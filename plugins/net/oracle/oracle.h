@@ -10,15 +10,15 @@
 typedef struct OracleFunction {
     const char *option; /* whose value it is, for error sentences */
     double constant;
-    int name; /* index of a named function, or -1 */
+    int name;         /* index of a named function, or -1 */
     void *expression; /* libmatheval's evaluator; NULL: named or constant */
     double *integral; /* of 0 .. t at the ends of the panels; NULL: not wanted */
 } OracleFunction;
 
 /* Parse `text`; it must be finite on [0, 1]. Errors: FM_ERROR_OPTION; FM_ERROR_UNSUPPORTED for an
  * expression in a build without libmatheval. */
-gboolean oracle_function_init(OracleFunction *f, const char *option, const char *text,
-                              gboolean integral, GError **error);
+gboolean oracle_function_init(OracleFunction *f, const char *option, const char *text, gboolean integral,
+                              GError **error);
 void oracle_function_clear(OracleFunction *f); /* zeroed allowed */
 gboolean oracle_function_is(const OracleFunction *f, double constant);
 double oracle_function_value(const OracleFunction *f, double t);
@@ -34,9 +34,9 @@ enum {
     ORACLE_DALPHA,
     ORACLE_ALPHA2, /* alpha^2 */
     ORACLE_ALPHA_DALPHA,
-    ORACLE_VAR, /* sigma^2 + gamma^2 */
-    ORACLE_COV, /* sigma dsigma + gamma dgamma */
-    ORACLE_A, /* a(t) + beta */
+    ORACLE_VAR,      /* sigma^2 + gamma^2 */
+    ORACLE_COV,      /* sigma dsigma + gamma dgamma */
+    ORACLE_A,        /* a(t) + beta */
     ORACLE_INTEGRAL, /* of a + beta over [0, t] */
     ORACLE_SCALE,
     ORACLE_SHIFT,
@@ -54,8 +54,8 @@ typedef struct Oracle {
     char *scale, *shift, *rotate, *noise;
     /* prepared */
     const FmPlugin *affine; /* the run's path; borrowed */
-    gboolean rough; /* finite data or boxes, and a path without noise at t = 1 */
-    double last; /* time whose coefficients serve beyond it, too */
+    gboolean rough;         /* finite data or boxes, and a path without noise at t = 1 */
+    double last;            /* time whose coefficients serve beyond it, too */
     OracleFunction f_a, f_scale, f_shift, f_rotate, f_noise;
 } Oracle;
 
@@ -63,8 +63,8 @@ typedef struct Oracle {
 
 /* Velocity (B, D) and, where the pointers are not NULL, log p_t (B) and div v (B) of a mixture of Gaussians under an
  * affine path, at x (B, D) in the model's units; `column` is the node of t. */
-FmNode *oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode *x,
-                       FmNode *column, FmNode **log_p, FmNode **div);
+FmNode *oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode *x, FmNode *column,
+                       FmNode **log_p, FmNode **div);
 
 /* Column `which` as (B, 1, 1), to broadcast over components and coordinates. */
 FmNode *oracle_wide(FmNode *column, int which);
@@ -72,14 +72,13 @@ FmNode *oracle_wide(FmNode *column, int which);
 /* ---- oracle_boxes.c ---- */
 
 /* The same of a mixture of uniform boxes, without a divergence of its own. */
-FmNode *oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode *x,
-                     FmNode *column, FmNode **log_p);
+FmNode *oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode *x, FmNode *column,
+                     FmNode **log_p);
 
 /* ---- oracle_data.c ---- */
 
 /* The same of all rows of a finite data set. */
-FmNode *oracle_finite(FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *column, FmNode **log_p,
-                      FmNode **div);
+FmNode *oracle_finite(FmGraph *graph, const FmNetInfo *info, FmNode *x, FmNode *column, FmNode **log_p, FmNode **div);
 
 /* ---- oracle_perturb.c ---- */
 

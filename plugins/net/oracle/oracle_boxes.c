@@ -19,8 +19,8 @@
 
 enum { NODES = 24 };
 #define NARROW 3.0 /* h up to which the rule is used */
-#define NEAR 1.0 /* w from which it is used for wide boxes, too */
-#define SLACK 1.0 /* what is not used is cut off this far behind: no infinity, and no kink at the switch */
+#define NEAR 1.0   /* w from which it is used for wide boxes, too */
+#define SLACK 1.0  /* what is not used is cut off this far behind: no infinity, and no kink at the switch */
 #define REACH 76.0 /* w L + L^2 / 2 is half of it */
 
 static FmNode *
@@ -45,8 +45,8 @@ normal(FmNode *x)
 /* What one coordinate of a box says of x, all (B, K, D), for m >= 0. */
 typedef struct Cut {
     FmNode *log_p; /* log(P / h) */
-    FmNode *z; /* E z */
-    FmNode *y; /* (E z - w) / h in [0, 1]: how far behind the nearer edge */
+    FmNode *z;     /* E z */
+    FmNode *y;     /* (E z - w) / h in [0, 1]: how far behind the nearer edge */
 } Cut;
 
 /* x inside of a wide box or near to it. */
@@ -56,8 +56,8 @@ wide_cut(FmNode *w, FmNode *h)
     h = at_least(h, NARROW - SLACK);
     w = at_most(w, NEAR + SLACK);
     FmNode *u = fm_add(w, h);
-    FmNode *P = fm_affine(fm_sub(fm_erf(fm_affine(u, G_SQRT2 / 2, 0.0)), fm_erf(fm_affine(w, G_SQRT2 / 2, 0.0))),
-                          0.5, 0.0);
+    FmNode *P =
+        fm_affine(fm_sub(fm_erf(fm_affine(u, G_SQRT2 / 2, 0.0)), fm_erf(fm_affine(w, G_SQRT2 / 2, 0.0))), 0.5, 0.0);
     FmNode *z = fm_div(fm_sub(normal(w), normal(u)), P);
 
     return (Cut){fm_sub(fm_log(P), fm_log(h)), z, fm_div(fm_sub(z, w), h)};
@@ -83,8 +83,7 @@ far_cut(FmNode *w, FmNode *h, size_t K, size_t D)
     FmNode *i0 = fm_sum(f, 4u, FALSE), *mean = fm_div(fm_sum(fm_mul(f, xi), 4u, FALSE), i0);
     FmNode *log_phi = fm_affine(fm_square(w), -0.5, -0.5 * log(2.0 * G_PI));
 
-    return (Cut){fm_add(log_phi, fm_add(fm_log(i0), fm_log(part))), fm_add(w, fm_mul(L, mean)),
-                 fm_mul(part, mean)};
+    return (Cut){fm_add(log_phi, fm_add(fm_log(i0), fm_log(part))), fm_add(w, fm_mul(L, mean)), fm_mul(part, mean)};
 }
 
 /* log(P / h), E z and E xi at m, h, each (B, K, D). The sign of m is a constant: |m| would have no
@@ -133,8 +132,7 @@ blur(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info)
 }
 
 FmNode *
-oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode *x, FmNode *column,
-             FmNode **log_p)
+oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode *x, FmNode *column, FmNode **log_p)
 {
     const size_t K = boxes->K, D = boxes->D;
     g_autofree double *log_w = g_new(double, K);
@@ -152,8 +150,8 @@ oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode
     }
     var = at_least(var, 1e-24);
     FmNode *inverse = fm_rsqrt(var);
-    FmNode *m = fm_mul(fm_sub(fm_reshape(x, 1, 2, (size_t[]){1, D}),
-                              fm_mul(oracle_wide(column, ORACLE_ALPHA), c)), inverse);
+    FmNode *m =
+        fm_mul(fm_sub(fm_reshape(x, 1, 2, (size_t[]){1, D}), fm_mul(oracle_wide(column, ORACLE_ALPHA), c)), inverse);
     FmNode *h = fm_mul(fm_mul(oracle_wide(column, ORACLE_ALPHA), W), inverse);
     cut_box(m, h, K, D, &log_f, &z, &xi);
     log_f = fm_sub(log_f, fm_affine(fm_log(var), 0.5, 0.0));
@@ -161,8 +159,8 @@ oracle_boxes(FmGraph *graph, const FmBoxes *boxes, const FmNetInfo *info, FmNode
     FmNode *top = fm_stop_gradient(fm_max(l, 1u, TRUE));
     FmNode *e = fm_exp(fm_sub(l, top)), *sum = fm_sum(e, 1u, TRUE);
     FmNode *r = fm_reshape(fm_div(e, sum), 1, 2, (size_t[]){K, 1});
-    FmNode *v = fm_add(fm_mul(oracle_wide(column, ORACLE_DALPHA), fm_sub(c, fm_mul(W, xi))),
-                       fm_mul(fm_mul(cov, inverse), z));
+    FmNode *v =
+        fm_add(fm_mul(oracle_wide(column, ORACLE_DALPHA), fm_sub(c, fm_mul(W, xi))), fm_mul(fm_mul(cov, inverse), z));
 
     if (log_p)
         *log_p = fm_reshape(fm_add(top, fm_log(sum)), 1, 0, NULL);

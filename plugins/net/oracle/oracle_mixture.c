@@ -25,7 +25,7 @@ oracle_wide(FmNode *column, int which)
 static FmNode *
 variances(FmGraph *graph, const FmMixture *m, const double *scale, FmShape *shape)
 {
-    g_autofree double *v = g_new(double, m->K *m->D);
+    g_autofree double *v = g_new(double, m->K * m->D);
     gboolean same_d = TRUE, same_k = TRUE;
 
     for (size_t i = 0; i < m->K * m->D; i++) {
@@ -41,11 +41,10 @@ variances(FmGraph *graph, const FmMixture *m, const double *scale, FmShape *shap
 static FmNode *
 means(FmGraph *graph, const FmMixture *m, const FmNetInfo *info)
 {
-    g_autofree double *v = g_new(double, m->K *m->D);
+    g_autofree double *v = g_new(double, m->K * m->D);
 
     for (size_t i = 0; i < m->K * m->D; i++)
-        v[i] = (m->mean[i] - (info->shift ? info->shift[i % m->D] : 0.0)) /
-               (info->scale ? info->scale[i % m->D] : 1.0);
+        v[i] = (m->mean[i] - (info->shift ? info->shift[i % m->D] : 0.0)) / (info->scale ? info->scale[i % m->D] : 1.0);
     return fm_constant(graph, 2, (size_t[]){m->K, m->D}, v);
 }
 
@@ -63,8 +62,8 @@ divergence(FmNode *r, FmNode *slope, FmNode *steep, FmNode *v, FmNode *mean_v, d
 }
 
 FmNode *
-oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode *x, FmNode *column,
-               FmNode **log_p, FmNode **div)
+oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode *x, FmNode *column, FmNode **log_p,
+               FmNode **div)
 {
     const size_t K = m->K, D = m->D;
     g_autofree double *log_w = g_new(double, K);
@@ -76,22 +75,20 @@ oracle_mixture(FmGraph *graph, const FmMixture *m, const FmNetInfo *info, FmNode
     /* (B, K, D), or fewer where the standard deviations agree */
     FmNode *var = fm_add(fm_mul(oracle_wide(column, ORACLE_ALPHA2), s2), oracle_wide(column, ORACLE_VAR));
     FmNode *inverse = fm_recip(var);
-    FmNode *diff = fm_sub(fm_reshape(x, 1, 2, (size_t[]){1, D}),
-                          fm_mul(oracle_wide(column, ORACLE_ALPHA), mean));
+    FmNode *diff = fm_sub(fm_reshape(x, 1, 2, (size_t[]){1, D}), fm_mul(oracle_wide(column, ORACLE_ALPHA), mean));
     FmNode *square = fm_sum(fm_mul(fm_square(diff), inverse), 2u, FALSE); /* (B, K) */
-    FmNode *log_var = fm_affine(fm_sum(fm_log(var), 2u, FALSE), s_shape.dim[1] == D ? 1.0 : (double)D,
-                                0.0); /* (B, K) or (B, 1) */
+    FmNode *log_var =
+        fm_affine(fm_sum(fm_log(var), 2u, FALSE), s_shape.dim[1] == D ? 1.0 : (double)D, 0.0); /* (B, K) or (B, 1) */
     FmNode *l = fm_add(fm_affine(fm_add(square, log_var), -0.5, 0.0), fm_constant(graph, 1, &K, log_w));
     FmNode *top = fm_stop_gradient(fm_max(l, 1u, TRUE));
     FmNode *e = fm_exp(fm_sub(l, top)), *sum = fm_sum(e, 1u, TRUE);
-    FmNode *slope = fm_mul(fm_add(fm_mul(oracle_wide(column, ORACLE_ALPHA_DALPHA), s2),
-                                  oracle_wide(column, ORACLE_COV)), inverse);
+    FmNode *slope =
+        fm_mul(fm_add(fm_mul(oracle_wide(column, ORACLE_ALPHA_DALPHA), s2), oracle_wide(column, ORACLE_COV)), inverse);
     FmNode *v = fm_add(fm_mul(oracle_wide(column, ORACLE_DALPHA), mean), fm_mul(slope, diff));
     FmNode *r = fm_reshape(fm_div(e, sum), 1, 2, (size_t[]){K, 1});
 
     if (log_p)
-        *log_p = fm_affine(fm_reshape(fm_add(top, fm_log(sum)), 1, 0, NULL), 1.0,
-                           -0.5 * (double)D * log(2.0 * G_PI));
+        *log_p = fm_affine(fm_reshape(fm_add(top, fm_log(sum)), 1, 0, NULL), 1.0, -0.5 * (double)D * log(2.0 * G_PI));
     FmNode *mean_v = fm_sum(fm_mul(r, v), 1u, FALSE);
     if (div)
         *div = divergence(r, slope, fm_mul(diff, inverse), v, mean_v, s_shape.dim[1] == D ? 1.0 : (double)D);

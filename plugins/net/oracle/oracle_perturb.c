@@ -33,8 +33,8 @@ unit_noise(FmGraph *graph, FmNode *x, size_t D)
     const FmKey key = {.seed = 1, .stream = FM_STREAM_USER};
     const double one = 1.0;
     g_autofree double *omega = g_new(double, MAX(P, 1) * D), *phi = g_new(double, MAX(P, 1));
-    FmNode *parts[3], *last = fm_broadcast(fm_constant(graph, 1, (size_t[]){1}, &one),
-                                           &(FmShape){.rows = 1, .ndim = 1, .dim = {1}});
+    FmNode *parts[3],
+        *last = fm_broadcast(fm_constant(graph, 1, (size_t[]){1}, &one), &(FmShape){.rows = 1, .ndim = 1, .dim = {1}});
 
     if (P == 0)
         return last;
@@ -42,8 +42,7 @@ unit_noise(FmGraph *graph, FmNode *x, size_t D)
     fm_fill_uniform_f64(key, D, 1, P, phi);
     for (size_t i = 0; i < P; i++)
         phi[i] *= 2.0 * G_PI;
-    FmNode *psi = fm_add(fm_matmul(x, fm_constant(graph, 2, (size_t[]){D, P}, omega)),
-                         fm_constant(graph, 1, &P, phi));
+    FmNode *psi = fm_add(fm_matmul(x, fm_constant(graph, 2, (size_t[]){D, P}, omega)), fm_constant(graph, 1, &P, phi));
     parts[0] = fm_affine(fm_cos(psi), G_SQRT2, 0.0);
     parts[1] = fm_affine(fm_sin(psi), G_SQRT2, 0.0);
     parts[2] = last;

@@ -12,12 +12,13 @@
 
 enum { PANELS = 64, POINTS = 5 }; /* POINTS: of one half, the rule is symmetric */
 
-static const double rule_x[POINTS] = {0.1488743389816312, 0.4333953941292472, 0.6794095682990244,
-                                      0.8650633666889845, 0.9739065285171717};
-static const double rule_w[POINTS] = {0.2955242247147529, 0.2692667193099963, 0.2190863625159820,
-                                      0.1494513491505806, 0.0666713443086881};
+static const double rule_x[POINTS] = {0.1488743389816312, 0.4333953941292472, 0.6794095682990244, 0.8650633666889845,
+                                      0.9739065285171717};
+static const double rule_w[POINTS] = {0.2955242247147529, 0.2692667193099963, 0.2190863625159820, 0.1494513491505806,
+                                      0.0666713443086881};
 
-/* Of a panel's integral in one piece and in two: a corner leaves 1e-6 of its slope, a jump 1e-4 or more of its height. */
+/* Of a panel's integral in one piece and in two: a corner leaves 1e-6 of its slope, a jump 1e-4 or more of its height.
+ */
 #define ROUGH 1e-5
 
 /* The schedules of the theory's study: sin(pi t), 0.3 sin(2 pi t) + 0.2, t - 1/2. */
@@ -68,15 +69,17 @@ expression_init(OracleFunction *f, const char *text, GError **error)
     if (!f->expression) {
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
                     "net 'oracle': option '%s' is '%s', expected a number, a1, a2, a3 or an "
-                    "expression of t such as 0.7*cos(3*t)-0.2", f->option, text);
+                    "expression of t such as 0.7*cos(3*t)-0.2",
+                    f->option, text);
         return FALSE;
     }
     for (int i = 0; i < n; i++)
-        if (strcmp(variables[i], "t") != 0 && strcmp(variables[i], "a1") != 0 &&
-            strcmp(variables[i], "a2") != 0 && strcmp(variables[i], "a3") != 0) {
+        if (strcmp(variables[i], "t") != 0 && strcmp(variables[i], "a1") != 0 && strcmp(variables[i], "a2") != 0 &&
+            strcmp(variables[i], "a3") != 0) {
             g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
                         "net 'oracle': option '%s' is '%s' with the variable '%s', expected t (and "
-                        "a1, a2, a3) alone", f->option, text, variables[i]);
+                        "a1, a2, a3) alone",
+                        f->option, text, variables[i]);
             return FALSE;
         }
     return TRUE;
@@ -93,7 +96,8 @@ expression_init(OracleFunction *f, const char *text, GError **error)
 {
     g_set_error(error, FM_ERROR, FM_ERROR_UNSUPPORTED,
                 "net 'oracle': option '%s' is '%s', and this build knows numbers, a1, a2 and a3 "
-                "only: expressions need GNU libmatheval when fmcore is configured", f->option, text);
+                "only: expressions need GNU libmatheval when fmcore is configured",
+                f->option, text);
     return FALSE;
 }
 #endif
@@ -101,9 +105,7 @@ expression_init(OracleFunction *f, const char *text, GError **error)
 double
 oracle_function_value(const OracleFunction *f, double t)
 {
-    return f->expression ? expression_value(f->expression, t)
-           : f->name >= 0 ? named_value(f->name, t)
-                          : f->constant;
+    return f->expression ? expression_value(f->expression, t) : f->name >= 0 ? named_value(f->name, t) : f->constant;
 }
 
 static double
@@ -134,8 +136,7 @@ oracle_function_is(const OracleFunction *f, double constant)
 }
 
 gboolean
-oracle_function_init(OracleFunction *f, const char *option, const char *text, gboolean integral,
-                     GError **error)
+oracle_function_init(OracleFunction *f, const char *option, const char *text, gboolean integral, GError **error)
 {
     char *end = NULL;
 
@@ -155,8 +156,8 @@ oracle_function_init(OracleFunction *f, const char *option, const char *text, gb
         if (!isfinite(oracle_function_value(f, (double)i / PANELS))) {
             g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
                         "net 'oracle': option '%s' is '%s', which is %g at t = %g, expected finite "
-                        "values on [0, 1]", option, text,
-                        oracle_function_value(f, (double)i / PANELS), (double)i / PANELS);
+                        "values on [0, 1]",
+                        option, text, oracle_function_value(f, (double)i / PANELS), (double)i / PANELS);
             return FALSE;
         }
     if (!integral || !f->expression)
@@ -171,7 +172,8 @@ oracle_function_init(OracleFunction *f, const char *option, const char *text, gb
             continue;
         g_set_error(error, FM_ERROR, FM_ERROR_OPTION,
                     "net 'oracle': option '%s' is '%s', which jumps or grows without bound near t = %.2g, expected a "
-                    "continuous function on [0, 1]", option, text, middle);
+                    "continuous function on [0, 1]",
+                    option, text, middle);
         return FALSE;
     }
     return TRUE;

@@ -40,6 +40,5 @@ distill_calibrate(void *self, FmParams *params, const FmNetInfo *info, GError **
 
 static const FmObjectiveOps distill_ops = {.loss = distill_loss, .calibrate = distill_calibrate};
 
-FM_PLUGIN_DECLARE(OBJECTIVE, distill, "distill", distill_ops, .self_size = sizeof(Distill),
-                  .options = distill_options, .summary = "the velocity of a frozen teacher",
-                  .source = "a test of fmcore's interfaces");
+FM_PLUGIN_DECLARE(OBJECTIVE, distill, "distill", distill_ops, .self_size = sizeof(Distill), .options = distill_options,
+                  .summary = "the velocity of a frozen teacher", .source = "a test of fmcore's interfaces");

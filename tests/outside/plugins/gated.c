@@ -36,16 +36,16 @@ softsign_vjp(FmGraph *graph, FmNode *const *in, FmNode *out, FmNode *cot, const 
     d_in[0] = fm_mul(cot, fm_square(gated_damping(in[0], *(const double *)attrs)));
 }
 
-#define SOFTSIGN_KERNEL(name, T, ABS)                                                              \
-    static gboolean name(const FmKernelArgs *a)                                                    \
-    {                                                                                              \
-        const size_t n = a->n * fm_shape_size(a->out.shape);                                       \
-        const T k = (T) * (const double *)a->attrs, *x = a->in[0].data;                            \
-        T *y = a->out.data;                                                                        \
-                                                                                                   \
-        for (size_t i = 0; i < n; i++)                                                             \
-            y[i] = x[i] / (1 + k * ABS(x[i]));                                                     \
-        return TRUE;                                                                               \
+#define SOFTSIGN_KERNEL(name, T, ABS) \
+    static gboolean name(const FmKernelArgs *a) \
+    { \
+        const size_t n = a->n * fm_shape_size(a->out.shape); \
+        const T k = (T) * (const double *)a->attrs, *x = a->in[0].data; \
+        T *y = a->out.data; \
+\
+        for (size_t i = 0; i < n; i++) \
+            y[i] = x[i] / (1 + k * ABS(x[i])); \
+        return TRUE; \
     }
 SOFTSIGN_KERNEL(softsign_f32, float, fabsf)
 SOFTSIGN_KERNEL(softsign_f64, double, fabs)

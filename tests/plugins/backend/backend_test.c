@@ -61,8 +61,8 @@ typedef struct Case {
     FmShape in[3], out;
     const void *attrs;
     double low, high; /* values of the inputs */
-    double tol; /* factor on the tolerance; 0: 1 */
-    int labels; /* index of an input of labels below `classes`, or 0 */
+    double tol;       /* factor on the tolerance; 0: 1 */
+    int labels;       /* index of an input of labels below `classes`, or 0 */
     gboolean accumulate;
 } Case;
 
@@ -131,8 +131,12 @@ static void
 compare(const Case *c, FmDtype dtype)
 {
     const size_t total = view_rows(&c->out, c->n) * row_size(&c->out);
-    FmKernelArgs args = {.n = c->n, .n_in = c->n_in, .attrs = c->attrs,
-                         .accumulate = c->accumulate, .row0 = 5, .key = {.seed = 9, .step = 3}};
+    FmKernelArgs args = {.n = c->n,
+                         .n_in = c->n_in,
+                         .attrs = c->attrs,
+                         .accumulate = c->accumulate,
+                         .row0 = 5,
+                         .key = {.seed = 9, .step = 3}};
     void *want = fm_alloc(total * 8), *got = fm_alloc(total * 8);
     const double tol = (dtype == FM_F32 ? 3e-6 : 1e-14) * (c->tol > 0 ? c->tol : 1);
     guint64 state = 7 + total;
@@ -193,16 +197,14 @@ START_TEST(unary_agrees)
     static const struct {
         const char *op;
         double low, high, tol;
-    } ops[] = {{"abs", -2, 2},      {"sign", -2, 2},    {"exp", -20, 5},
-               {"log", 1e-3, 9},    {"log1p", -0.9, 4}, {"sqrt", 0, 4},     {"rsqrt", 0.01, 4},
-               {"recip", 0.1, 4},   {"sin", -40, 40},   {"cos", -40, 40},   {"sin", -3e8, 3e8},
-               {"tanh", -4, 4},     {"sigmoid", -9, 9}, {"erf", -4, 4, 2},  {"exp", -800, -60},
+    } ops[] = {{"abs", -2, 2},      {"sign", -2, 2},    {"exp", -20, 5},       {"log", 1e-3, 9},  {"log1p", -0.9, 4},
+               {"sqrt", 0, 4},      {"rsqrt", 0.01, 4}, {"recip", 0.1, 4},     {"sin", -40, 40},  {"cos", -40, 40},
+               {"sin", -3e8, 3e8},  {"tanh", -4, 4},    {"sigmoid", -9, 9},    {"erf", -4, 4, 2}, {"exp", -800, -60},
                {"tanh", -1e3, 1e3}, {"cos", -1e4, 1e4}, {"sigmoid", -1e3, 1e3}};
 
     for (size_t s = 0; s < G_N_ELEMENTS(sizes); s++) {
         const FmShape shape = {1, 2, {3, 5}};
-        const Case c = {ops[_i].op, sizes[s], 1, {shape}, shape, NULL, ops[_i].low, ops[_i].high,
-                        ops[_i].tol};
+        const Case c = {ops[_i].op, sizes[s], 1, {shape}, shape, NULL, ops[_i].low, ops[_i].high, ops[_i].tol};
 
         compare_both(&c);
     }
@@ -228,8 +230,7 @@ END_TEST
 
 START_TEST(special_values_agree)
 {
-    static const char *const ops[] = {"exp", "log", "log1p", "sqrt", "tanh", "sigmoid", "erf", "sign",
-                                      "sin", "recip"};
+    static const char *const ops[] = {"exp", "log", "log1p", "sqrt", "tanh", "sigmoid", "erf", "sign", "sin", "recip"};
     static const double values[] = {0, INFINITY, -INFINITY, NAN, 1, -1, 1e-40, 88.7, -87.4, 1e30};
     const FmShape shape = {0, 1, {G_N_ELEMENTS(values)}};
 
@@ -252,8 +253,7 @@ START_TEST(special_values_agree)
                           "%s(%g) is %g, expected %g", ops[i], values[k], got[k], want[k]);
             ck_assert_msg(want2[k] == got2[k] || (isnan(want2[k]) && isnan(got2[k])) ||
                               fabs(want2[k] - got2[k]) <= 4e-15 * fabs(want2[k]),
-                          "%s(%g) is %g, expected %g in double", ops[i], values[k], got2[k],
-                          want2[k]);
+                          "%s(%g) is %g, expected %g in double", ops[i], values[k], got2[k], want2[k]);
         }
     }
 }
@@ -262,17 +262,15 @@ END_TEST
 START_TEST(broadcasting_agrees)
 {
     static const char *const ops[] = {"add", "sub", "mul", "div", "maximum", "greater", "equal"};
-    static const FmShape in[] = {{0, 0, {0}},       {0, 1, {5}},       {1, 0, {0}},
-                                 {1, 2, {7, 1}},    {1, 3, {1, 7, 5}}, {3, 3, {4, 7, 5}},
-                                 {3, 3, {4, 1, 1}}, {3, 2, {1, 5}},    {0, 3, {4, 1, 5}},
-                                 {1, 3, {4, 7, 1}}, {0, 3, {4, 7, 5}}, {3, 0, {0}}};
+    static const FmShape in[] = {{0, 0, {0}},       {0, 1, {5}},       {1, 0, {0}},       {1, 2, {7, 1}},
+                                 {1, 3, {1, 7, 5}}, {3, 3, {4, 7, 5}}, {3, 3, {4, 1, 1}}, {3, 2, {1, 5}},
+                                 {0, 3, {4, 1, 5}}, {1, 3, {4, 7, 1}}, {0, 3, {4, 7, 5}}, {3, 0, {0}}};
     const FmShape out = {3, 3, {4, 7, 5}};
     const size_t n_shapes = G_N_ELEMENTS(in);
 
     for (size_t i = 0; i < n_shapes * n_shapes; i++) {
         const size_t n = sizes[i % 4];
-        const Case c = {ops[i % G_N_ELEMENTS(ops)], n, 2, {in[i / n_shapes], in[i % n_shapes]}, out,
-                        NULL, 0.5, 2};
+        const Case c = {ops[i % G_N_ELEMENTS(ops)], n, 2, {in[i / n_shapes], in[i % n_shapes]}, out, NULL, 0.5, 2};
 
         compare_both(&c);
     }
@@ -426,8 +424,8 @@ START_TEST(level_is_the_best_or_the_one_asked_for)
     ck_assert(g_file_get_contents("/proc/cpuinfo", &info, NULL, NULL));
     if (strstr(info, " avx2") && strstr(info, " fma"))
         best = FM_CPU_AVX2;
-    if (best == FM_CPU_AVX2 && strstr(info, " avx512f") && strstr(info, " avx512bw") &&
-        strstr(info, " avx512dq") && strstr(info, " avx512vl"))
+    if (best == FM_CPU_AVX2 && strstr(info, " avx512f") && strstr(info, " avx512bw") && strstr(info, " avx512dq") &&
+        strstr(info, " avx512vl"))
         best = FM_CPU_AVX512;
 #endif
     ck_assert(g_str_has_suffix(text, level));
@@ -451,8 +449,10 @@ START_TEST(convolutions_agree)
             const size_t kh = side, kw = side;
             const FmAttrConv at = {stride, pad};
             const FmShape x = {1, 3, {H, W, I}}, w = {0, 4, {O, I, kh, kw}};
-            const FmShape y = {1, 3, {(H + 2 * (size_t)pad - kh) / (size_t)stride + 1,
-                                      (W + 2 * (size_t)pad - kw) / (size_t)stride + 1, O}};
+            const FmShape y = {
+                1,
+                3,
+                {(H + 2 * (size_t)pad - kh) / (size_t)stride + 1, (W + 2 * (size_t)pad - kw) / (size_t)stride + 1, O}};
             const size_t n = 1 + (k + side) % 7;
             const Case f = {"conv2d", n, 2, {x, w}, y, &at, -1, 1, 20};
             const Case b = {"conv2d_input", n, 2, {y, w}, x, &at, -1, 1, 20};
@@ -511,8 +511,7 @@ START_TEST(labels_and_random_agree)
 END_TEST
 
 enum { PROGRAM_INPUTS = 4 };
-static const FmShape program_shapes[PROGRAM_INPUTS] = {
-    {1, 2, {11, 13}}, {0, 1, {13}}, {1, 2, {11, 1}}, {0, 0, {0}}};
+static const FmShape program_shapes[PROGRAM_INPUTS] = {{1, 2, {11, 13}}, {0, 1, {13}}, {1, 2, {11, 1}}, {0, 0, {0}}};
 
 /* A program of four inputs against the reference's kernels, one instruction after the other. Inputs are
  * uniform in +-range. */
@@ -520,9 +519,8 @@ static void
 compare_program(FmDtype dtype, FmProgram *p, size_t n, double range, guint64 seed)
 {
     static const char *const names[FM_N_ELT_OPS] = {
-        "abs", "sign", "exp", "log", "log1p", "sqrt", "rsqrt", "recip", "sin", "cos", "tanh",
-        "sigmoid", "erf", "affine", "pow", "add", "sub", "mul", "div", "maximum", "greater", "equal",
-        "select"};
+        "abs", "sign",   "exp", "log", "log1p", "sqrt", "rsqrt", "recip",   "sin",     "cos",   "tanh",  "sigmoid",
+        "erf", "affine", "pow", "add", "sub",   "mul",  "div",   "maximum", "greater", "equal", "select"};
     const FmShape *shapes = program_shapes;
     const size_t total = n * 11 * 13;
     guint64 state = seed;
@@ -582,9 +580,8 @@ compare_program(FmDtype dtype, FmProgram *p, size_t n, double range, guint64 see
 static void
 check_random_program(FmDtype dtype, guint64 seed)
 {
-    static const guint8 safe[] = {FM_ELT_ABS, FM_ELT_SIN, FM_ELT_COS, FM_ELT_TANH,
-                                  FM_ELT_SIGMOID, FM_ELT_ERF, FM_ELT_AFFINE, FM_ELT_ADD, FM_ELT_SUB,
-                                  FM_ELT_MAXIMUM, FM_ELT_SELECT};
+    static const guint8 safe[] = {FM_ELT_ABS,    FM_ELT_SIN, FM_ELT_COS, FM_ELT_TANH,    FM_ELT_SIGMOID, FM_ELT_ERF,
+                                  FM_ELT_AFFINE, FM_ELT_ADD, FM_ELT_SUB, FM_ELT_MAXIMUM, FM_ELT_SELECT};
     FmProgram p = {.n_in = PROGRAM_INPUTS, .n_instrs = (guint16)(1 + seed % 24)};
     guint64 state = seed;
 
@@ -615,9 +612,9 @@ START_TEST(activations_agree)
 {
     enum { X, BIAS, H = PROGRAM_INPUTS, S, Y, Q, R, D, DY, Z, END };
     static const FmInstr instr[] = {
-        {FM_ELT_ADD, {X, BIAS}, {0}},          {FM_ELT_SIGMOID, {H}, {0}}, {FM_ELT_MUL, {H, S}, {0}},
-        {FM_ELT_AFFINE, {S}, {-1.0, 1.0}},     {FM_ELT_MUL, {Y, Q}, {0}},  {FM_ELT_ADD, {S, R}, {0}},
-        {FM_ELT_MUL, {D, Y}, {0}},             {FM_ELT_AFFINE, {DY}, {0.6, -0.2}},
+        {FM_ELT_ADD, {X, BIAS}, {0}},      {FM_ELT_SIGMOID, {H}, {0}},         {FM_ELT_MUL, {H, S}, {0}},
+        {FM_ELT_AFFINE, {S}, {-1.0, 1.0}}, {FM_ELT_MUL, {Y, Q}, {0}},          {FM_ELT_ADD, {S, R}, {0}},
+        {FM_ELT_MUL, {D, Y}, {0}},         {FM_ELT_AFFINE, {DY}, {0.6, -0.2}},
     };
     static const struct {
         int last; /* the program ends there */
@@ -631,8 +628,8 @@ START_TEST(activations_agree)
     G_STATIC_ASSERT(G_N_ELEMENTS(instr) == END - H);
     for (size_t e = 0; e < G_N_ELEMENTS(ends); e++)
         for (size_t r = 0; r < G_N_ELEMENTS(ranges); r++) {
-            FmProgram p = {.n_in = PROGRAM_INPUTS, .n_instrs = (guint16)(ends[e].last - H + 1),
-                           .n_out = (guint16)ends[e].n_out};
+            FmProgram p = {
+                .n_in = PROGRAM_INPUTS, .n_instrs = (guint16)(ends[e].last - H + 1), .n_out = (guint16)ends[e].n_out};
 
             memcpy(p.instr, instr, p.n_instrs * sizeof *instr);
             memcpy(p.outs, ends[e].out, sizeof ends[e].out);
@@ -647,14 +644,18 @@ START_TEST(activations_hand_on_what_is_not_finite)
 {
     enum { N = 13 };
     const FmShape shape = {1, 0, {0}};
-    const FmProgram p = {.n_in = 1, .n_instrs = 5, .n_out = 2, .outs = {5, 2},
-                         .instr = {{FM_ELT_SIGMOID, {0}, {0}}, {FM_ELT_MUL, {0, 1}, {0}},
-                                   {FM_ELT_AFFINE, {1}, {-1.0, 1.0}}, {FM_ELT_MUL, {2, 3}, {0}},
+    const FmProgram p = {.n_in = 1,
+                         .n_instrs = 5,
+                         .n_out = 2,
+                         .outs = {5, 2},
+                         .instr = {{FM_ELT_SIGMOID, {0}, {0}},
+                                   {FM_ELT_MUL, {0, 1}, {0}},
+                                   {FM_ELT_AFFINE, {1}, {-1.0, 1.0}},
+                                   {FM_ELT_MUL, {2, 3}, {0}},
                                    {FM_ELT_ADD, {1, 4}, {0}}}};
     const FmKernelShapes shapes = {.n = N, .n_in = 1, .in = {&shape}, .out = &shape, .attrs = &p};
     float x[N], d[N], y[N];
-    FmKernelArgs args = {.n = N, .n_in = 1, .attrs = &p, .in = {{x, &shape, N}, {y, &shape, N}},
-                         .out = {d, &shape, N}};
+    FmKernelArgs args = {.n = N, .n_in = 1, .attrs = &p, .in = {{x, &shape, N}, {y, &shape, N}}, .out = {d, &shape, N}};
 
     for (int i = 0; i < N; i++)
         x[i] = i % 2 == 0 ? NAN : INFINITY;

@@ -11,8 +11,7 @@ static void
 uniforms(guint64 seed, size_t n, double *out)
 {
     for (size_t i = 0; i < n; i++) {
-        seed = seed * G_GUINT64_CONSTANT(6364136223846793005) +
-               G_GUINT64_CONSTANT(1442695040888963407);
+        seed = seed * G_GUINT64_CONSTANT(6364136223846793005) + G_GUINT64_CONSTANT(1442695040888963407);
         out[i] = (double)(seed >> 11) / 9007199254740992.0;
     }
 }
@@ -88,8 +87,7 @@ START_TEST(assignment_costs_what_scipy_finds)
     g_autofree size_t *to = g_new(size_t, n), *other = g_new(size_t, n);
 
     make_costs(scipy_rows[_i].kind, n, 1000 + n, cost);
-    ck_assert_double_eq_tol(assign(n, cost, to), scipy_rows[_i].optimum,
-                            1e-13 * (1.0 + scipy_rows[_i].optimum));
+    ck_assert_double_eq_tol(assign(n, cost, to), scipy_rows[_i].optimum, 1e-13 * (1.0 + scipy_rows[_i].optimum));
     /* constants of rows and columns and a power of two change no matching */
     for (size_t k = 0; k < n * n; k++)
         cost[k] = 1024.0 * cost[k];
@@ -169,8 +167,7 @@ START_TEST(distances_in_few_and_many_dimensions)
     static const size_t dims[] = {1, 2, 15, 16, 40};
     const size_t D = dims[_i], n = 33, m = 20;
     const FmKey key = {.seed = 5, .stream = FM_STREAM_USER};
-    double *x = fm_alloc((n + m) * D * sizeof *x), *y = x + n * D,
-           *out = fm_alloc(n * m * sizeof *out);
+    double *x = fm_alloc((n + m) * D * sizeof *x), *y = x + n * D, *out = fm_alloc(n * m * sizeof *out);
     double *work = fm_alloc(fm_distances2_work(n, m, D) * sizeof *work);
 
     fm_fill_normal_f64(key, 0, n + m, D, x);
@@ -210,8 +207,7 @@ batch_new(guint64 seed, size_t n, size_t D)
     for (size_t k = n * D; k < 2 * n * D; k++)
         b.x[k] = 1.5 + 0.7 * b.x[k] * b.x[k];
     b.pool = (FmPool){.n0 = n, .n1 = n, .D = D, .x0 = b.x, .x1 = b.x + n * D, .key = key};
-    b.pairs = (FmPairs){
-        .B = n, .i0 = g_new(size_t, n), .i1 = g_new(size_t, n), .weight = g_new(double, n)};
+    b.pairs = (FmPairs){.B = n, .i0 = g_new(size_t, n), .i1 = g_new(size_t, n), .weight = g_new(double, n)};
     return b;
 }
 
@@ -232,8 +228,7 @@ pairs_cost(const Batch *b)
 
     for (size_t k = 0; k < b->pairs.B; k++)
         for (size_t d = 0; d < D; d++)
-            sum +=
-                pow(b->pool.x0[b->pairs.i0[k] * D + d] - b->pool.x1[b->pairs.i1[k] * D + d], 2.0);
+            sum += pow(b->pool.x0[b->pairs.i0[k] * D + d] - b->pool.x1[b->pairs.i1[k] * D + d], 2.0);
     return sum;
 }
 
@@ -321,8 +316,7 @@ main(void)
     tcase_add_test(t, assignment_equals_brute_force);
     tcase_add_test(t, assignment_of_degenerate_costs);
     tcase_add_loop_test(t, distances_in_few_and_many_dimensions, 0, 5);
-    tcase_add_loop_test(p, couplings_pair_what_is_there, 0,
-                        (int)fm_registry_count(FM_KIND_COUPLING));
+    tcase_add_loop_test(p, couplings_pair_what_is_there, 0, (int)fm_registry_count(FM_KIND_COUPLING));
     tcase_add_loop_test(p, ot_is_optimal_and_the_same_each_time, 0, 3);
     tcase_add_loop_test(p, ot_refuses_bad_rows, 0, 2);
     suite_add_tcase(suite, t);

@@ -94,7 +94,7 @@ START_TEST(density_agrees_with_entropy_and_score)
 
     if (!dataset || !fm_dataset_has_density(dataset))
         return;
-    x = g_new(double, N * info.D);
+    x = g_new(double, N *info.D);
     log_p = g_new(double, N);
     ck_assert(fm_dataset_draw(dataset, key, 0, N, x, NULL, NULL));
     fm_dataset_log_density(dataset, N, x, log_p);
@@ -175,12 +175,9 @@ static const struct {
     int pieces;
     double sd;
     void (*curve)(int piece, double u, double x[2]);
-} curves[] = {{"moons", 2, 0.2, curve_moons},
-              {"circles", 2, 0.24, curve_circles},
-              {"rings", 4, 0.08, curve_rings},
-              {"rings:noise=0.03", 4, 0.03, curve_rings},
-              {"swissroll", 1, 0.2, curve_roll},
-              {"moons:noise=0.02", 2, 0.04, curve_moons}};
+} curves[] = {{"moons", 2, 0.2, curve_moons},    {"circles", 2, 0.24, curve_circles},
+              {"rings", 4, 0.08, curve_rings},   {"rings:noise=0.03", 4, 0.03, curve_rings},
+              {"swissroll", 1, 0.2, curve_roll}, {"moons:noise=0.02", 2, 0.04, curve_moons}};
 
 /* The density by Simpson's rule of many steps, at points about the curve and up to five noises from it. */
 START_TEST(densities_along_curves_are_exact)
@@ -307,8 +304,7 @@ END_TEST
 
 START_TEST(missing_files_are_said)
 {
-    static const char *const specs[] = {"npy", "csv:file=/nowhere.csv", "cifar10:dir=/nowhere",
-                                        "mnist:dir=/nowhere"};
+    static const char *const specs[] = {"npy", "csv:file=/nowhere.csv", "cifar10:dir=/nowhere", "mnist:dir=/nowhere"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(specs); i++) {
         g_autoptr(FmPlugin) dataset = made(FM_KIND_DATASET, specs[i]);
@@ -409,19 +405,13 @@ int
 main(void)
 {
     fm_registry_load_all();
-    return run_tests("data", 120,
-                     {path_coefficients_have_the_derivatives_they_state, (int)fm_registry_count(FM_KIND_PATH)},
-                     {path_goes_from_noise_to_data, (int)fm_registry_count(FM_KIND_PATH)},
-                     {rows_do_not_depend_on_how_they_are_asked_for, (int)fm_registry_count(FM_KIND_DATASET)},
-                     {density_agrees_with_entropy_and_score, (int)fm_registry_count(FM_KIND_DATASET)},
-                     {entropies_are_the_published_ones},
-                     {densities_along_curves_are_exact, G_N_ELEMENTS(curves)},
-                     {curves_without_noise_have_no_density, 4},
-                     {mixture_takes_weights_and_widths_of_components},
-                     {mixture_refuses_lists_of_another_length, 2},
-                     {mnist_holds_what_its_authors_counted},
-                     {missing_files_are_said},
-                     {shipped_data_are_looked_for_in_order},
-                     {assignment_is_the_best_of_all},
-                     {ot_coupling_shortens_the_pairs});
+    return run_tests(
+        "data", 120, {path_coefficients_have_the_derivatives_they_state, (int)fm_registry_count(FM_KIND_PATH)},
+        {path_goes_from_noise_to_data, (int)fm_registry_count(FM_KIND_PATH)},
+        {rows_do_not_depend_on_how_they_are_asked_for, (int)fm_registry_count(FM_KIND_DATASET)},
+        {density_agrees_with_entropy_and_score, (int)fm_registry_count(FM_KIND_DATASET)},
+        {entropies_are_the_published_ones}, {densities_along_curves_are_exact, G_N_ELEMENTS(curves)},
+        {curves_without_noise_have_no_density, 4}, {mixture_takes_weights_and_widths_of_components},
+        {mixture_refuses_lists_of_another_length, 2}, {mnist_holds_what_its_authors_counted}, {missing_files_are_said},
+        {shipped_data_are_looked_for_in_order}, {assignment_is_the_best_of_all}, {ot_coupling_shortens_the_pairs});
 }

@@ -44,8 +44,7 @@ START_TEST(intervals_cover)
         {"energy", 120, 1.37, 0.0},
     };
     g_autoptr(FmPlugin) d = open_plugin(row[_i].spec);
-    const int hits =
-        covered(d, row[_i].n, D, 100, row[_i].mean, row[_i].sd, row[_i].mean == 0.0 ? 0.0 : truth);
+    const int hits = covered(d, row[_i].n, D, 100, row[_i].mean, row[_i].sd, row[_i].mean == 0.0 ? 0.0 : truth);
 
     ck_assert_msg(hits >= 88, "%s covered %d of 100", row[_i].spec, hits);
 }
@@ -70,16 +69,16 @@ mean_kernel(double m, double s, double h)
 START_TEST(mmd_and_energy_match_closed_forms)
 {
     const double a = 1.1, b = 1.37, m = 0.9, c = hypot(a, b);
-    const double energy = 2.0 * mean_distance(m, c) - mean_distance(0.0, a * sqrt(2.0)) -
-                          mean_distance(0.0, b * sqrt(2.0));
+    const double energy =
+        2.0 * mean_distance(m, c) - mean_distance(0.0, a * sqrt(2.0)) - mean_distance(0.0, b * sqrt(2.0));
     double mmd = 0.0;
     const double h[2] = {0.7, 2.1};
     g_autoptr(FmPlugin) d = open_plugin(_i ? "energy" : "mmd:bandwidth=[0.7,2.1]");
     int hits = 0;
 
     for (int j = 0; j < 2; j++)
-        mmd += 0.5 * (mean_kernel(0.0, a * sqrt(2.0), h[j]) +
-                      mean_kernel(0.0, b * sqrt(2.0), h[j]) - 2.0 * mean_kernel(m, c, h[j]));
+        mmd += 0.5 * (mean_kernel(0.0, a * sqrt(2.0), h[j]) + mean_kernel(0.0, b * sqrt(2.0), h[j]) -
+                      2.0 * mean_kernel(m, c, h[j]));
     for (guint64 s = 0; s < 60; s++) {
         double *x = draw(100 + s, 300, 1, m, a), *y = draw(900 + s, 220, 1, 0.0, b);
         const FmSamples p = samples(x, 300, 1), q = samples(y, 220, 1);
@@ -283,8 +282,7 @@ static void
 uniforms(guint64 seed, size_t n, double *out)
 {
     for (size_t i = 0; i < n; i++) {
-        seed = seed * G_GUINT64_CONSTANT(6364136223846793005) +
-               G_GUINT64_CONSTANT(1442695040888963407);
+        seed = seed * G_GUINT64_CONSTANT(6364136223846793005) + G_GUINT64_CONSTANT(1442695040888963407);
         out[i] = (double)(seed >> 11) / 9007199254740992.0;
     }
 }
@@ -294,16 +292,9 @@ static const struct {
     double value;
 } scipy_rows[] = {
     /* Written by tests/references/knn_kl.py (scipy 1.17.1). */
-    {1, 1, 0.393876509579372},
-    {1, 5, 0.393905500522628},
-    {2, 1, 0.597681632429588},
-    {2, 5, 0.483784651302331},
-    {8, 1, 1.56564896328952},
-    {8, 5, 1.31230628402582},
-    {10, 1, 1.74007962866475},
-    {10, 5, 1.41689932430215},
-    {50, 1, 4.48682139315252},
-    {50, 5, 4.14653012060837},
+    {1, 1, 0.393876509579372}, {1, 5, 0.393905500522628}, {2, 1, 0.597681632429588}, {2, 5, 0.483784651302331},
+    {8, 1, 1.56564896328952},  {8, 5, 1.31230628402582},  {10, 1, 1.74007962866475}, {10, 5, 1.41689932430215},
+    {50, 1, 4.48682139315252}, {50, 5, 4.14653012060837},
 };
 
 START_TEST(knn_equals_scipy)
@@ -399,16 +390,15 @@ START_TEST(gaussian_kl_equals_its_formula)
     const FmSamples p = samples(x, 4, 1), q = samples(y, 3, 1), one = samples(z, 2, 3);
     FmEstimate e = estimate(d, &p, &q, 1);
 
-    ck_assert_double_eq_tol(
-        e.value, 0.5 * (vp / vq + (mp - mq) * (mp - mq) / vq - 1.0 + log(vq / vp)), 1e-12);
+    ck_assert_double_eq_tol(e.value, 0.5 * (vp / vq + (mp - mq) * (mp - mq) / vq - 1.0 + log(vq / vp)), 1e-12);
     e = estimate(d, &one, &one, 1);
     ck_assert(isnan(e.value));
     ck_assert_ptr_nonnull(strstr(e.why, "singular"));
 }
 END_TEST
 
-/* Ten columns and 30 rows: the mean over 400 seeds at P = Q is the bias that is printed, 1.66 times that of many rows; with
- * d + 2 rows there is no mean. */
+/* Ten columns and 30 rows: the mean over 400 seeds at P = Q is the bias that is printed, 1.66 times that of many rows;
+ * with d + 2 rows there is no mean. */
 START_TEST(gaussian_kl_knows_its_bias_for_few_rows)
 {
     enum { D = 10, N = 30, SEEDS = 400 };
@@ -467,7 +457,8 @@ START_TEST(constant_columns_and_extreme_values_are_named)
             FmEstimate e;
 
             ck_assert(!fm_divergence_estimate(d, &p, &q, key0, 1, &e, &error));
-            ck_assert_msg(strstr(error->message, "scale both samples") || strstr(error->message, "log-densities"), "%s", error->message);
+            ck_assert_msg(strstr(error->message, "scale both samples") || strstr(error->message, "log-densities"), "%s",
+                          error->message);
         }
     }
     fm_free(x);
@@ -481,7 +472,8 @@ START_TEST(scale_does_not_matter)
     static const struct {
         const char *spec;
         double power;
-    } row[] = {{"knn-kl", 0}, {"gaussian-kl", 0}, {"grid-kl", 0}, {"mmd", 0}, {"energy", 1}, {"w2", 1}, {"sliced-w2", 1}, {"frechet", 2}};
+    } row[] = {{"knn-kl", 0}, {"gaussian-kl", 0}, {"grid-kl", 0},   {"mmd", 0},
+               {"energy", 1}, {"w2", 1},          {"sliced-w2", 1}, {"frechet", 2}};
     const double by = _i % 2 ? 1e60 : 1e-60, power = row[_i / 2].power;
     double *x = draw(51, 200, 2, 0.5, 1.37), *y = draw(52, 200, 2, 0.0, 1.37);
     const FmSamples p = samples(x, 200, 2), q = samples(y, 200, 2);
@@ -691,8 +683,7 @@ START_TEST(zero_when_equal)
     const FmPluginDesc *desc = fm_registry_nth(FM_KIND_DIVERGENCE, (size_t)_i);
     const FmDivergenceOps *ops = desc->ops;
     g_autoptr(FmPlugin) d = open_plugin(desc->name);
-    double *x = draw(21, 600, 2, 0.4, 1.2), *y = draw(22, 600, 2, 0.4, 1.2),
-           *l = draw(23, 600, 1, 0, 1);
+    double *x = draw(21, 600, 2, 0.4, 1.2), *y = draw(22, 600, 2, 0.4, 1.2), *l = draw(23, 600, 1, 0, 1);
     FmSamples p = samples(x, 600, 2), q = samples(y, 600, 2);
     FmEstimate one, two;
 
@@ -701,8 +692,7 @@ START_TEST(zero_when_equal)
     two = estimate(d, &p, &q, 2);
     ck_assert_double_eq(one.value, two.value);
     if (ops->zero_when_equal && !isnan(one.se))
-        ck_assert_msg(fabs(one.value) <= 4.0 * one.se + 1e-12, "%s: %g se %g", desc->name,
-                      one.value, one.se);
+        ck_assert_msg(fabs(one.value) <= 4.0 * one.se + 1e-12, "%s: %g se %g", desc->name, one.value, one.se);
     ck_assert_ptr_nonnull(desc->source);
     fm_free(x);
     fm_free(y);
@@ -745,11 +735,14 @@ END_TEST
 
 START_TEST(block_error_is_a_t_interval)
 {
-    static const struct { size_t n; double t; } rows[] = {{3, 4.302653}, {11, 2.228139}, {12, 2.200985}, {101, 1.983972}};
+    static const struct {
+        size_t n;
+        double t;
+    } rows[] = {{3, 4.302653}, {11, 2.228139}, {12, 2.200985}, {101, 1.983972}};
     double v[101];
 
     for (size_t i = 0; i < 101; i++)
-        v[i] = i == 0; /* variance 1 / n */
+        v[i] = i == 0;          /* variance 1 / n */
     for (int r = 0; r < 4; r++) /* scipy.stats.t.ppf(0.975, n - 1) */
         ck_assert_double_eq_tol(fm_estimate_block_se(v, rows[r].n) * (double)rows[r].n * 1.95996, rows[r].t, 2e-4);
     ck_assert(isnan(fm_estimate_block_se(v, 1)));

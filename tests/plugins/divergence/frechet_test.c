@@ -47,7 +47,7 @@ detail(const FmEstimate *e, const char *name)
 START_TEST(equals_scipy)
 {
     const size_t D = scipy_rows[_i].D, n = scipy_rows[_i].n, m = scipy_rows[_i].m;
-    g_autofree double *x = g_new(double, n * D), *y = g_new(double, m * D), *u = g_new(double, m * D);
+    g_autofree double *x = g_new(double, n *D), *y = g_new(double, m *D), *u = g_new(double, m *D);
     FmSamples p = {.n = n, .D = D, .x = x}, q = {.n = m, .D = D, .x = y};
     FmEstimate one, two;
 
@@ -72,9 +72,15 @@ static const struct {
     int ndim;
     size_t dim[4];
 } weights[] = {
-    {"conv1.weight", 4, {4, 2, 3, 3}}, {"conv1.bias", 1, {4}},       {"bn1.weight", 1, {4}},
-    {"bn1.bias", 1, {4}},              {"bn1.running_mean", 1, {4}}, {"bn1.running_var", 1, {4}},
-    {"conv2.weight", 4, {5, 4, 3, 3}}, {"fc1.weight", 2, {7, 20}},   {"fc1.bias", 1, {7}},
+    {"conv1.weight", 4, {4, 2, 3, 3}},
+    {"conv1.bias", 1, {4}},
+    {"bn1.weight", 1, {4}},
+    {"bn1.bias", 1, {4}},
+    {"bn1.running_mean", 1, {4}},
+    {"bn1.running_var", 1, {4}},
+    {"conv2.weight", 4, {5, 4, 3, 3}},
+    {"fc1.weight", 2, {7, 20}},
+    {"fc1.bias", 1, {7}},
 };
 
 /* The network of frechet.py as a file; owned name. */
@@ -124,8 +130,8 @@ START_TEST(stack_equals_torch)
 
     ck_assert_msg(f != NULL, "%s", error ? error->message : "");
     ck_assert_uint_eq(fm_features_out(f), flat ? 7 : 5);
-    ck_assert_str_eq(strstr(fm_features_name(f), "after"), flat ? "after 'fc1 tanh'"
-                                                                : "after 'conv2:stride=2:pad=1 silu avgpool2 mean'");
+    ck_assert_str_eq(strstr(fm_features_name(f), "after"),
+                     flat ? "after 'fc1 tanh'" : "after 'conv2:stride=2:pad=1 silu avgpool2 mean'");
     uniforms(77, 2 * 96, x);
     ck_assert_msg(fm_features_eval(f, 2, x, key0, y, &error), "%s", error ? error->message : "");
     for (size_t i = 0; i < 2 * fm_features_out(f); i++)
@@ -182,8 +188,7 @@ START_TEST(linear_layers_need_no_words)
     for (int i = 0; i < 3; i++)
         h[i] = fmax(0, w0[2 * i] * x[0] + w0[2 * i + 1] * x[1] + b0[i]);
     for (int i = 0; i < 2; i++)
-        ck_assert_double_eq_tol(y[i], fmax(0, w1[3 * i] * h[0] + w1[3 * i + 1] * h[1] + w1[3 * i + 2] * h[2]),
-                                1e-15);
+        ck_assert_double_eq_tol(y[i], fmax(0, w1[3 * i] * h[0] + w1[3 * i + 1] * h[1] + w1[3 * i + 2] * h[2]), 1e-15);
 }
 END_TEST
 
@@ -264,7 +269,7 @@ END_TEST
 static double *
 draw(guint64 seed, size_t n, size_t D, double mean, double sd)
 {
-    double *x = g_new(double, n * D);
+    double *x = g_new(double, n *D);
 
     fm_fill_normal_f64((FmKey){.seed = seed, .stream = FM_STREAM_USER}, 0, n, D, x);
     for (size_t i = 0; i < n * D; i++)

@@ -29,22 +29,37 @@ START_TEST(intervals_cover_the_own_mean)
         size_t n, D;
         double mean, sd;
     } row[] = {
-        {"w2", 60, 1, 1.0, 1.1}, {"w2", 60, 3, 1.0, 1.1},
-        {"sliced-w2:projections=40", 80, 3, 1.0, 1.1}, {"grid-kl", 1000, 1, 0.3, 1.1},
-        {"grid-kl:smooth=1", 1000, 1, 0.3, 1.1}, {"grid-kl", 1000, 2, 0.0, 1.37},
-        {"knn-kl", 400, 5, 0.3, 1.1}, {"w2", 60, 1, 0.0, 1.37},
-        {"w2", 60, 3, 0.0, 1.37}, {"w2", 60, 10, 0.0, 1.37},
-        {"sliced-w2:projections=40", 80, 3, 0.0, 1.37}, {"gaussian-kl", 300, 1, 0.0, 1.37},
-        {"gaussian-kl", 300, 1, 0.2, 1.37}, {"gaussian-kl", 300, 3, 0.0, 1.37},
-        {"gaussian-kl", 300, 3, 0.3, 1.5}, {"gaussian-kl", 40, 10, 0.0, 1.37},
-        {"gaussian-kl", 30, 2, 0.0, 1.37}, {"gaussian-kl", 40, 10, 0.3, 1.37},
+        {"w2", 60, 1, 1.0, 1.1},
+        {"w2", 60, 3, 1.0, 1.1},
+        {"sliced-w2:projections=40", 80, 3, 1.0, 1.1},
+        {"grid-kl", 1000, 1, 0.3, 1.1},
+        {"grid-kl:smooth=1", 1000, 1, 0.3, 1.1},
+        {"grid-kl", 1000, 2, 0.0, 1.37},
+        {"knn-kl", 400, 5, 0.3, 1.1},
+        {"w2", 60, 1, 0.0, 1.37},
+        {"w2", 60, 3, 0.0, 1.37},
+        {"w2", 60, 10, 0.0, 1.37},
+        {"sliced-w2:projections=40", 80, 3, 0.0, 1.37},
+        {"gaussian-kl", 300, 1, 0.0, 1.37},
+        {"gaussian-kl", 300, 1, 0.2, 1.37},
+        {"gaussian-kl", 300, 3, 0.0, 1.37},
+        {"gaussian-kl", 300, 3, 0.3, 1.5},
+        {"gaussian-kl", 40, 10, 0.0, 1.37},
+        {"gaussian-kl", 30, 2, 0.0, 1.37},
+        {"gaussian-kl", 40, 10, 0.3, 1.37},
         {"mmd:bandwidth=[1.37]", 100, 1, 0.0, 1.37},
-        {"mmd:bandwidth=[1.37]", 100, 1, 0.25, 1.37}, {"mmd:bandwidth=[1.37]", 100, 4, 0.0, 1.37},
-        {"mmd:bandwidth=[1.37]", 100, 1, 2.0, 1.37}, {"energy", 100, 1, 0.0, 1.37},
-        {"energy", 100, 1, 0.2, 1.37}, {"energy", 100, 1, 0.35, 1.37},
-        {"energy", 100, 4, 0.0, 1.37}, {"energy", 100, 1, 2.0, 1.37},
-        {"frechet", 200, 1, 0.0, 1.37}, {"frechet", 200, 1, 0.3, 1.37},
-        {"frechet", 200, 2, 0.0, 1.37}, {"frechet", 200, 3, 0.4, 1.1},
+        {"mmd:bandwidth=[1.37]", 100, 1, 0.25, 1.37},
+        {"mmd:bandwidth=[1.37]", 100, 4, 0.0, 1.37},
+        {"mmd:bandwidth=[1.37]", 100, 1, 2.0, 1.37},
+        {"energy", 100, 1, 0.0, 1.37},
+        {"energy", 100, 1, 0.2, 1.37},
+        {"energy", 100, 1, 0.35, 1.37},
+        {"energy", 100, 4, 0.0, 1.37},
+        {"energy", 100, 1, 2.0, 1.37},
+        {"frechet", 200, 1, 0.0, 1.37},
+        {"frechet", 200, 1, 0.3, 1.37},
+        {"frechet", 200, 2, 0.0, 1.37},
+        {"frechet", 200, 3, 0.4, 1.1},
     };
     const size_t n = row[_i].n, D = row[_i].D, seeds = 600;
     g_autoptr(FmPlugin) d = open_plugin(row[_i].spec);
@@ -110,7 +125,8 @@ START_TEST(interval_needs_a_law)
 }
 END_TEST
 
-/* Three rows with the weights l = 2, 1 and 1 of orthogonal axes, by many copies of these: sum l^3 / sum l^2 = 10 / 6. */
+/* Three rows with the weights l = 2, 1 and 1 of orthogonal axes, by many copies of these: sum l^3 / sum l^2 = 10 / 6.
+ */
 START_TEST(scale_of_known_weights)
 {
     enum { N = 600 };
@@ -150,10 +166,6 @@ int
 main(void)
 {
     fm_registry_load_all();
-    return run_tests("intervals", 120,
-                     {intervals_cover_the_own_mean, 31},
-                     {interval_is_that_of_the_law, 24},
-                     {interval_needs_a_law},
-                     {scale_of_known_weights},
-                     {paired_samples_have_no_bar, 2});
+    return run_tests("intervals", 120, {intervals_cover_the_own_mean, 31}, {interval_is_that_of_the_law, 24},
+                     {interval_needs_a_law}, {scale_of_known_weights}, {paired_samples_have_no_bar, 2});
 }

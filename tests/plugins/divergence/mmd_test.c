@@ -10,8 +10,8 @@ detail(const FmEstimate *e, const char *name)
     return NAN;
 }
 
-/* A width of almost nothing: a row is like its equals alone, one of the 2 N - 1 others of its own sample and none of the
- * other. */
+/* A width of almost nothing: a row is like its equals alone, one of the 2 N - 1 others of its own sample and none of
+ * the other. */
 START_TEST(a_narrow_kernel_counts_equal_rows)
 {
     enum { N = 20 };
@@ -65,5 +65,6 @@ int
 main(void)
 {
     fm_registry_load_all();
-    return run_tests("mmd", 60, {a_narrow_kernel_counts_equal_rows, 3}, {the_width_follows_the_unit_where_most_rows_agree});
+    return run_tests("mmd", 60, {a_narrow_kernel_counts_equal_rows, 3},
+                     {the_width_follows_the_unit_where_most_rows_agree});
 }

@@ -73,8 +73,7 @@ START_TEST(every_way_of_calling_gives_the_field)
         ck_assert(fm_flow_velocity(flow, N, x, t, NULL, v, NULL, &error));
         for (int i = 0; i < N; i++)
             for (int k = 0; k < 2; k++)
-                ck_assert_double_eq_tol(v[2 * i + k],
-                                        mean[k] + slope(t, k) * (x[2 * i + k] - t * mean[k]),
+                ck_assert_double_eq_tol(v[2 * i + k], mean[k] + slope(t, k) * (x[2 * i + k] - t * mean[k]),
                                         20 * fields[_i].tolerance);
     }
     fm_flow_free(g_steal_pointer(&flow));
@@ -94,12 +93,10 @@ START_TEST(samples_follow_the_closed_form)
 
     for (int i = 0; i < 2 * N; i++)
         x0[i] = 3.0 * sin(0.77 * i * i);
-    ck_assert_msg(fm_flow_sample(flow, N, 0, x0, NULL, x, NULL, NULL, NULL, &error), "%s",
-                  error ? error->message : "");
+    ck_assert_msg(fm_flow_sample(flow, N, 0, x0, NULL, x, NULL, NULL, NULL, &error), "%s", error ? error->message : "");
     for (int i = 0; i < N; i++)
         for (int k = 0; k < 2; k++)
-            ck_assert_double_eq_tol(x[2 * i + k], mean[k] + sd[k] * x0[2 * i + k],
-                                    1e-7 + 10 * fields[_i].tolerance);
+            ck_assert_double_eq_tol(x[2 * i + k], mean[k] + sd[k] * x0[2 * i + k], 1e-7 + 10 * fields[_i].tolerance);
     fm_flow_free(g_steal_pointer(&flow));
     fm_run_free(run);
 }
@@ -114,8 +111,7 @@ START_TEST(products_make_divergence_and_density_exact)
     g_autoptr(GError) error = NULL;
     double x[2 * N], v[2 * N], div[N], log_q[N], log_p[N];
 
-    ck_assert(fm_flow_set_solver(flow, _i == 0 ? "dopri5:rtol=1e-6,atol=1e-6" : "dopri5:rtol=1e-9,atol=1e-9",
-                                 &error));
+    ck_assert(fm_flow_set_solver(flow, _i == 0 ? "dopri5:rtol=1e-6,atol=1e-6" : "dopri5:rtol=1e-9,atol=1e-9", &error));
     for (int i = 0; i < 2 * N; i++)
         x[i] = mean[i % 2] + sd[i % 2] * sin(1.3 * i);
     ck_assert(fm_flow_velocity(flow, N, x, 0.385, NULL, v, div, &error));
@@ -223,8 +219,7 @@ START_TEST(rows_do_not_depend_on_their_batch)
     for (size_t r = 0; r < N; r += 7)
         ck_assert(fm_dataset_draw(p, key, 1000 + r, MIN(7, N - r), part + 2 * r, NULL, NULL));
     ck_assert_mem_eq(x, part, sizeof x);
-    ck_assert(fm_dataset_draw(p, (FmKey){.seed = 4, .stream = FM_STREAM_DATA, .step = 17}, 1000, N, other,
-                              NULL, NULL));
+    ck_assert(fm_dataset_draw(p, (FmKey){.seed = 4, .stream = FM_STREAM_DATA, .step = 17}, 1000, N, other, NULL, NULL));
     for (int i = 0; i < 2 * N; i++)
         sum += fabs(x[i] - other[i]);
     ck_assert(sum > 1.0);
@@ -313,8 +308,7 @@ static const struct {
     {FFI ",symbol=rows_fail,args=[n,z,x],noise=2,shape=[1,2]", NET, "[D] or [H,W,C]", FM_ERROR_OPTION},
     {FFI ",symbol=rows_fail,args=[n,z,x],noise=2,returns=status", NET, "not finite", FM_ERROR_DATA},
     {FFI ",symbol=rows_not_finite,args=[n,z,x],noise=2", NET, "not finite", FM_ERROR_DATA},
-    {FFI ",symbol=wrong_labels,args=[n,z,x,y],noise=2,classes=3", NET, "gave label 5, expected 0 to 2",
-     FM_ERROR_DATA},
+    {FFI ",symbol=wrong_labels,args=[n,z,x,y],noise=2,classes=3", NET, "gave label 5, expected 0 to 2", FM_ERROR_DATA},
 };
 
 START_TEST(what_cannot_be_called_is_refused)
@@ -344,7 +338,8 @@ END_TEST
 /* A function of libm, which nobody wrote for this. */
 START_TEST(libm_is_a_field)
 {
-    FmRun *run = run_of("gaussian:dim=1", "ffi:library=libm.so.6,symbol=sin,args=[x0],per=sample,returns=value", FM_F64);
+    FmRun *run =
+        run_of("gaussian:dim=1", "ffi:library=libm.so.6,symbol=sin,args=[x0],per=sample,returns=value", FM_F64);
     g_autoptr(FmFlow) flow = fm_flow_from_run(run, NULL);
     g_autoptr(GError) error = NULL;
     double x[3] = {0.3, 1.7, -2.0}, v[3];
@@ -360,16 +355,11 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("ffi", 60,
-                     {every_way_of_calling_gives_the_field, G_N_ELEMENTS(fields)},
+    return run_tests("ffi", 60, {every_way_of_calling_gives_the_field, G_N_ELEMENTS(fields)},
                      {samples_follow_the_closed_form, G_N_ELEMENTS(fields)},
-                     {products_make_divergence_and_density_exact, 2},
-                     {what_is_missing_is_refused},
-                     {gradients_pass_through_the_vjp},
-                     {rows_do_not_depend_on_their_batch, G_N_ELEMENTS(draws)},
-                     {values_are_the_functions},
-                     {a_net_learns_foreign_data, G_N_ELEMENTS(draws)},
-                     {what_cannot_be_called_is_refused, G_N_ELEMENTS(refused)},
-                     {a_failing_field_ends_a_solve},
+                     {products_make_divergence_and_density_exact, 2}, {what_is_missing_is_refused},
+                     {gradients_pass_through_the_vjp}, {rows_do_not_depend_on_their_batch, G_N_ELEMENTS(draws)},
+                     {values_are_the_functions}, {a_net_learns_foreign_data, G_N_ELEMENTS(draws)},
+                     {what_cannot_be_called_is_refused, G_N_ELEMENTS(refused)}, {a_failing_field_ends_a_solve},
                      {libm_is_a_field});
 }

@@ -79,8 +79,7 @@ eval_kernel(Eval *e, FmNode *node)
     const char *op = fm__node_kernel_name(node);
     const FmKernel *kernel = e->ops->lookup(fm_plugin_self(e->backend), op, FM_F64);
     FmKernelArgs args = {.n = e->n, .n_in = node->n_in, .attrs = node->attrs.bytes};
-    FmKernelShapes shapes = {
-        .n = e->n, .n_in = node->n_in, .out = &node->shape, .attrs = node->attrs.bytes};
+    FmKernelShapes shapes = {.n = e->n, .n_in = node->n_in, .out = &node->shape, .attrs = node->attrs.bytes};
 
     ck_assert_msg(kernel != NULL, "no kernel for %s", op);
     for (guint i = 0; i < node->n_in; i++) {

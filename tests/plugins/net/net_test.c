@@ -28,8 +28,7 @@ param_value(const FmNode *node, size_t i)
     const FmShape *s = &node->shape;
 
     if (s->ndim == 1)
-        return g_str_has_suffix(node->name, "weight") ? 1.0 + 0.2 * wave(node->name, i)
-                                                      : 0.1 * wave(node->name, i);
+        return g_str_has_suffix(node->name, "weight") ? 1.0 + 0.2 * wave(node->name, i) : 0.1 * wave(node->name, i);
     return wave(node->name, i) / sqrt((double)fm_shape_size(s) / (double)s->dim[0]);
 }
 
@@ -62,8 +61,7 @@ leaf(void *ctx, const FmNode *node, size_t size, void *out)
     static const gint32 labels[B] = {2, 0, 1};
     const Leaves *l = ctx;
     const gboolean param = node->op == FM_OP_PARAM;
-    const gboolean moves =
-        l->moved && (param ? strcmp(l->moved, "params") == 0 : strcmp(l->moved, node->name) == 0);
+    const gboolean moves = l->moved && (param ? strcmp(l->moved, "params") == 0 : strcmp(l->moved, node->name) == 0);
 
     if (node->labels) {
         memcpy(out, labels, sizeof labels);
@@ -132,19 +130,19 @@ typedef struct TorchCase {
     const TorchDot *dots;
 } TorchCase;
 
-#define MLP(act)                                                                                   \
-    {                                                                                              \
-        "activation=" #act, 0, B * 2, FALSE, 2.0, mlp_##act##_v, mlp_##act##_dx, mlp_##act##_dots  \
+#define MLP(act) \
+    { \
+        "activation=" #act, 0, B * 2, FALSE, 2.0, mlp_##act##_v, mlp_##act##_dx, mlp_##act##_dots \
     }
-#define UNET(tag, options, classes)                                                                \
-    {                                                                                              \
-        "conv:channels=32,mult=[1,2],groups=32," options, classes, B * 128, TRUE, 1.0,             \
-            unet_##tag##_v, unet_##tag##_dx, unet_##tag##_dots                                     \
+#define UNET(tag, options, classes) \
+    { \
+        "conv:channels=32,mult=[1,2],groups=32," options, classes, B * 128, TRUE, 1.0, unet_##tag##_v, \
+            unet_##tag##_dx, unet_##tag##_dots \
     }
 
 static const TorchCase torch_cases[] = {
-    {"mlp:width=5,depth=1,time=fourier,frequencies=3", 3, B * 2, FALSE, 2.0, mlp_fourier_v,
-     mlp_fourier_dx, mlp_fourier_dots},
+    {"mlp:width=5,depth=1,time=fourier,frequencies=3", 3, B * 2, FALSE, 2.0, mlp_fourier_v, mlp_fourier_dx,
+     mlp_fourier_dots},
     UNET(plain, "attention=[4],heads=2", 0),
     UNET(label, "attention=[4],heads=4", 3),
     UNET(other,
@@ -167,8 +165,8 @@ compare_dots(Case *c, Eval *e, FmNode *v, FmNode *cot, const TorchDot *dots, dou
         ck_assert(fm_vjp(v, cot, &p, 1, &g) && g);
         for (size_t i = 0; i < eval_size(e, g); i++)
             dot += eval(e, g)[i] * wave(d->name, i);
-        ck_assert_msg(fabs(dot - d->dot) <= tolerance * fmax(1.0, fabs(d->dot)),
-                      "%s: %.17g, expected %.17g", d->name, dot, d->dot);
+        ck_assert_msg(fabs(dot - d->dot) <= tolerance * fmax(1.0, fabs(d->dot)), "%s: %.17g, expected %.17g", d->name,
+                      dot, d->dot);
     }
     for (guint i = 0; i < c->graph->nodes->len; i++)
         params += ((FmNode *)c->graph->nodes->pdata[i])->op == FM_OP_PARAM;
@@ -196,16 +194,14 @@ START_TEST(net_agrees_with_torch)
     const TorchCase *tc = &torch_cases[_i];
     Case c;
 
-    case_open(&c, tc->spec, tc->image ? 3 : 1, tc->image ? (size_t[]){8, 8, 2} : (size_t[]){2},
-              tc->classes);
+    case_open(&c, tc->spec, tc->image ? 3 : 1, tc->image ? (size_t[]){8, 8, 2} : (size_t[]){2}, tc->classes);
     compare_with_torch(&c, fm_net_velocity(c.net, c.graph, &c.info, c.x, c.t, c.y), tc);
     case_close(&c);
 }
 END_TEST
 
-static const TorchCase activation_cases[] = {MLP(silu),     MLP(relu), MLP(tanh),
-                                             MLP(gelu),     MLP(selu), MLP(elu),
-                                             MLP(softplus), MLP(sin),  MLP(identity)};
+static const TorchCase activation_cases[] = {MLP(silu), MLP(relu),     MLP(tanh), MLP(gelu),    MLP(selu),
+                                             MLP(elu),  MLP(softplus), MLP(sin),  MLP(identity)};
 
 /* torch's net has hidden widths 5 and 7: built here of the layers. */
 START_TEST(activation_agrees_with_torch)
@@ -309,8 +305,8 @@ START_TEST(divergence_has_the_right_gradient)
     FmNode *v, *div;
     Case c;
 
-    case_open(&c, second_order_cases[_i].spec, image ? 3 : 1,
-              image ? (size_t[]){4, 4, 1} : (size_t[]){3}, second_order_cases[_i].classes);
+    case_open(&c, second_order_cases[_i].spec, image ? 3 : 1, image ? (size_t[]){4, 4, 1} : (size_t[]){3},
+              second_order_cases[_i].classes);
     v = fm_net_velocity(c.net, c.graph, &c.info, c.x, c.t, c.y);
     ok(&c);
     check_gradient(&c, fm_sum(fm_square(v), all_axes(v), FALSE), "x", 1e-6);
@@ -379,8 +375,8 @@ START_TEST(plan_agrees_with_plain_evaluation)
     Case c;
     Eval e;
 
-    case_open(&c, second_order_cases[_i].spec, image ? 3 : 1,
-              image ? (size_t[]){4, 4, 1} : (size_t[]){3}, second_order_cases[_i].classes);
+    case_open(&c, second_order_cases[_i].spec, image ? 3 : 1, image ? (size_t[]){4, 4, 1} : (size_t[]){3},
+              second_order_cases[_i].classes);
     n = outputs_of(&c, nodes);
     eval_open(&e, B, leaf, &leaves);
     options.backend = e.backend;
@@ -430,8 +426,7 @@ START_TEST(resampling_and_layer_norm)
         for (size_t i = 0; i < 10; i++)
             for (size_t j = 0; j < 8; j++)
                 for (size_t k = 0; k < 2; k++)
-                    ck_assert(u[((b * 10 + i) * 8 + j) * 2 + k] ==
-                              x[((b * 5 + i / 2) * 4 + j / 2) * 2 + k]);
+                    ck_assert(u[((b * 10 + i) * 8 + j) * 2 + k] == x[((b * 5 + i / 2) * 4 + j / 2) * 2 + k]);
     /* block (1, 1) of image 2, channel 1 */
     ck_assert_double_eq_tol(p[((2 * 2 + 1) * 2 + 1) * 2 + 1],
                             (x[((2 * 5 + 2) * 4 + 2) * 2 + 1] + x[((2 * 5 + 2) * 4 + 3) * 2 + 1] +
@@ -441,12 +436,10 @@ START_TEST(resampling_and_layer_norm)
     for (size_t r = 0; r < B * 20; r++) {
         const double half = (x[2 * r] - x[2 * r + 1]) / 2.0, s = half / sqrt(half * half + 1e-5);
 
-        ck_assert_double_eq_tol(
-            n[2 * r], s * (1 + 0.2 * wave("norm.weight", 0)) + 0.1 * wave("norm.bias", 0), 1e-13);
+        ck_assert_double_eq_tol(n[2 * r], s * (1 + 0.2 * wave("norm.weight", 0)) + 0.1 * wave("norm.bias", 0), 1e-13);
     }
     check_gradient(&c, fm_sum(fm_square(norm), 7u, FALSE), "x", 1e-6);
-    check_gradient(&c, fm_sum(fm_square(fm_add(fm_avg_pool2(up), fm_sin(c.x))), 7u, FALSE), "x",
-                   1e-6);
+    check_gradient(&c, fm_sum(fm_square(fm_add(fm_avg_pool2(up), fm_sin(c.x))), 7u, FALSE), "x", 1e-6);
     eval_close(&e);
     case_close(&c);
 }
@@ -495,8 +488,7 @@ START_TEST(default_unet_is_small_and_zero_at_first)
     for (guint i = 0; i < c.graph->nodes->len; i++) {
         const FmNode *node = c.graph->nodes->pdata[i];
 
-        if (node->op == FM_OP_PARAM && g_str_has_suffix(node->name, "3.weight") &&
-            strstr(node->name, "out_layers"))
+        if (node->op == FM_OP_PARAM && g_str_has_suffix(node->name, "3.weight") && strstr(node->name, "out_layers"))
             zero_params += node->init.kind == FM_INIT_ZEROS;
         if (node->op == FM_OP_COMPOSITE && strcmp(node->composite->name, "attention") == 0)
             ck_assert_uint_le(node->shape.dim[1], 49);
@@ -591,8 +583,8 @@ START_TEST(cfm_is_the_mean_squared_gap)
         ck_assert_double_eq_tol(eval(&e, value)[b], sum / 3.0, 1e-14);
     }
     /* A frozen second net has weights of its own, and they are buffers. */
-    ck_assert_ptr_nonnull(fm_loss_velocity(loss, "teacher", "mlp:width=2,depth=1", TRUE,
-                                           fm_loss_xt(loss), fm_loss_t(loss)));
+    ck_assert_ptr_nonnull(
+        fm_loss_velocity(loss, "teacher", "mlp:width=2,depth=1", TRUE, fm_loss_xt(loss), fm_loss_t(loss)));
     v = g_hash_table_lookup(c.graph->names, "teacher/layers.0.weight");
     ck_assert(v && !v->trainable);
     v = g_hash_table_lookup(c.graph->names, "layers.0.weight");
@@ -697,8 +689,7 @@ END_TEST
 
 START_TEST(conv_refuses_what_cannot_work)
 {
-    static const char *const specs[] = {"conv:groups=7", "conv:mult=[1,1,1,1,1]",
-                                        "conv:channels=24,groups=16"};
+    static const char *const specs[] = {"conv:groups=7", "conv:mult=[1,1,1,1,1]", "conv:channels=24,groups=16"};
     FmDataInfo data = {.ndim = 3, .dim = {12, 12, 1}, .D = 144};
     FmNetInfo info = {.data = &data};
 

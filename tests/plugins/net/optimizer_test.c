@@ -62,6 +62,5 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("optimizers", 0,
-                     {optimizer_follows_torch, G_N_ELEMENTS(optimizer_cases)});
+    return run_tests("optimizers", 0, {optimizer_follows_torch, G_N_ELEMENTS(optimizer_cases)});
 }

@@ -24,8 +24,7 @@ close_to(const char *what, const double *a, const double *b, size_t n, double to
     for (size_t i = 0; i < n; i++)
         scale = fmax(scale, fabs(b[i]));
     for (size_t i = 0; i < n; i++)
-        ck_assert_msg(fabs(a[i] - b[i]) <= tolerance * scale, "%s[%zu]: %.17g, expected %.17g",
-                      what, i, a[i], b[i]);
+        ck_assert_msg(fabs(a[i] - b[i]) <= tolerance * scale, "%s[%zu]: %.17g, expected %.17g", what, i, a[i], b[i]);
 }
 
 static inline FmPlugin *

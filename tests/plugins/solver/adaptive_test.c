@@ -102,8 +102,7 @@ START_TEST(agrees_with_torchdiffeq)
     const char *const mode[] = {",control=i,stepping=batch", "", ",control=i", ",stepping=batch"};
 
     for (int m = 0; m < 4; m++) {
-        g_autofree char *spec =
-            g_strdup_printf("%s:rtol=%g,atol=%g%s", c->solver, c->tol, c->tol, mode[m]);
+        g_autofree char *spec = g_strdup_printf("%s:rtol=%g,atol=%g%s", c->solver, c->tol, c->tol, mode[m]);
         g_autoptr(FmPlugin) plugin = open_plugin(spec);
         const int per_step = fm_solver_tableau(plugin)->stages - 1;
         const double at = c->t0 + 0.37 * (c->t1 - c->t0);
@@ -128,24 +127,21 @@ START_TEST(agrees_with_torchdiffeq)
             const double scale = c->tol * (1.0 + fabs(peer));
             /* torchdiffeq's own error belongs to the allowance where the controller differs, and
              * for bosh3 and dopri8, whose state at t1 it interpolates at low order */
-            const double own = strcmp(c->solver, "dopri5") == 0 && (m == 0 || m == 2)
-                                   ? 0.0
-                                   : fabs(peer - c->exact[i]);
+            const double own = strcmp(c->solver, "dopri5") == 0 && (m == 0 || m == 2) ? 0.0 : fabs(peer - c->exact[i]);
 
-            ck_assert_msg(fabs(x[i] - peer) < 10.0 * scale + 2.0 * own,
-                          "%s field %d: %.9g, torchdiffeq %.9g", spec, c->field, x[i], peer);
+            ck_assert_msg(fabs(x[i] - peer) < 10.0 * scale + 2.0 * own, "%s field %d: %.9g, torchdiffeq %.9g", spec,
+                          c->field, x[i], peer);
             /* dense output of the others is of higher order here than there */
             if (strcmp(c->solver, "dopri5") == 0 && (m == 0 || m == 2)) {
                 const double within = m == 0 ? c->within[i] : c->within_alone[i];
 
                 ck_assert_msg(fabs(out[i] - within) < 10.0 * c->tol * (1.0 + fabs(within)),
-                              "%s field %d within: %.9g, torchdiffeq %.9g", spec, c->field, out[i],
-                              within);
+                              "%s field %d within: %.9g, torchdiffeq %.9g", spec, c->field, out[i], within);
             }
         }
         if (m == 0)
-            ck_assert_msg(abs((int)stat[0].nfe - c->nfe) <= per_step, "%s field %d: nfe %u, %d",
-                          spec, c->field, stat[0].nfe, c->nfe);
+            ck_assert_msg(abs((int)stat[0].nfe - c->nfe) <= per_step, "%s field %d: nfe %u, %d", spec, c->field,
+                          stat[0].nfe, c->nfe);
         ck_assert_double_eq(stat[3].t, c->t1);
     }
 }
@@ -154,8 +150,8 @@ END_TEST
 /* Every row of a tile gives the numbers that it gives alone and in another order. */
 START_TEST(rows_do_not_depend_on_each_other)
 {
-    const char *const specs[] = {"dopri5", "tsit5:rtol=1e-7", "bosh3:control=i", "rk4:step=0.03",
-                                 "dopri8", "heun3:step=0.07"};
+    const char *const specs[] = {"dopri5",        "tsit5:rtol=1e-7", "bosh3:control=i",
+                                 "rk4:step=0.03", "dopri8",          "heun3:step=0.07"};
     Field field = {.f = field_network, .D = 3};
     g_autoptr(FmPlugin) plugin = open_plugin(specs[_i]);
     const double t_out[3] = {0.1, 0.64, 1.2};
@@ -208,16 +204,10 @@ START_TEST(error_follows_the_tolerance)
     guint32 nfe = 0;
 
     for (int digits = 3; digits <= 9; digits += 2) {
-        g_autofree char *spec =
-            g_strdup_printf("%s:rtol=1e-%d,atol=1e-%d", names[_i], digits, digits);
+        g_autofree char *spec = g_strdup_printf("%s:rtol=1e-%d,atol=1e-%d", names[_i], digits, digits);
         g_autoptr(FmPlugin) plugin = open_plugin(spec);
-        FmSolve s = {.solver = plugin,
-                     .field = {field_eval, &field},
-                     .dtype = FM_F64,
-                     .n = 4,
-                     .D = 2,
-                     .t0 = c->t0,
-                     .t1 = c->t1};
+        FmSolve s = {
+            .solver = plugin, .field = {field_eval, &field}, .dtype = FM_F64, .n = 4, .D = 2, .t0 = c->t0, .t1 = c->t1};
         double x[8], worst = 0.0;
         FmSolveStat stat[4];
 
@@ -255,13 +245,7 @@ START_TEST(a_row_that_blows_up_is_a_status)
     g_autoptr(FmPlugin) plugin = open_plugin(specs[_i]);
     double x[4] = {-1.7, 2.385, -0.31, NAN};
     FmSolveStat stat[4];
-    FmSolve s = {.solver = plugin,
-                 .field = {blow_up, NULL},
-                 .dtype = FM_F64,
-                 .n = 4,
-                 .D = 1,
-                 .t0 = 0.0,
-                 .t1 = 3.0};
+    FmSolve s = {.solver = plugin, .field = {blow_up, NULL}, .dtype = FM_F64, .n = 4, .D = 1, .t0 = 0.0, .t1 = 3.0};
 
     ck_assert(solve(&s, x, stat));
     ck_assert_int_eq(stat[0].status, FM_SOLVE_OK);
@@ -331,13 +315,8 @@ START_TEST(limits_are_kept)
     g_autoptr(FmPlugin) any = open_plugin("dopri5");
     double x[8];
     FmSolveStat stat[4];
-    FmSolve s = {.solver = few,
-                 .field = {field_eval, &field},
-                 .dtype = FM_F64,
-                 .n = 4,
-                 .D = 2,
-                 .t0 = c->t0,
-                 .t1 = c->t1};
+    FmSolve s = {
+        .solver = few, .field = {field_eval, &field}, .dtype = FM_F64, .n = 4, .D = 2, .t0 = c->t0, .t1 = c->t1};
 
     memcpy(x, c->x0, sizeof x);
     ck_assert(solve(&s, x, stat));
@@ -372,13 +351,7 @@ START_TEST(error_width_leaves_columns_out)
     g_autoptr(FmPlugin) plugin = open_plugin("dopri5");
     double x[2] = {0.7, 0.1}, y[2] = {0.7, 0.1};
     FmSolveStat a, b;
-    FmSolve s = {.solver = plugin,
-                 .field = {rough, NULL},
-                 .dtype = FM_F64,
-                 .n = 1,
-                 .D = 2,
-                 .t0 = 0.0,
-                 .t1 = 1.0};
+    FmSolve s = {.solver = plugin, .field = {rough, NULL}, .dtype = FM_F64, .n = 1, .D = 2, .t0 = 0.0, .t1 = 1.0};
 
     ck_assert(solve(&s, x, &a));
     s.error_width = 1;
@@ -428,8 +401,8 @@ START_TEST(stages_that_do_not_count_are_evaluated_in_part)
     static const struct {
         const char *spec;
         double share; /* of the evaluations that are whole, without dense output */
-    } cases[] = {{"midpoint:step=0.02", 0.5}, {"rk4:step=0.02", 1.0}, {"dopri5", 5.0 / 6.0},
-                 {"bosh3", 1.0}, {"tsit5", 1.0}};
+    } cases[] = {
+        {"midpoint:step=0.02", 0.5}, {"rk4:step=0.02", 1.0}, {"dopri5", 5.0 / 6.0}, {"bosh3", 1.0}, {"tsit5", 1.0}};
     g_autoptr(FmPlugin) plugin = open_plugin(cases[_i].spec);
     const double t_out[2] = {0.313, 0.9};
 
@@ -494,13 +467,11 @@ spin(void *ctx, size_t n, const size_t *row, const double *t, const void *x_, vo
 static size_t
 spin_rows(const char *name, double tol, const char *stepping, Spin *s, double *rms)
 {
-    g_autofree char *spec =
-        g_strdup_printf("%s:rtol=%.6g,atol=%.6g,stepping=%s", name, tol, tol, stepping);
+    g_autofree char *spec = g_strdup_printf("%s:rtol=%.6g,atol=%.6g,stepping=%s", name, tol, tol, stepping);
     g_autoptr(FmPlugin) plugin = open_plugin(spec);
     g_autofree double *x = g_new(double, 2 * MANY);
     g_autofree FmSolveStat *stat = g_new(FmSolveStat, MANY);
-    FmSolve p = {.solver = plugin, .field = {spin, s}, .dtype = FM_F64, .n = MANY, .D = 2,
-                 .t0 = 0.0, .t1 = 1.0};
+    FmSolve p = {.solver = plugin, .field = {spin, s}, .dtype = FM_F64, .n = MANY, .D = 2, .t0 = 0.0, .t1 = 1.0};
     double sum = 0.0;
 
     for (size_t r = 0; r < MANY; r++) {
@@ -513,8 +484,8 @@ spin_rows(const char *name, double tol, const char *stepping, Spin *s, double *r
         const double u = 1.0 + 0.1 * mat((int)r, 0, 0.3), v = mat((int)r, 1, 0.2);
         const double a = s->w[r] * (1.0 + 0.5 * (1.0 - cos(3.0)) / 3.0), e = exp(-0.3);
 
-        sum += pow(x[2 * r] - e * (u * cos(a) - v * sin(a)), 2.0) +
-               pow(x[2 * r + 1] - e * (u * sin(a) + v * cos(a)), 2.0);
+        sum +=
+            pow(x[2 * r] - e * (u * cos(a) - v * sin(a)), 2.0) + pow(x[2 * r + 1] - e * (u * sin(a) + v * cos(a)), 2.0);
     }
     *rms = sqrt(sum / (2.0 * MANY));
     return s->rows;
@@ -560,13 +531,12 @@ START_TEST(a_step_per_sample_needs_fewer_rows)
         size_t rows;
 
         for (size_t r = 0; r < MANY; r++)
-            s.w[r] = (r % 50 == 7 && cases[c].few ? cases[c].fast : cases[c].slow) *
-                     (1.0 + 0.3 * sin((double)r));
+            s.w[r] = (r % 50 == 7 && cases[c].few ? cases[c].fast : cases[c].slow) * (1.0 + 0.3 * sin((double)r));
         rows = spin_rows(names[_i], 1e-5, "sample", &s, &rms);
         batch = batch_rows_at(names[_i], rms, &s);
         ck_assert_msg((double)rows * cases[c].gain <= batch,
-                      "%s: %zu rows with a step per sample, %g with one for all, error %g",
-                      names[_i], rows, batch, rms);
+                      "%s: %zu rows with a step per sample, %g with one for all, error %g", names[_i], rows, batch,
+                      rms);
     }
 }
 END_TEST
@@ -574,14 +544,9 @@ END_TEST
 int
 main(void)
 {
-    return run_tests("adaptive solvers", 60,
-                     {agrees_with_torchdiffeq, (int)G_N_ELEMENTS(torchdiffeq_case)},
-                     {rows_do_not_depend_on_each_other, 6},
-                     {error_follows_the_tolerance, 4},
-                     {a_row_that_blows_up_is_a_status, 5},
-                     {a_field_that_ends},
-                     {limits_are_kept},
-                     {error_width_leaves_columns_out},
-                     {a_step_per_sample_needs_fewer_rows, 3},
+    return run_tests("adaptive solvers", 60, {agrees_with_torchdiffeq, (int)G_N_ELEMENTS(torchdiffeq_case)},
+                     {rows_do_not_depend_on_each_other, 6}, {error_follows_the_tolerance, 4},
+                     {a_row_that_blows_up_is_a_status, 5}, {a_field_that_ends}, {limits_are_kept},
+                     {error_width_leaves_columns_out}, {a_step_per_sample_needs_fewer_rows, 3},
                      {stages_that_do_not_count_are_evaluated_in_part, 5});
 }

@@ -92,9 +92,8 @@ static FmPlugin *
 open_with_step(const FmPluginDesc *d, double h)
 {
     const FmSolverOps *ops = d->ops;
-    g_autofree char *spec =
-        ops->adaptive ? g_strdup_printf("%s:rtol=1,atol=1000,step_first=%.17g", d->name, h)
-                      : g_strdup_printf("%s:step=%.17g", d->name, h);
+    g_autofree char *spec = ops->adaptive ? g_strdup_printf("%s:rtol=1,atol=1000,step_first=%.17g", d->name, h)
+                                          : g_strdup_printf("%s:step=%.17g", d->name, h);
 
     return open_plugin(spec);
 }
@@ -171,13 +170,8 @@ START_TEST(has_the_order_it_declares)
         double x[ROWS * 2];
         FmSolveStat stat[ROWS];
         g_autoptr(FmPlugin) plugin = open_with_step(d, 1.1 / n);
-        FmSolve s = {.solver = plugin,
-                     .field = {problem_f64, &p},
-                     .dtype = FM_F64,
-                     .n = ROWS,
-                     .D = 2,
-                     .t0 = 0.0,
-                     .t1 = 1.1};
+        FmSolve s = {
+            .solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS, .D = 2, .t0 = 0.0, .t1 = 1.1};
 
         memcpy(x, p.x0, sizeof x);
         solve(&s, x, stat);
@@ -262,10 +256,9 @@ order_defect(const FmTableau *t, const double *b, int order)
             aac2 += t->a[i * s + j] * ac2[j];
             aaac += t->a[i * s + j] * aac[j];
         }
-        const double term[17] = {
-            1,          c,      c * c,         ac[i],         c * c * c,    c * ac[i],
-            ac2[i],     aac[i], c * c * c * c, c * c * ac[i], ac3[i],       c * ac2[i],
-            c * aac[i], cac,    aac2,          aaac,          ac[i] * ac[i]};
+        const double term[17] = {1,          c,      c * c,         ac[i],         c * c * c,    c * ac[i],
+                                 ac2[i],     aac[i], c * c * c * c, c * c * ac[i], ac3[i],       c * ac2[i],
+                                 c * aac[i], cac,    aac2,          aaac,          ac[i] * ac[i]};
         for (int k = 0; k < 17; k++)
             sum[k] += b[i] * term[k];
     }
@@ -300,8 +293,7 @@ START_TEST(tableau_satisfies_order_conditions)
         if (t->fsal)
             ck_assert_double_eq(t->b[i], t->a[(t->stages - 1) * t->stages + i]);
     }
-    ck_assert_msg(order_defect(t, t->b, t->order) < 1e-14, "%s: %g", d->name,
-                  order_defect(t, t->b, t->order));
+    ck_assert_msg(order_defect(t, t->b, t->order) < 1e-14, "%s: %g", d->name, order_defect(t, t->b, t->order));
     if (t->order < 5)
         ck_assert_double_gt(order_defect(t, t->b, t->order + 1), 1e-3);
     if (t->e) {
@@ -329,8 +321,8 @@ START_TEST(counts_evaluations_and_writes_all_outputs)
     Problem p = problem0;
     double x[ROWS * 2], out[ROWS][6][2], exact[2];
     FmSolveStat stat[ROWS];
-    g_autofree char *spec = adaptive ? g_strdup_printf("%s:rtol=1e-9,atol=1e-9", d->name)
-                                     : g_strdup_printf("%s:step=0.004", d->name);
+    g_autofree char *spec =
+        adaptive ? g_strdup_printf("%s:rtol=1e-9,atol=1e-9", d->name) : g_strdup_printf("%s:step=0.004", d->name);
     g_autoptr(FmPlugin) plugin = open_plugin(spec);
     FmSolve s = {.solver = plugin,
                  .field = {problem_f64, &p},
@@ -382,13 +374,8 @@ START_TEST(float_agrees_with_double)
     float xf[ROWS * 2];
     FmSolveStat stat[ROWS];
     g_autoptr(FmPlugin) plugin = open_plugin(d->name);
-    FmSolve s = {.solver = plugin,
-                 .field = {problem_f64, &p},
-                 .dtype = FM_F64,
-                 .n = ROWS,
-                 .D = 2,
-                 .t0 = 0.0,
-                 .t1 = 1.0};
+    FmSolve s = {
+        .solver = plugin, .field = {problem_f64, &p}, .dtype = FM_F64, .n = ROWS, .D = 2, .t0 = 0.0, .t1 = 1.0};
 
     memcpy(x, p.x0, sizeof x);
     fm_convert(FM_F64, x, FM_F32, xf, ROWS * 2);
