@@ -1,7 +1,7 @@
 /* cmd_run.c: `run` (train, sample, evaluate, report), `train` and `eval`. */
 #include "cli/outcome.h"
 #include "io/plot.h"
-#include "io/report.h"
+#include "cli/report.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -428,7 +428,7 @@ cmd_run(Cli *cli, GError **error)
     outcome_init(&o);
     if (run && experiment(cli, run, &o, error))
         status = conclude(cli, run, &o, error);
-    if (status == 0 && !fm_report_write(run->dir, error))
+    if (status == 0 && !report_write(run->dir, error))
         status = -1;
     fm_run_free(run);
     return status;
@@ -511,7 +511,7 @@ cmd_report(Cli *cli, GError **error)
     g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
 
     for (guint i = 0; i < cli->args->len; i++) {
-        if (!fm_report_write(cli->args->pdata[i], error))
+        if (!report_write(cli->args->pdata[i], error))
             return -1;
         g_ptr_array_add(files, g_build_filename(cli->args->pdata[i], "report.html", NULL));
         if (!cli->json && !cli->quiet)

@@ -86,6 +86,12 @@ expect 0 "3 rows" "$fm" density "$dir/a" "$dir/fine64.csv" --dtype f64 --solver 
 expect 0 "dtype=f64" "$fm" bench likelihood "$dir/a" --dtype f64 --eval-samples 5 --repeat 1
 expect 0 "nll" "$fm" run --dataset gaussian --net oracle --dtype f64 --solver dopri8:rtol=1e-11,atol=1e-11 --samples 5 --eval-samples 5 --quiet --out "$dir/double"
 expect 0 "report.html" "$fm" report "$dir/a"
+grep -q '<td>nll</td><td class="number">[0-9.]*</td><td class="number">[0-9.]*</td><td>nats</td><td class="number">200</td>' "$dir/a/report.html" ||
+    fail "report.html has no figures: $(head -n 12 "$dir/a/report.html")"
+grep -q 'src="data:image/svg+xml;base64,' "$dir/a/report.html" || fail "report.html has no pictures"
+mkdir "$dir/cut"
+head -c 300 "$dir/a/result.json" >"$dir/cut/result.json"
+expect 1 "cut/result.json' is not a result" "$fm" report "$dir/cut"
 expect 0 '"command" : "report"' "$fm" report "$dir/a" "$dir/b" --json
 grep -q "/b/report.html\"" "$dir/out" || fail "report --json does not name its files"
 expect 0 "dopri" "$fm" new-plugin solver my-dopri --out "$dir/my-dopri"
