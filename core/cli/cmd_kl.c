@@ -42,6 +42,8 @@ kl_metrics(const FmKl *kl, double seconds)
     fm_estimate_text(&e, "route", kl->exact ? "closed form" : kl->kl_both ? "points of p and q" : "mean of log p/q");
     fm_estimate_number(&e, "t", kl->t[end]);
     fm_estimate_number(&e, "failed", (double)kl->failed);
+    if (kl->own_ratio)
+        fm_estimate_number(&e, "failed of q", (double)kl->own_failed);
     fm_estimate_number(&e, "tail", kl->tail);
     fm_estimate_number(&e, "nfe_mean", kl->nfe_mean);
     metrics_add(m, "kl", &e, seconds);

@@ -116,8 +116,8 @@ path_variance(PathRun *p, const Study *s, FmNumber *value, GError **error)
     const FmKey key = {.seed = s->seed, .stream = FM_STREAM_EVAL, .step = 7};
     g_autofree double *x0 = g_new(double, n *D), *x1 = g_new(double, n *D), *xt = g_new(double, n *D);
     g_autofree double *ut = g_new(double, n *D), *v = g_new(double, each *D), *t = g_new(double, n);
-    g_autofree double *gap = g_new(double, n);
-    double t0, t1;
+    g_autofree double *gap = g_new(double, each);
+    double t0, t1, mean = 0.0, variance = 0.0;
 
     fm_path_interval(path, &t0, &t1);
     fm_fill_normal_f64(key, 0, n, D, x0);
@@ -132,9 +132,13 @@ path_variance(PathRun *p, const Study *s, FmNumber *value, GError **error)
         if (!fm_flow_velocity(p->flow[0], each, xt + first * D, t[first], NULL, v, NULL, error))
             return FALSE;
         for (size_t r = 0; r < each; r++)
-            gap[first + r] = square_distance(ut + (first + r) * D, v + r * D, D);
+            gap[r] = square_distance(ut + (first + r) * D, v + r * D, D);
+        const FmNumber at = fm__mean(gap, each); /* what lies between times is no scatter */
+
+        mean += at.value / (double)strata;
+        variance += at.se * at.se / (double)(strata * strata);
     }
-    *value = fm__mean(gap, n);
+    *value = (FmNumber){mean, sqrt(variance)};
     return TRUE;
 }
 

@@ -535,6 +535,8 @@ kl_compact(FmKl *kl, size_t n)
     for (size_t i = 0; kl->own_ratio != NULL && i < FM_KL_OWN * n; i++)
         if (!isnan(kl->own_ratio[i]) && kl->own_ratio[i] != INFINITY)
             kl->own_ratio[kl->own_n++] = kl->own_ratio[i];
+        else
+            kl->own_failed++;
 }
 
 static gboolean

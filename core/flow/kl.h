@@ -83,7 +83,7 @@ typedef struct FmKl {
     gboolean low;                                       /* FM_KL_RATIO is the low-variance form */
     const char *low_why; /* why the low-variance form has no bar that holds; static; NULL: it has */
     double *own_ratio;   /* (own_n) log p/q at the last time at points of q's own; NULL unless FM_KL_MOVING */
-    size_t own_n;
+    size_t own_n, own_failed;
     /* closed form, when both p_t and q_t are Gaussian; else NULL */
     double *exact, *exact_integrand;                         /* (T) */
     double exact_eps2, exact_gap2, exact_sharp, exact_bound; /* as below, without sampling */
