@@ -483,50 +483,54 @@ middle_bound(const BytesScan *job, const Query *query, size_t at)
            half_width(&query->mid, y->square[at], y->length[at], s->mid_lost[at]);
 }
 
-/* The k candidates with the least bounds to the front (Hoare's selection). */
+/* c (k) a heap with the largest bound first, but for c[i]. */
+static void
+sift_down(Candidate *c, size_t k, size_t i)
+{
+    const Candidate v = c[i];
+
+    for (size_t child; (child = 2 * i + 1) < k; i = child) {
+        child += child + 1 < k && c[child + 1].low > c[child].low;
+        if (!(c[child].low > v.low))
+            break;
+        c[i] = c[child];
+    }
+    c[i] = v;
+}
+
+/* The k < n candidates with the least bounds to the front. */
 static void
 select_least(Candidate *c, size_t n, size_t k)
 {
-    size_t lo = 0, hi = n - 1;
+    for (size_t i = k / 2; i-- > 0;)
+        sift_down(c, k, i);
+    for (size_t i = k; i < n; i++)
+        if (c[i].low < c[0].low) {
+            const Candidate t = c[0];
 
-    while (lo < hi) {
-        const float pivot = c[(lo + hi) / 2].low;
-        size_t i = lo, j = hi;
-
-        for (;;) {
-            while (c[i].low < pivot)
-                i++;
-            while (c[j].low > pivot)
-                j--;
-            if (i >= j)
-                break;
-            const Candidate t = c[i];
-
-            c[i++] = c[j];
-            c[j--] = t;
+            c[0] = c[i];
+            c[i] = t;
+            sift_down(c, k, 0);
         }
-        if (i == j && c[i].low <= pivot)
-            j = i;
-        if (k <= j)
-            hi = j == hi ? hi - 1 : j;
-        else
-            lo = j + 1;
-    }
 }
 
 /* Measure raw candidates: all within reach, or the k most promising, and forget those that are not. */
 static void
 tighten(const BytesScan *job, Query *q, gboolean all)
 {
+    const size_t fine = job->s->bytes->fine_columns;
     size_t n = q->n_raw = candidates_prune(q->raw, q->n_raw, q->limit + q->reach);
 
     if (!all && n > job->k) {
         select_least(q->raw, n, job->k);
         n = job->k;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (i + 1 < n)
+            nb_fetch(job->s->bytes->fine + q->raw[i + 1].at * fine, fine * sizeof(gint16));
         if (q->raw[i].low <= q->limit + q->reach)
             refine(job, q, q->raw[i].at);
+    }
     q->n_raw -= n;
     memmove(q->raw, q->raw + n, q->n_raw * sizeof *q->raw);
     q->n_raw = candidates_prune(q->raw, q->n_raw, q->limit + q->reach);

@@ -11,7 +11,8 @@
 
 enum {
     SCAN_CHUNK = 256, /* queries of one work item: a block of rows is fetched once for them */
-    SCAN_ROOM = 640   /* candidates of a query */
+    SCAN_ROOM = 640,  /* candidates of a query */
+    SCAN_FETCH = 2048 /* bytes of a row: what a core waits for at a time */
 };
 
 #define SCAN_TINY 1e-30f /* more than what underflow can lose, in scaled units */
@@ -113,6 +114,14 @@ query_begin(Query *q, const FmNeighbours *s, const Lengths *l)
     q->overflow = FALSE;
     if (s->far || !(l->square < SCAN_FAR)) /* beyond it floats cannot tell rows apart */
         query_overflow(q);
+}
+
+/* Candidates lie anywhere: ask for the next one's row, or its beginning, while this one's is used. */
+static inline void
+nb_fetch(const void *row, size_t bytes)
+{
+    for (size_t at = 0; at < MIN(bytes, (size_t)SCAN_FETCH); at += 64)
+        __builtin_prefetch((const char *)row + at);
 }
 
 static inline size_t

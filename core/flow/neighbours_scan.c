@@ -397,6 +397,8 @@ decide(const ScanJob *job, Query *q, double *d2)
     for (size_t i = 0; i < q->n; i++) {
         if ((double)q->candidate[i].low + q->square * (1.0 - 3e-7) > d2[k - 1] * scale2 * (1.0 + 1e-12))
             return; /* nor is any that follows nearer */
+        if (i + 1 < q->n)
+            nb_fetch(nb_row(s, q->candidate[i + 1].at), s->D * sizeof(double));
         insert_row(job, q, q->candidate[i].at, d2);
     }
 }
