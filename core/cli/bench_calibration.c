@@ -417,9 +417,8 @@ bench_case(const Case *c, size_t seeds, int threads, double *space, const Calibr
 int
 bench_calibration(Cli *cli, GError **error)
 {
-    static const char *const always[] = {"threads", "json", "quiet", "plugin-path", NULL}, *const taken[] = {
-                                                                                               "divergence", "repeat",
-                                                                                               NULL};
+    static const char *const always[] = {"threads", "json", "quiet", "plugin-path", NULL};
+    static const char *const taken[] = {"divergence", "repeat", NULL};
     const size_t seeds = cli->repeat > 0 ? (size_t)cli->repeat : 200;
     const int threads = cli->config->threads > 0 ? cli->config->threads : (int)g_get_num_processors();
     g_autofree double *space = g_new0(double, 4 * seeds);

@@ -195,28 +195,46 @@ append_pictures(GString *page, GDir *dir, const char *path)
         append_picture(page, path, names->pdata[i]);
 }
 
+/* What the result says of itself: a sentence, or several. */
+static void
+append_words(GString *page, JsonNode *words)
+{
+    if (JSON_NODE_HOLDS_ARRAY(words)) {
+        JsonArray *each = json_node_get_array(words);
+
+        for (guint i = 0; i < json_array_get_length(each); i++)
+            append_words(page, json_array_get_element(each, i));
+        return;
+    }
+    g_string_append(page, "<p>");
+    append_value(page, words);
+    g_string_append(page, "</p>\n");
+}
+
+/* A member that is an array and not empty, or NULL. */
+static JsonArray *
+array_of(JsonObject *result, const char *name)
+{
+    JsonNode *node = json_object_get_member(result, name);
+    JsonArray *array = node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+
+    return array && json_array_get_length(array) > 0 ? array : NULL;
+}
+
 static void
 append_result(GString *page, JsonObject *result, GDir *dir, const char *path)
 {
-    static const char *const apart[] = {"config", "metrics", "rows", "checks", "words", "files", NULL}, *const none[] =
-                                                                                                            {NULL};
-    static const char *const tables[] = {"checks", "rows"};
-    JsonNode *node = json_object_get_member(result, "metrics"), *words = json_object_get_member(result, "words");
+    static const char *const apart[] = {"config", "metrics", "rows", "checks", "words", "files", NULL};
+    static const char *const none[] = {NULL}, *const tables[] = {"checks", "rows"};
+    JsonNode *node = json_object_get_member(result, "words");
 
-    for (guint i = 0;
-         words && i < (JSON_NODE_HOLDS_ARRAY(words) ? json_array_get_length(json_node_get_array(words)) : 1); i++) {
-        g_string_append(page, "<p>");
-        append_value(page,
-                     JSON_NODE_HOLDS_ARRAY(words) ? json_array_get_element(json_node_get_array(words), i) : words);
-        g_string_append(page, "</p>\n");
-    }
-    if (node && JSON_NODE_HOLDS_ARRAY(node) && json_array_get_length(json_node_get_array(node)) > 0)
-        append_metrics(page, json_node_get_array(node));
-    for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
-        node = json_object_get_member(result, tables[i]);
-        if (node && JSON_NODE_HOLDS_ARRAY(node) && json_array_get_length(json_node_get_array(node)) > 0)
-            append_rows(page, tables[i], json_node_get_array(node));
-    }
+    if (node)
+        append_words(page, node);
+    if (array_of(result, "metrics"))
+        append_metrics(page, array_of(result, "metrics"));
+    for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
+        if (array_of(result, tables[i]))
+            append_rows(page, tables[i], array_of(result, tables[i]));
     append_pictures(page, dir, path);
     append_settings(page, "Run", result, apart);
     node = json_object_get_member(result, "config");
