@@ -4,6 +4,7 @@
 #include "flow/feed.h"
 
 #include "flow/state.h"
+#include "graph/spare.h"
 
 #include <math.h>
 #include <string.h>
@@ -27,7 +28,10 @@ static const char *const feed_names[FEED_N_INPUTS] = {
 #undef FEED_NAME
 };
 
-enum { FEED_COSTS = 1 << 23 /* pairs of a batch's rows, whose costs a coupling may keep: 64 MiB of doubles */ };
+enum {
+    FEED_COSTS = 1 << 23,      /* pairs of a batch's rows, whose costs a coupling may keep: 64 MiB of doubles */
+    FEED_AHEAD_BYTES = 1 << 20 /* of inputs of a batch that is made ahead: of large ones it is little of a step */
+};
 
 /* numbers of the data's stream apart from those of the data themselves */
 static const guint64 feed_flip_steps = G_GUINT64_CONSTANT(1) << 47;
@@ -54,6 +58,19 @@ typedef struct FeedBatch {
     GError *failure;
 } FeedBatch;
 
+/* Rows row0 .. row0 + n - 1 of a step's batch. */
+typedef struct FeedRows {
+    guint64 step, row0;
+    size_t n;
+} FeedRows;
+
+/* The inputs of a whole batch, made by threads that wait while the step before it is under way. */
+typedef struct FeedAhead {
+    guint64 step;
+    gboolean *made;          /* (tiles) */
+    void *in[FEED_N_INPUTS]; /* (B, ...) each; NULL: not used */
+} FeedAhead;
+
 struct FmFeeder {
     FmRun *run;
     size_t B, D, tile, pool;
@@ -64,10 +81,14 @@ struct FmFeeder {
     double t0, t1;
     double *inverse; /* (D) 1 / scale */
     guint64 step;
-    FeedWorker *worker;
+    FeedWorker *worker; /* (n_workers): `threads` for the batch and as many for the one ahead */
+    int n_workers;
     FeedBatch *batch; /* (n_batches), by step modulo their number; NULL: rows are paired as they come */
     size_t n_batches;
-    GError *failure; /* the first one; set atomically */
+    gboolean looks_ahead;
+    FeedAhead ahead[2]; /* by step modulo 2 */
+    gint64 *ahead_us;   /* (threads) spent on them */
+    GError *failure;    /* the first one; set atomically */
 };
 
 static void
@@ -163,20 +184,20 @@ feed_source(const FmFeeder *f, guint64 step, guint64 row0, size_t n, double *x0,
 /* ---- times ---- */
 
 static void
-feed_times(const FmFeeder *f, guint64 row0, size_t n, double *t)
+feed_times(const FmFeeder *f, const FeedRows *at, double *t)
 {
-    const FmKey key = feed_key(f, FM_STREAM_TIME, f->step);
+    const FmKey key = feed_key(f, FM_STREAM_TIME, at->step);
     const FmTimeSampling how = f->run->config->time_sampling;
 
     if (how == FM_TIME_LOGIT_NORMAL)
-        fm_fill_normal_f64(key, row0, n, 1, t);
+        fm_fill_normal_f64(key, at->row0, at->n, 1, t);
     else
-        fm_fill_uniform_f64(key, row0, n, 1, t);
-    for (size_t r = 0; r < n; r++) {
+        fm_fill_uniform_f64(key, at->row0, at->n, 1, t);
+    for (size_t r = 0; r < at->n; r++) {
         if (how == FM_TIME_LOGIT_NORMAL)
             t[r] = 1.0 / (1.0 + exp(-t[r]));
         else if (how == FM_TIME_STRATIFIED)
-            t[r] = ((double)(row0 + r) + t[r]) / (double)f->B;
+            t[r] = ((double)(at->row0 + r) + t[r]) / (double)f->B;
         t[r] = f->t0 + (f->t1 - f->t0) * t[r];
     }
 }
@@ -204,42 +225,48 @@ feed_times(const FmFeeder *f, guint64 row0, size_t n, double *t)
 FEED_COMBINE(feed_combine_f32, float)
 FEED_COMBINE(feed_combine_f64, double)
 
-static void
-feed_affine(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1, void *xt, void *ut)
+static gboolean
+feed_affine(const FmFeeder *f, FeedWorker *w, const FeedRows *at, const void *x0, const void *x1, void *xt, void *ut,
+            GError **error)
 {
     const FmPlugin *path = f->run->plugin[FM_KIND_PATH];
-    const FmKey key = feed_key(f, FM_STREAM_NOISE, f->step);
+    const FmKey key = feed_key(f, FM_STREAM_NOISE, at->step);
     const void *z = NULL;
 
-    for (size_t r = 0; r < n; r++) {
+    for (size_t r = 0; r < at->n; r++) {
         fm_path_coefficients(path, w->t[r], &w->c[r]);
         if (w->c[r].gamma != 0 || w->c[r].dgamma != 0)
             z = w->z;
     }
     if (f->dtype == FM_F32) {
         if (z != NULL)
-            fm_fill_normal_f32(key, row0, n, f->D, w->z);
-        feed_combine_f32(n, f->D, w->c, x0, x1, z, xt, ut);
+            fm_fill_normal_f32(key, at->row0, at->n, f->D, w->z);
+        feed_combine_f32(at->n, f->D, w->c, x0, x1, z, xt, ut);
     } else {
         if (z != NULL)
-            fm_fill_normal_f64(key, row0, n, f->D, w->z);
-        feed_combine_f64(n, f->D, w->c, x0, x1, z, xt, ut);
+            fm_fill_normal_f64(key, at->row0, at->n, f->D, w->z);
+        feed_combine_f64(at->n, f->D, w->c, x0, x1, z, xt, ut);
     }
+    return TRUE;
 }
 
-static void
-feed_curved(FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, const void *x0, const void *x1, void *xt, void *ut)
+static gboolean
+feed_curved(const FmFeeder *f, FeedWorker *w, const FeedRows *at, const void *x0, const void *x1, void *xt, void *ut,
+            GError **error)
 {
-    fm_convert(f->dtype, x0, FM_F64, w->x0, n * f->D);
-    fm_convert(f->dtype, x1, FM_F64, w->x1, n * f->D);
-    if (!fm_path_sample(f->run->plugin[FM_KIND_PATH], n, f->D, w->t, w->x0, w->x1,
-                        feed_key(f, FM_STREAM_NOISE, f->step), row0, w->xt, w->ut)) {
-        feed_fail(f, g_error_new(FM_ERROR, FM_ERROR_DIVERGED, "path '%s' failed to draw its points",
-                                 fm_plugin_name(f->run->plugin[FM_KIND_PATH])));
-        return;
+    const size_t size = at->n * f->D;
+
+    fm_convert(f->dtype, x0, FM_F64, w->x0, size);
+    fm_convert(f->dtype, x1, FM_F64, w->x1, size);
+    if (!fm_path_sample(f->run->plugin[FM_KIND_PATH], at->n, f->D, w->t, w->x0, w->x1,
+                        feed_key(f, FM_STREAM_NOISE, at->step), at->row0, w->xt, w->ut)) {
+        g_set_error(error, FM_ERROR, FM_ERROR_DIVERGED, "path '%s' failed to draw its points",
+                    fm_plugin_name(f->run->plugin[FM_KIND_PATH]));
+        return FALSE;
     }
-    fm_convert(FM_F64, w->xt, f->dtype, xt, n * f->D);
-    fm_convert(FM_F64, w->ut, f->dtype, ut, n * f->D);
+    fm_convert(FM_F64, w->xt, f->dtype, xt, size);
+    fm_convert(FM_F64, w->ut, f->dtype, ut, size);
+    return TRUE;
 }
 
 /* ---- one tile ---- */
@@ -253,35 +280,37 @@ feed_slot(const FmFeeder *f, void *const *in, int which, void *scratch)
 /* Labels that are taken away are -1, which belongs to no class: classifier-free guidance, Ho &
  * Salimans 2022, arXiv:2207.12598. */
 static void
-feed_drop_labels(const FmFeeder *f, guint64 row0, size_t n, int *y)
+feed_drop_labels(const FmFeeder *f, const FeedRows *at, int *y)
 {
-    const FmKey key = feed_key(f, FM_STREAM_DATA, f->step + feed_drop_steps);
+    const FmKey key = feed_key(f, FM_STREAM_DATA, at->step + feed_drop_steps);
 
-    for (size_t r = 0; r < n; r++) {
-        FmRng rng = fm_rng(key, row0 + r);
+    for (size_t r = 0; r < at->n; r++) {
+        FmRng rng = fm_rng(key, at->row0 + r);
 
         if (fm_rng_uniform(&rng) < f->run->config->label_dropout)
             y[r] = -1;
     }
 }
 
-/* The batch of this step; NULL where rows are paired as they come. */
+/* The batch of a step; NULL where rows are paired as they come. */
 static const FeedBatch *
-feed_batch(const FmFeeder *f)
+feed_batch(const FmFeeder *f, guint64 step)
 {
-    return f->batch != NULL ? &f->batch[f->step % f->n_batches] : NULL;
+    return f->batch != NULL ? &f->batch[step % f->n_batches] : NULL;
 }
 
-/* x0 (n, D) and x1 (n, D) in dtype, and labels, of the pairs row0 .. of a batch. */
+/* x0 (n, D) and x1 (n, D) in dtype, and labels, of pairs of a batch. */
 static void
-feed_pairs(const FmFeeder *f, const FeedBatch *b, guint64 row0, size_t n, void *x0, void *x1, int *y)
+feed_pairs(const FmFeeder *f, const FeedRows *at, void *x0, void *x1, int *y)
 {
-    for (size_t r = 0; r < n; r++) {
-        const size_t i0 = b->pairs.i0[row0 + r], i1 = b->pairs.i1[row0 + r];
-        const size_t at = r * f->D * fm_dtype_size(f->dtype);
+    const FeedBatch *b = feed_batch(f, at->step);
 
-        fm_convert(FM_F64, b->x0 + i0 * f->D, f->dtype, (char *)x0 + at, f->D);
-        fm_convert(FM_F64, b->x1 + i1 * f->D, f->dtype, (char *)x1 + at, f->D);
+    for (size_t r = 0; r < at->n; r++) {
+        const size_t i0 = b->pairs.i0[at->row0 + r], i1 = b->pairs.i1[at->row0 + r];
+        const size_t to = r * f->D * fm_dtype_size(f->dtype);
+
+        fm_convert(FM_F64, b->x0 + i0 * f->D, f->dtype, (char *)x0 + to, f->D);
+        fm_convert(FM_F64, b->x1 + i1 * f->D, f->dtype, (char *)x1 + to, f->D);
         if (y != NULL)
             y[r] = b->y1[i1];
     }
@@ -289,65 +318,139 @@ feed_pairs(const FmFeeder *f, const FeedBatch *b, guint64 row0, size_t n, void *
 
 /* The same of rows as they come. */
 static gboolean
-feed_ends(const FmFeeder *f, FeedWorker *w, guint64 row0, size_t n, void *x0, void *x1, int *y, GError **error)
+feed_ends(const FmFeeder *f, FeedWorker *w, const FeedRows *at, void *x0, void *x1, int *y, GError **error)
 {
-    if (!feed_data(f, w, f->step, row0, n, w->x1, y, error))
+    const size_t size = at->n * f->D;
+
+    if (!feed_data(f, w, at->step, at->row0, at->n, w->x1, y, error))
         return FALSE;
-    fm_convert(FM_F64, w->x1, f->dtype, x1, n * f->D);
+    fm_convert(FM_F64, w->x1, f->dtype, x1, size);
     if (!f->needs_path)
         return TRUE;
     if (f->run->source == NULL && f->dtype == FM_F32) {
-        fm_fill_normal_f32(feed_key(f, FM_STREAM_SOURCE, f->step), row0, n, f->D, x0);
+        fm_fill_normal_f32(feed_key(f, FM_STREAM_SOURCE, at->step), at->row0, at->n, f->D, x0);
         return TRUE;
     }
-    if (!feed_source(f, f->step, row0, n, w->x0, error))
+    if (!feed_source(f, at->step, at->row0, at->n, w->x0, error))
         return FALSE;
-    fm_convert(FM_F64, w->x0, f->dtype, x0, n * f->D);
+    fm_convert(FM_F64, w->x0, f->dtype, x0, size);
     return TRUE;
 }
 
 static void
-feed_columns(const FmFeeder *f, const FeedWorker *w, guint64 row0, size_t n, void *const *in)
+feed_columns(const FmFeeder *f, const FeedWorker *w, const FeedRows *at, void *const *in)
 {
     if (f->input[FEED_T] >= 0)
-        fm_convert(FM_F64, w->t, f->dtype, in[f->input[FEED_T]], n);
+        fm_convert(FM_F64, w->t, f->dtype, in[f->input[FEED_T]], at->n);
     if (f->input[FEED_WEIGHT] >= 0)
-        fm_convert(FM_F64, feed_batch(f)->pairs.weight + row0, f->dtype, in[f->input[FEED_WEIGHT]], n);
+        fm_convert(FM_F64, feed_batch(f, at->step)->pairs.weight + at->row0, f->dtype, in[f->input[FEED_WEIGHT]],
+                   at->n);
     for (int i = FEED_ALPHA; i <= FEED_DGAMMA; i++) {
         static const size_t offset[] = {offsetof(FmAffine, alpha), offsetof(FmAffine, dalpha),
                                         offsetof(FmAffine, sigma), offsetof(FmAffine, dsigma),
                                         offsetof(FmAffine, gamma), offsetof(FmAffine, dgamma)};
-        for (size_t r = 0; f->input[i] >= 0 && r < n; r++)
+        for (size_t r = 0; f->input[i] >= 0 && r < at->n; r++)
             fm_convert(FM_F64, (const char *)&w->c[r] + offset[i - FEED_ALPHA], f->dtype,
                        (char *)in[f->input[i]] + r * fm_dtype_size(f->dtype), 1);
     }
+}
+
+/* The inputs of at most a tile of rows. */
+static gboolean
+feed_rows(const FmFeeder *f, FeedWorker *w, const FeedRows *at, void *const *in, GError **error)
+{
+    void *x0 = feed_slot(f, in, FEED_X0, w->x0_typed), *x1 = feed_slot(f, in, FEED_X1, w->x1_typed);
+    int *y = f->input[FEED_Y] >= 0 ? in[f->input[FEED_Y]] : NULL;
+
+    if (f->batch != NULL)
+        feed_pairs(f, at, x0, x1, y);
+    else if (!feed_ends(f, w, at, x0, x1, y, error))
+        return FALSE;
+    if (y != NULL && f->run->config->label_dropout > 0)
+        feed_drop_labels(f, at, y);
+    if (f->needs_path) {
+        void *xt = feed_slot(f, in, FEED_XT, w->xt_typed);
+        void *ut = feed_slot(f, in, FEED_UT, w->ut_typed);
+
+        feed_times(f, at, w->t);
+        if (!(f->affine ? feed_affine : feed_curved)(f, w, at, x0, x1, xt, ut, error))
+            return FALSE;
+    }
+    feed_columns(f, w, at, in);
+    return TRUE;
+}
+
+/* ---- the batch ahead ---- */
+
+/* Bytes of a row of an input. */
+static size_t
+feed_row_size(const FmFeeder *f, int which)
+{
+    if (which == FEED_Y)
+        return sizeof(gint32);
+    return fm_dtype_size(f->dtype) * (which <= FEED_UT ? f->D : 1);
+}
+
+static size_t
+feed_tiles(const FmFeeder *f)
+{
+    return (f->B + f->tile - 1) / f->tile;
+}
+
+/* Tile i of the batch ahead. What fails fails again when its step has come, and is told then. */
+static void
+feed_spare(void *ctx, int thread, size_t i)
+{
+    FmFeeder *f = ctx;
+    FeedAhead *a = &f->ahead[(f->step + 1) % 2];
+    const FeedRows at = {.step = a->step, .row0 = i * f->tile, .n = MIN(f->tile, f->B - i * f->tile)};
+    const gint64 begun = g_get_monotonic_time();
+    void *in[FEED_N_INPUTS] = {NULL};
+
+    for (int k = 0; k < FEED_N_INPUTS; k++)
+        if (f->input[k] >= 0)
+            in[f->input[k]] = (char *)a->in[k] + at.row0 * feed_row_size(f, k);
+    a->made[i] = feed_rows(f, &f->worker[f->threads + thread], &at, in, NULL);
+    f->ahead_us[thread] += g_get_monotonic_time() - begun;
+}
+
+/* Offer the batch after f->step as spare work. */
+static void
+feed_offer(FmFeeder *f)
+{
+    const FeedBatch *b = feed_batch(f, f->step + 1);
+    FeedAhead *a = &f->ahead[(f->step + 1) % 2];
+
+    if (!f->looks_ahead || (b != NULL && !(b->made && b->step == f->step + 1 && b->failure == NULL)))
+        return;
+    a->step = f->step + 1;
+    memset(a->made, 0, feed_tiles(f) * sizeof *a->made);
+    fm__spare_begin(f->threads, feed_tiles(f), feed_spare, f);
+}
+
+/* Rows that were made ahead; FALSE: they were not. */
+static gboolean
+feed_take(const FmFeeder *f, const FeedRows *at, void *const *in)
+{
+    const FeedAhead *a = &f->ahead[at->step % 2];
+
+    if (!f->looks_ahead || a->step != at->step || !a->made[at->row0 / f->tile])
+        return FALSE;
+    for (int k = 0; k < FEED_N_INPUTS; k++)
+        if (f->input[k] >= 0)
+            memcpy(in[f->input[k]], (char *)a->in[k] + at->row0 * feed_row_size(f, k), at->n * feed_row_size(f, k));
+    return TRUE;
 }
 
 void
 fm__feeder_tile(void *ctx, int worker, guint64 row0, size_t n, void *const *in)
 {
     FmFeeder *f = ctx;
-    FeedWorker *w = &f->worker[worker];
-    void *x0 = feed_slot(f, in, FEED_X0, w->x0_typed), *x1 = feed_slot(f, in, FEED_X1, w->x1_typed);
-    int *y = f->input[FEED_Y] >= 0 ? in[f->input[FEED_Y]] : NULL;
+    const FeedRows at = {.step = f->step, .row0 = row0, .n = n};
     GError *error = NULL;
 
-    if (f->batch != NULL)
-        feed_pairs(f, feed_batch(f), row0, n, x0, x1, y);
-    else if (!feed_ends(f, w, row0, n, x0, x1, y, &error)) {
+    if (!feed_take(f, &at, in) && !feed_rows(f, &f->worker[worker], &at, in, &error))
         feed_fail(f, error);
-        return;
-    }
-    if (y != NULL && f->run->config->label_dropout > 0)
-        feed_drop_labels(f, row0, n, y);
-    if (f->needs_path) {
-        void *xt = feed_slot(f, in, FEED_XT, w->xt_typed);
-        void *ut = feed_slot(f, in, FEED_UT, w->ut_typed);
-
-        feed_times(f, row0, n, w->t);
-        (f->affine ? feed_affine : feed_curved)(f, w, row0, n, x0, x1, xt, ut);
-    }
-    feed_columns(f, w, row0, n, in);
 }
 
 /* ---- whole batches ---- */
@@ -389,16 +492,32 @@ feed_ahead(void *ctx, int worker, size_t i)
 gboolean
 fm__feeder_begin(FmFeeder *f, guint64 step, GError **error)
 {
+    const FeedBatch *b = feed_batch(f, step);
+
+    fm__spare_end(f);
     f->step = step;
-    if (f->batch == NULL)
-        return TRUE;
-    const FeedBatch *b = feed_batch(f);
-    if (!b->made || b->step != step)
+    if (b != NULL && (!b->made || b->step != step))
         fm_parallel(f->threads, f->n_batches, feed_ahead, f);
-    if (b->failure == NULL)
-        return TRUE;
-    g_propagate_error(error, g_error_copy(b->failure));
-    return FALSE;
+    if (b != NULL && b->failure != NULL) {
+        g_propagate_error(error, g_error_copy(b->failure));
+        return FALSE;
+    }
+    feed_offer(f);
+    return TRUE;
+}
+
+double
+fm__feeder_ahead_seconds(FmFeeder *f, gboolean reset)
+{
+    double sum = 0.0;
+
+    fm__spare_end(f);
+    for (int i = 0; i < f->threads; i++) {
+        sum += (double)f->ahead_us[i] * 1e-6;
+        if (reset)
+            f->ahead_us[i] = 0;
+    }
+    return sum;
 }
 
 size_t
@@ -486,6 +605,37 @@ feed_batches_init(FmFeeder *f, GError **error)
     return TRUE;
 }
 
+/* Room for batches that are made ahead, where there are threads that could and the inputs are not large. */
+static gboolean
+feed_ahead_init(FmFeeder *f, const FmPlan *plan)
+{
+    size_t bytes = 0;
+
+    for (int k = 0; k < FEED_N_INPUTS; k++)
+        bytes += f->input[k] >= 0 ? feed_row_size(f, k) : 0;
+    f->looks_ahead = f->threads > 1 && fm_plan_n_inputs(plan) <= FEED_N_INPUTS && bytes <= FEED_AHEAD_BYTES / f->B;
+    for (int i = 0; f->looks_ahead && i < 2; i++) {
+        FeedAhead *a = &f->ahead[i];
+
+        a->made = g_new0(gboolean, feed_tiles(f));
+        for (int k = 0; k < FEED_N_INPUTS; k++)
+            if (f->input[k] >= 0 && (a->in[k] = fm_alloc(f->B * feed_row_size(f, k))) == NULL)
+                return FALSE;
+    }
+    return TRUE;
+}
+
+static void
+feed_ahead_clear(FmFeeder *f)
+{
+    for (int i = 0; i < 2; i++) {
+        g_free(f->ahead[i].made);
+        for (int k = 0; k < FEED_N_INPUTS; k++)
+            fm_free(f->ahead[i].in[k]);
+    }
+    g_free(f->ahead_us);
+}
+
 static void
 feed_batches_clear(FmFeeder *f)
 {
@@ -525,8 +675,11 @@ fm__feeder_new(FmRun *run, const FmPlan *plan, size_t B, int threads, GError **e
     f->inverse = g_new(double, f->D);
     for (size_t d = 0; d < f->D; d++)
         f->inverse[d] = 1.0 / run->scale[d];
-    f->worker = g_new0(FeedWorker, threads);
-    for (int w = 0; w < threads; w++)
+    f->ahead_us = g_new0(gint64, threads);
+    ok = feed_ahead_init(f, plan);
+    f->n_workers = f->looks_ahead ? 2 * threads : threads;
+    f->worker = g_new0(FeedWorker, f->n_workers);
+    for (int w = 0; w < f->n_workers; w++)
         ok = feed_worker_init(f, &f->worker[w]) && ok;
     if (ok && f->needs_path && !fm_coupling_row_wise(run->plugin[FM_KIND_COUPLING])) {
         f->pool = fm_coupling_pool_size(run->plugin[FM_KIND_COUPLING], B);
@@ -547,7 +700,8 @@ fm__feeder_free(FmFeeder *f)
 {
     if (f == NULL)
         return;
-    for (int i = 0; i < f->threads; i++) {
+    fm__spare_end(f);
+    for (int i = 0; i < f->n_workers; i++) {
         FeedWorker *w = &f->worker[i];
         void *all[] = {w->x0,       w->x1, w->t,        w->xt,       w->ut, w->noise, w->x0_typed,
                        w->x1_typed, w->z,  w->xt_typed, w->ut_typed, w->c,  w->y,     w->rows};
@@ -557,6 +711,7 @@ fm__feeder_free(FmFeeder *f)
     g_free(f->worker);
     g_free(f->inverse);
     feed_batches_clear(f);
+    feed_ahead_clear(f);
     g_clear_error(&f->failure);
     g_free(f);
 }

@@ -183,6 +183,7 @@ trainer_profile_start(Trainer *t)
 {
     t->coupling_seconds = t->optimizer_seconds = 0;
     t->profiled = 0;
+    fm__feeder_ahead_seconds(t->feeder, TRUE);
     fm_exec_profile_start(t->exec);
 }
 
@@ -190,6 +191,7 @@ static void
 trainer_profile_read(const Trainer *t, FmProfile *profile)
 {
     fm_exec_profile_read(t->exec, profile);
+    profile->seconds[FM_WORK_FEED] += fm__feeder_ahead_seconds(t->feeder, FALSE);
     profile->seconds[FM_WORK_COUPLING] = t->coupling_seconds;
     profile->seconds[FM_WORK_OPTIMIZER] = t->optimizer_seconds;
     profile->calls[FM_WORK_COUPLING] = profile->calls[FM_WORK_OPTIMIZER] = t->profiled;

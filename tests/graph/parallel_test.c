@@ -1,8 +1,10 @@
 /* parallel_test.c: loops over items: every item once, workers apart, nested, from several threads,
- * after fork; profiles count what ran. */
+ * after fork; spare items at most once, none after their end; profiles count what ran. */
 #include "suite.h"
 
 #include <fmcore/fmcore.h>
+
+#include "graph/spare.h"
 
 #include <stdatomic.h>
 #include <sys/wait.h>
@@ -107,6 +109,51 @@ START_TEST(after_fork)
 }
 END_TEST
 
+static void
+slow_item(void *ctx, int worker, size_t i)
+{
+    g_usleep(i == 0 ? 2000 : 0);
+}
+
+/* Items that were done; none twice. */
+static int
+done_once(const Loop *l)
+{
+    int sum = 0;
+
+    for (int i = 0; i < ITEMS; i++) {
+        ck_assert_int_le(atomic_load(&l->done[i]), 1);
+        sum += atomic_load(&l->done[i]);
+    }
+    return sum;
+}
+
+/* Offered while a loop has one slow item: who waits for it takes them. */
+START_TEST(spare_items_while_others_wait)
+{
+    int other, taken = 0;
+
+    for (int round = 0; round < 50 || (taken == 0 && round < 2000); round++) {
+        g_autofree Loop *l = g_new0(Loop, 1);
+
+        l->threads = 3;
+        ck_assert(fm__spare_begin(3, ITEMS, item, l));
+        ck_assert(!fm__spare_begin(3, ITEMS, item, &other));
+        fm__spare_end(&other); /* has none */
+        fm_parallel(2, 2, slow_item, NULL);
+        fm__spare_end(l);
+
+        const int done = done_once(l);
+
+        fm_parallel(2, 2, slow_item, NULL);
+        ck_assert_int_eq(done_once(l), done);
+        ck_assert_int_eq(atomic_load(&l->wrong), 0);
+        taken += done;
+    }
+    ck_assert_int_gt(taken, 0);
+}
+END_TEST
+
 START_TEST(a_profile_counts_what_ran)
 {
     const size_t dim[2] = {8, 8}, rows = 200;
@@ -142,5 +189,5 @@ int
 main(void)
 {
     return run_tests("parallel", 120, {every_item_runs_once}, {loops_inside_items}, {callers_in_several_threads},
-                     {after_fork}, {a_profile_counts_what_ran});
+                     {after_fork}, {spare_items_while_others_wait}, {a_profile_counts_what_ran});
 }
