@@ -2,15 +2,19 @@
  *
  * What the tree computes rests on the data: on how many directions they really have. So it is built, the rows of
  * some leaves are searched for, and what that computes is counted; not of all rows where the tree of a sample takes
- * longer than the scan of all, for with more rows it computes no less. What the scan computes rests on n, D and its
- * frame. Both counts are turned into time by the costs below. No clock is read: the choice is the same in every
- * run and for any number of threads. It costs the trees' building and at most what a scan for 256 rows would, for the
- * probe ends when the scan would have been quicker.
+ * longer than the scan of all, for with more rows it computes no less. The first sample is small. Where its tree
+ * computes nearly all pairs, as in many columns, a second has just the rows that make such a tree slower than the scan:
+ * of 10,000 normal rows of 784 columns 1,922. What the scan computes rests on n, D and its frame. Both counts are
+ * turned into time by the costs below. No clock is read: the choice is the same in every run and for any number of
+ * threads. It costs the trees' building and at most what a scan for 256 rows would, for the probe ends when the scan
+ * would have been quicker.
  *
  * Nanoseconds of one thread, Zen 3 with AVX2, by least squares over normal rows of 2 to 32 columns and rows near a
  * surface of 2 or 4 dimensions in 16 to 64 columns, 1000 to 1,000,000 of them. Other processors change the times of
  * both alike: in 10 columns AVX-512 made the scan 2.8 times as fast, the tree in 2 columns 2.3 times. */
 #include "flow/neighbours_private.h"
+
+#include <fmcore/array.h>
 
 #include <math.h>
 
@@ -18,6 +22,12 @@ enum {
     CHOICE_LEAVES = 16, /* probed at most, */
     CHOICE_SHARE = 64   /* and one in so many */
 };
+
+/* The second sample: where the first computes so many of all pairs, with so many rows beside those for which the tree
+ * would take as long as the scan, unless that is a larger part of all. */
+#define CHOICE_PAIRS 0.9
+#define CHOICE_ROWS 1.5
+#define CHOICE_PART (1.0 / 3.0)
 
 /* Of the tree: a query; a node with 16 queries and a query with 16 distances, and what a column adds. Twice as much
  * where the rows fill CACHE bytes. */
@@ -56,36 +66,72 @@ tree_time(const FmNeighbours *s, const NbCount *c)
                                                  (double)c->queries * (TREE_LEAF + TREE_LEAF_COLUMN * D));
 }
 
-gboolean
-nb_tree_pays(const FmNeighbours *s, size_t k, const FmNeighbours *scan)
+/* A query by the tree of some rows: its time, less than that where it is above a limit, and the part of all pairs that
+ * it computes. */
+typedef struct Probe {
+    double time, share;
+} Probe;
+
+static Probe
+probe_tree(const FmNeighbours *s, size_t k, double limit)
 {
     const size_t leaves = CLAMP(s->leaves / CHOICE_SHARE, 1, (size_t)CHOICE_LEAVES);
-    const double most = (double)(leaves * NB_LEAF) * scan_time(scan);
-    double time = 0.0;
+    const double queries = (double)(leaves * NB_LEAF);
+    double time = 0.0, pairs = 0.0;
+    size_t i = 0;
 
-    for (size_t i = 0; i < leaves && time <= most; i++) {
+    for (; i < leaves && time <= queries * limit; i++) {
         const NbCount count = nb_tree_count(s, (2 * i + 1) * s->leaves / (2 * leaves), k);
 
         time += tree_time(s, &count);
+        pairs += (double)count.queries;
     }
-    return time <= most;
+    return (Probe){.time = time / queries, .share = pairs / (double)(i * NB_LEAF * s->leaves)};
+}
+
+/* Of the tree of n of the rows of s, evenly dealt. FALSE: no memory. */
+static gboolean
+probe_sample(const FmNeighbours *s, size_t n, size_t k, double limit, int threads, Probe *probe)
+{
+    guint32 *row = fm_alloc(n * sizeof *row);
+    FmNeighbours sample = {.n = n, .D = s->D, .x = s->x, .row = row};
+    gboolean ok = row != NULL;
+
+    for (size_t i = 0; ok && i < n; i++) {
+        const size_t at = i * s->n / n;
+
+        row[i] = s->row ? s->row[at] : (guint32)at;
+    }
+    ok = ok && nb_tree_build(&sample, threads);
+    if (ok)
+        *probe = probe_tree(&sample, k, limit);
+    nb_tree_clear(&sample);
+    fm_free(row);
+    return ok;
+}
+
+gboolean
+nb_tree_pays(const FmNeighbours *s, size_t k, const FmNeighbours *scan)
+{
+    const double limit = scan_time(scan);
+
+    return probe_tree(s, k, limit).time <= limit;
 }
 
 gboolean
 nb_sample_pays(const FmNeighbours *s, size_t k, int threads, gboolean *pays)
 {
-    FmNeighbours sample = {.n = NB_SAMPLE, .D = s->D, .x = s->x};
-    guint32 row[NB_SAMPLE];
-    gboolean ok;
+    const double limit = scan_time(s);
+    Probe probe;
 
-    for (size_t i = 0; i < NB_SAMPLE; i++) {
-        const size_t at = i * s->n / NB_SAMPLE;
+    if (!probe_sample(s, NB_SAMPLE, k, limit, threads, &probe))
+        return FALSE;
+    if (probe.time <= limit && probe.share >= CHOICE_PAIRS) {
+        const double rows = CHOICE_ROWS * NB_SAMPLE * limit / probe.time;
 
-        row[i] = s->row ? s->row[at] : (guint32)at;
+        if (rows <= CHOICE_PART * (double)s->n && !probe_sample(s, (size_t)rows, k, limit, threads, &probe))
+            return FALSE;
     }
-    sample.row = row;
-    ok = nb_tree_build(&sample, threads);
-    *pays = ok && nb_tree_pays(&sample, k, s);
-    nb_tree_clear(&sample);
-    return ok;
+    *pays = probe.time <= limit;
+    return TRUE;
 }

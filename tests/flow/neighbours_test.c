@@ -276,10 +276,9 @@ START_TEST(the_quicker_search_is_chosen)
         int kind;
         size_t n, D;
         FmSearch search;
-    } cases[] = {{NORMAL, 4000, 2, FM_SEARCH_TREE},
-                 {NORMAL, 4000, 40, FM_SEARCH_SCAN},
-                 {PLANE, 4000, 40, FM_SEARCH_TREE},
-                 {NORMAL, 2000, 160, FM_SEARCH_SCAN},
+    } cases[] = {{NORMAL, 4000, 2, FM_SEARCH_TREE},   {NORMAL, 4000, 40, FM_SEARCH_SCAN},
+                 {PLANE, 4000, 40, FM_SEARCH_TREE},   {NORMAL, 2000, 160, FM_SEARCH_SCAN},
+                 {NORMAL, 9000, 160, FM_SEARCH_SCAN}, /* by a second sample */
                  {PLANE, 4000, 160, FM_SEARCH_TREE}};
     double *x = draw(cases[_i].kind, 1, cases[_i].n, cases[_i].D);
 
@@ -304,7 +303,7 @@ main(void)
     tcase_add_loop_test(t, searches_are_exact, 0, N_KINDS * (int)G_N_ELEMENTS(levels));
     tcase_add_loop_test(t, many_rows_are_exact, 0, N_KINDS);
     tcase_add_loop_test(t, directions_are_used_where_they_pay, 0, 2);
-    tcase_add_loop_test(t, the_quicker_search_is_chosen, 0, 5);
+    tcase_add_loop_test(t, the_quicker_search_is_chosen, 0, 6);
     suite_add_tcase(suite, t);
     return run_suite(suite, CK_FORK);
 }
