@@ -343,7 +343,7 @@ words_to_signs_f64_any(const guint32 *restrict w, double *restrict z)
 FM_CPU_VARIANTS(words_to_signs_f64, (const guint32 *restrict w, double *restrict z), (w, z))
 
 /* Walk over rows: PER values come from one Philox call; each row starts a call of its own. Where rows end
- * is counted: two divisions a call took a third of philox_words(). */
+ * is counted: two divisions a call took a third of philox_words(). Rows of whole calls follow without gaps. */
 #define FILL(NAME, T, PER, TRANSFORM) \
     void NAME(FmKey key, guint64 row0, size_t n, size_t d, T *out) \
     { \
@@ -357,6 +357,13 @@ FM_CPU_VARIANTS(words_to_signs_f64, (const guint32 *restrict w, double *restrict
             const size_t m = MIN((size_t)BLOCK, total - first); \
 \
             philox_words(key, row, blocks, at, m, w); \
+            if (m == BLOCK && d % (PER) == 0) { \
+                TRANSFORM(w, out); \
+                out += (PER)*BLOCK; \
+                row += (at + BLOCK) / blocks; \
+                at = (at + BLOCK) % blocks; \
+                continue; \
+            } \
             TRANSFORM(w, z); \
             for (size_t i = 0; i < m; i++) { \
                 const size_t k = MIN((size_t)(PER), d - at * (PER)); \

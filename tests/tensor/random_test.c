@@ -10,18 +10,20 @@ static const FmKey key = {.seed = 7, .stream = FM_STREAM_USER, .step = 3};
 
 START_TEST(rows_are_those_of_the_generator)
 {
-    enum { N = 300, D = 7 };
-    double uniform[N * D], normal[N * D];
+    enum { N = 300, MOST = 24 };
+    double uniform[N * MOST], normal[N * MOST];
 
-    fm_fill_uniform_f64(key, 11, N, D, uniform);
-    fm_fill_normal_f64(key, 11, N, D, normal);
-    for (size_t r = 0; r < N; r++) {
-        FmRng rng = fm_rng(key, 11 + r), again = fm_rng(key, 11 + r);
+    for (size_t D = 1; D <= MOST; D++) { /* rows of whole Philox calls and others */
+        fm_fill_uniform_f64(key, 11, N, D, uniform);
+        fm_fill_normal_f64(key, 11, N, D, normal);
+        for (size_t r = 0; r < N; r++) {
+            FmRng rng = fm_rng(key, 11 + r), again = fm_rng(key, 11 + r);
 
-        for (size_t d = 0; d < D; d++)
-            ck_assert_double_eq(uniform[r * D + d], fm_rng_uniform(&rng));
-        for (size_t d = 0; d < D; d += 2) /* a pair has one cosine and one sine of two uniforms */
-            ck_assert_double_eq_tol(normal[r * D + d], fm_rng_normal(&again), 1e-14);
+            for (size_t d = 0; d < D; d++)
+                ck_assert_double_eq(uniform[r * D + d], fm_rng_uniform(&rng));
+            for (size_t d = 0; d < D; d += 2) /* a pair has one cosine and one sine of two uniforms */
+                ck_assert_double_eq_tol(normal[r * D + d], fm_rng_normal(&again), 1e-14);
+        }
     }
 }
 END_TEST

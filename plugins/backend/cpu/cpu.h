@@ -22,13 +22,10 @@ typedef struct CpuEntry {
 } CpuEntry;
 
 /* A row of the kernels of one LEVEL that levels.inc compiles; scratch: NULL or a function. */
+/* clang-format off */
 #define CPU_ROW(op, room) \
-    { \
-#op, {.run = JOIN(op, _f32, LEVEL), .scratch = room }, \
-        { \
-            .run = JOIN(op, _f64, LEVEL), .scratch = room \
-        } \
-    }
+    {#op, {.run = JOIN(op, _f32, LEVEL), .scratch = room}, {.run = JOIN(op, _f64, LEVEL), .scratch = room}}
+/* clang-format on */
 
 extern const CpuEntry cpu_matmul_table[], cpu_conv_table[];
 

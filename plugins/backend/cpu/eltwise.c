@@ -229,11 +229,5 @@ FM_END_LEVEL
         CPU_ROW(add, single_scratch), CPU_ROW(sub, single_scratch), CPU_ROW(mul, single_scratch), \
         CPU_ROW(div, single_scratch), CPU_ROW(maximum, single_scratch), CPU_ROW(greater, single_scratch), \
         CPU_ROW(equal, single_scratch), CPU_ROW(select, single_scratch), CPU_ROW(fused, fused_scratch), \
-        {"elu", {.run = JOIN(run_elu, _f32, LEVEL)}, {.run = JOIN(run_elu, _f64, LEVEL)}}, \
-    { \
-        "elu_slope", {.run = JOIN(run_elu_slope, _f32, LEVEL)}, \
-        { \
-            .run = JOIN(run_elu_slope, _f64, LEVEL) \
-        } \
-    }
+        CPU_ROW(elu, NULL), CPU_ROW(elu_slope, NULL)
 #include "levels.inc"
