@@ -61,11 +61,16 @@ frechet_row(const FmSamples *s, const FrechetRows *r, size_t i)
     return s->x + (r->order ? r->order[k] : k) * s->D;
 }
 
-/* mean (D) and cov (D, D) of the rows; xt (D, n) scratch. */
-static void
-frechet_moments(const FmSamples *s, const FrechetRows *r, double *mean, double *cov, double *xt)
+static size_t
+frechet_count(const FrechetRows *r)
 {
-    const size_t D = s->D, n = r->hi - r->lo;
+    return r->hi - r->lo;
+}
+
+static void
+frechet_mean_row(const FmSamples *s, const FrechetRows *r, double *mean)
+{
+    const size_t D = s->D, n = frechet_count(r);
 
     memset(mean, 0, D * sizeof *mean);
     for (size_t i = 0; i < n; i++) {
@@ -74,6 +79,15 @@ frechet_moments(const FmSamples *s, const FrechetRows *r, double *mean, double *
         for (size_t d = 0; d < D; d++)
             mean[d] += x[d] / (double)n;
     }
+}
+
+/* mean (D) and cov (D, D) of the rows; xt (D, n) scratch. */
+static void
+frechet_moments(const FmSamples *s, const FrechetRows *r, double *mean, double *cov, double *xt)
+{
+    const size_t D = s->D, n = frechet_count(r);
+
+    frechet_mean_row(s, r, mean);
     for (size_t i = 0; i < n; i++) {
         const double *x = frechet_row(s, r, i);
 
@@ -108,6 +122,67 @@ frechet_distance(size_t D, const double *mp, const double *mq, double *Sp, doubl
         sum -= 2.0 * sqrt(MAX(w[d], 0.0));
     *value = sum;
     return TRUE;
+}
+
+/* Centred rows over sqrt(n - 1), (n, D), so that S = X^T X; returns tr S. */
+static double
+frechet_centre(const FmSamples *s, const FrechetRows *r, double *mean, double *X)
+{
+    const size_t D = s->D, n = frechet_count(r);
+    const double weight = 1.0 / sqrt((double)n - 1.0);
+    double trace = 0.0;
+
+    frechet_mean_row(s, r, mean);
+    for (size_t i = 0; i < n; i++) {
+        const double *x = frechet_row(s, r, i);
+
+        for (size_t d = 0; d < D; d++) {
+            X[i * D + d] = weight * (x[d] - mean[d]);
+            trace += X[i * D + d] * X[i * D + d];
+        }
+    }
+    return trace;
+}
+
+/* The same distance where one sample has fewer rows than columns, without a matrix of (D, D): the eigenvalues of Sp Sq
+ * other than 0 are those of K K^T, K = Xp Xq^T (a, b). `work` as frechet_room() says. */
+static gboolean
+frechet_distance_of_few(const FmSamples *p, const FrechetRows *rp, const FmSamples *q, const FrechetRows *rq,
+                        double *work, double *value)
+{
+    const gboolean p_fewer = frechet_count(rp) <= frechet_count(rq);
+    const size_t D = p->D, a = frechet_count(p_fewer ? rp : rq), b = frechet_count(p_fewer ? rq : rp);
+    double *ma = work, *mb = ma + D, *Xa = mb + D, *Xb = Xa + a * D, *K = Xb + b * D, *square = K + a * b,
+           *w = square + a * a;
+    double sum = frechet_centre(p_fewer ? p : q, p_fewer ? rp : rq, ma, Xa) +
+                 frechet_centre(p_fewer ? q : p, p_fewer ? rq : rp, mb, Xb);
+
+    for (size_t d = 0; d < D; d++)
+        sum += (ma[d] - mb[d]) * (ma[d] - mb[d]);
+    fm_linalg_gemm_f64(TRUE, a, b, D, 1.0, Xa, Xb, 0.0, K);
+    fm_linalg_gemm_f64(TRUE, a, a, b, 1.0, K, K, 0.0, square);
+    if (!fm_linalg_eigen(a, square, w))
+        return FALSE;
+    for (size_t i = 0; i < a; i++)
+        sum -= 2.0 * sqrt(MAX(w[i], 0.0));
+    *value = sum;
+    return TRUE;
+}
+
+static gboolean
+frechet_is_few(size_t D, const FrechetRows *rp, const FrechetRows *rq)
+{
+    return MIN(frechet_count(rp), frechet_count(rq)) < D;
+}
+
+/* Numbers that the distance of such rows needs as scratch. */
+static size_t
+frechet_room(size_t D, const FrechetRows *rp, const FrechetRows *rq)
+{
+    const size_t np = frechet_count(rp), nq = frechet_count(rq), few = MIN(np, nq);
+
+    return frechet_is_few(D, rp, rq) ? 2 * D + (np + nq) * D + np * nq + few * few + few
+                                     : 3 * D + 4 * D * D + D * MAX(np, nq);
 }
 
 /* ---- distances of parts, in parallel ---- */
@@ -154,10 +229,16 @@ frechet_run_task(void *ctx, int worker, size_t i)
                       b = frechet_part(job->q->n, job->order_q, job->groups, t);
     double *mp = job->work + (size_t)worker * job->work_size, *mq = mp + D, *w = mq + D, *Sp = w + D, *Sq = Sp + D * D,
            *two = Sq + D * D;
+    gboolean ok;
 
-    frechet_moments(job->p, &a, mp, Sp, two + 2 * D * D);
-    frechet_moments(job->q, &b, mq, Sq, two + 2 * D * D);
-    if (!frechet_distance(D, mp, mq, Sp, Sq, two, w, &t->value))
+    if (frechet_is_few(D, &a, &b)) {
+        ok = frechet_distance_of_few(job->p, &a, job->q, &b, mp, &t->value);
+    } else {
+        frechet_moments(job->p, &a, mp, Sp, two + 2 * D * D);
+        frechet_moments(job->q, &b, mq, Sq, two + 2 * D * D);
+        ok = frechet_distance(D, mp, mq, Sp, Sq, two, w, &t->value);
+    }
+    if (!ok)
         t->value = NAN;
 }
 
@@ -166,14 +247,11 @@ static gboolean
 frechet_job_init(FrechetJob *job, size_t whole_parts, size_t group_parts, FmKey key, int threads)
 {
     const FmKey other = {.seed = key.seed, .stream = key.stream, .step = key.step + 1};
-    const size_t D = job->p->D, n = MAX(job->p->n, job->q->n);
     const size_t most = whole_parts * (whole_parts + 1) / 2 + job->groups * group_parts * (group_parts + 1) / 2;
 
-    job->work_size = 3 * D + 4 * D * D + D * n;
-    job->work = fm_alloc((size_t)threads * job->work_size * sizeof *job->work);
     job->task = fm_alloc(most * sizeof *job->task);
     job->order_p = fm_alloc((job->p->n + job->q->n) * sizeof *job->order_p);
-    if (!job->work || !job->task || !job->order_p)
+    if (!job->task || !job->order_p)
         return FALSE;
     job->order_q = job->order_p + job->p->n;
     for (size_t i = 0; i < job->p->n; i++)
@@ -184,7 +262,14 @@ frechet_job_init(FrechetJob *job, size_t whole_parts, size_t group_parts, FmKey 
         for (size_t m = 1; m <= (g < 0 ? whole_parts : group_parts); m++)
             for (size_t part = 0; part < m; part++)
                 job->task[job->n_tasks++] = (FrechetTask){.group = g, .part = part, .parts = m};
-    return TRUE;
+    for (size_t i = 0; i < job->n_tasks; i++) {
+        const FrechetRows a = frechet_part(job->p->n, job->order_p, job->groups, &job->task[i]),
+                          b = frechet_part(job->q->n, job->order_q, job->groups, &job->task[i]);
+
+        job->work_size = MAX(job->work_size, frechet_room(job->p->D, &a, &b));
+    }
+    job->work = fm_alloc((size_t)threads * job->work_size * sizeof *job->work);
+    return job->work != NULL;
 }
 
 static void

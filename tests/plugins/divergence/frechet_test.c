@@ -65,6 +65,33 @@ START_TEST(equals_scipy)
 }
 END_TEST
 
+/* Fewer rows than columns is another way to the same distance: columns of zeros lead there. */
+START_TEST(fewer_rows_than_columns)
+{
+    enum { D = 4, WIDE = 60, P = 30, Q = 47 };
+    static double x[P * D], y[Q * D], wide_x[P * WIDE], wide_y[Q * WIDE];
+    const FmSamples p = {.n = P, .D = D, .x = x}, q = {.n = Q, .D = D, .x = y},
+                    wide_p = {.n = P, .D = WIDE, .x = wide_x}, wide_q = {.n = Q, .D = WIDE, .x = wide_y};
+
+    uniforms(1, P * D, x);
+    uniforms(2, Q * D, y);
+    for (size_t i = 0; i < Q * D; i++)
+        y[i] = 0.3 + y[i] * y[i];
+    for (size_t i = 0; i < P; i++)
+        memcpy(wide_x + i * WIDE + 7, x + i * D, D * sizeof *x);
+    for (size_t i = 0; i < Q; i++)
+        memcpy(wide_y + i * WIDE + 7, y + i * D, D * sizeof *y);
+
+    const FmEstimate narrow = estimate("frechet:groups=0", &p, &q, 2),
+                     wide = estimate("frechet:groups=0", &wide_p, &wide_q, 2),
+                     back = estimate("frechet:groups=0", &wide_q, &wide_p, 2);
+
+    ck_assert_double_eq_tol(wide.value, narrow.value, 1e-7);
+    ck_assert_double_eq_tol(back.value, narrow.value, 1e-7);
+    ck_assert_double_eq_tol(detail(&wide, "bias estimate")->number, detail(&narrow, "bias estimate")->number, 1e-7);
+}
+END_TEST
+
 /* ---- a stack of layers ---- */
 
 static const struct {
@@ -363,6 +390,7 @@ main(void)
     dir = g_dir_make_tmp("fmcore-frechet-XXXXXX", NULL);
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, equals_scipy, 0, G_N_ELEMENTS(scipy_rows));
+    tcase_add_test(t, fewer_rows_than_columns);
     tcase_add_loop_test(t, stack_equals_torch, 0, 4);
     tcase_add_test(t, distance_is_that_of_the_features);
     tcase_add_test(t, linear_layers_need_no_words);
