@@ -7,7 +7,8 @@
  *
  * The limit comes from a few pairs that are measured early: those with the least bounds so far, when 256, 1024,
  * 4096, ... rows have been seen. Two sums of two products of 7 bits fit in 16 bits, so that one addition in
- * 32 bits serves four products: Zen 3 makes 43 of them a cycle, and 16 in float. */
+ * 32 bits serves four products: Zen 3 makes 43 of them a cycle, and 16 in float. Four such sums fit where codes are
+ * not all large, which a bound by lengths says of whole groups of rows: 51 a cycle. */
 #include "flow/neighbours_query.h"
 
 #include <fmcore/array.h>
@@ -26,6 +27,7 @@ enum {
     BYTES_MOST = 63,   /* largest code */
     BYTES_SHIFT = 64,  /* makes a query's codes unsigned */
     BYTES_STEP = 8,    /* columns are padded to a multiple */
+    BYTES_DEEP = 16,   /* columns whose products are summed in 16 bits, 8 of them in each sum, where none overflows */
     BYTES_FINE = 16,   /* the same of fine rows */
     BYTES_FINE_MOST = 16383,
     BYTES_COLUMNS = 1 << 16, /* more could overflow sums */
@@ -39,6 +41,7 @@ struct NbBytes {
     gint8 *code;                  /* (groups of 16, columns / 4, 16, 4) */
     float *step;                  /* (n) twice the step of a row */
     gint32 *shift;                /* (n) BYTES_SHIFT sum of codes */
+    float *sum, *norm;            /* (groups of 32) of 8 codes in one sum: largest |BYTES_SHIFT sum|, and length */
     gint16 *fine;                 /* (n, fine_columns) */
     float *fine_step, *fine_lost; /* (n) */
     /* With directions: */
@@ -130,6 +133,27 @@ append_rest(size_t d, const double *p, double square, double *z)
     z[d] = sqrt(MAX(square - sum, 0.0));
 }
 
+/* The largest |BYTES_SHIFT sum| and length of 8 codes that meet in one sum of BYTES_DEEP columns, if larger. */
+static void
+widest_sums(size_t columns, const gint16 *code, float *sum, float *norm)
+{
+    int most = 0, longest = 0;
+
+    for (size_t c = 0; c + BYTES_DEEP <= columns; c += BYTES_DEEP)
+        for (size_t pair = 0; pair < 4; pair += 2) {
+            int s = 0, square = 0;
+
+            for (size_t l = c + pair; l < c + BYTES_DEEP; l += 4) {
+                s += code[l] + code[l + 1];
+                square += code[l] * code[l] + code[l + 1] * code[l + 1];
+            }
+            most = MAX(most, abs(s));
+            longest = MAX(longest, square);
+        }
+    *sum = MAX(*sum, (float)(BYTES_SHIFT * most));
+    *norm = MAX(*norm, nb_length_up(longest));
+}
+
 /* Bytes of row i, z (columns before padding). */
 static void
 build_codes(const FmNeighbours *s, size_t i, size_t columns, const double *z, gint16 *whole)
@@ -150,6 +174,7 @@ build_codes(const FmNeighbours *s, size_t i, size_t columns, const double *z, gi
         }
     }
     b->shift[i] = BYTES_SHIFT * sum;
+    widest_sums(b->columns, whole, &b->sum[i / BYTES_GROUP], &b->norm[i / BYTES_GROUP]);
 }
 
 static void
@@ -164,6 +189,7 @@ build_group(void *ctx, int worker, size_t group)
            *z = job->z + (size_t)worker * (d + 1), square[BYTES_GROUP], lost_square;
     gint16 *whole = job->whole + (size_t)worker * b->columns;
 
+    b->sum[group] = b->norm[group] = 0.0f;
     for (size_t i = begin; i < end; i++) {
         double *row = v + (i - begin) * D;
 
@@ -281,6 +307,8 @@ nb_bytes_build(FmNeighbours *s, int threads)
     b->code = fm_alloc(n * b->columns);
     b->step = fm_alloc(n * sizeof *b->step);
     b->shift = fm_alloc(n * sizeof *b->shift);
+    b->sum = fm_alloc(groups * sizeof *b->sum);
+    b->norm = fm_alloc(groups * sizeof *b->norm);
     b->fine = fm_alloc(s->n * b->fine_columns * sizeof *b->fine);
     b->fine_step = fm_alloc(s->n * sizeof *b->fine_step);
     b->fine_lost = fm_alloc(s->n * sizeof *b->fine_lost);
@@ -289,8 +317,8 @@ nb_bytes_build(FmNeighbours *s, int threads)
     job.p = fm_alloc(((size_t)threads * BYTES_GROUP * d + 1) * sizeof *job.p);
     job.z = fm_alloc((size_t)threads * (d + 1) * sizeof *job.z);
     job.whole = fm_alloc((size_t)threads * b->columns * sizeof *job.whole);
-    gboolean ok = b->code && b->step && b->shift && b->fine && b->fine_step && b->fine_lost && s->lost && job.v &&
-                  job.p && job.z && job.whole;
+    gboolean ok = b->code && b->step && b->shift && b->sum && b->norm && b->fine && b->fine_step && b->fine_lost &&
+                  s->lost && job.v && job.p && job.z && job.whole;
     if (d > 0)
         ok = ok && alloc_mid(b, s->n) && order_rows(&job, groups, threads);
     if (ok)
@@ -310,6 +338,8 @@ nb_bytes_free(NbBytes *b)
     fm_free(b->code);
     fm_free(b->step);
     fm_free(b->shift);
+    fm_free(b->sum);
+    fm_free(b->norm);
     fm_free(b->fine);
     fm_free(b->fine_step);
     fm_free(b->fine_lost);
@@ -362,35 +392,48 @@ typedef struct BytesRows {
 #include <immintrin.h>
 FM_BEGIN_AVX2
 
-/* product (4, 32) of four queries' codes a (4, columns) with the group's. */
-static void
-multiply(size_t columns, const guint8 *a, const gint8 *b, gint32 *product)
+/* Sums of 16 bits (16) of a query's codes a (n) with those of 16 rows, added to those of 32 bits. */
+FM_INLINE void
+add_products(size_t n, const guint8 *a, const __m256i *b, __m256i *low, __m256i *high)
 {
     const __m256i ones = _mm256_set1_epi16(1);
+    __m256i l = _mm256_setzero_si256(), h = l;
+
+#pragma GCC unroll 4
+    for (size_t c = 0; c < n / 4; c++) {
+        gint32 four;
+
+        memcpy(&four, a + 4 * c, sizeof four);
+        const __m256i u = _mm256_set1_epi32(four);
+
+        l = _mm256_add_epi16(l, _mm256_maddubs_epi16(u, _mm256_loadu_si256(b + 2 * c)));
+        h = _mm256_add_epi16(h, _mm256_maddubs_epi16(u, _mm256_loadu_si256(b + 2 * c + 1)));
+        __asm__("" : "+x"(l), "+x"(h)); /* sums in another order would need more registers than there are */
+    }
+    *low = _mm256_add_epi32(*low, _mm256_madd_epi16(l, ones));
+    *high = _mm256_add_epi32(*high, _mm256_madd_epi16(h, ones));
+}
+
+/* product (4, 32) of four queries' codes a (4, columns) with the group's; deep: sums of BYTES_DEEP columns fit in 16
+ * bits. */
+static void
+multiply(size_t columns, gboolean deep, const guint8 *a, const gint8 *b, gint32 *product)
+{
+    const size_t columns_deep = deep ? columns / BYTES_DEEP * BYTES_DEEP : 0;
 
     for (size_t half = 0; half < 2; half++, b += columns * NB_LEAF) {
         __m256i low[BYTES_QUERIES], high[BYTES_QUERIES];
 
         for (size_t r = 0; r < BYTES_QUERIES; r++)
             low[r] = high[r] = _mm256_setzero_si256();
-        for (size_t k = 0; k < columns; k += BYTES_STEP) {
-            const __m256i *at = (const __m256i *)(b + k * NB_LEAF);
-            const __m256i b0 = _mm256_loadu_si256(at), b1 = _mm256_loadu_si256(at + 1), b2 = _mm256_loadu_si256(at + 2),
-                          b3 = _mm256_loadu_si256(at + 3);
-
+        for (size_t k = 0; k < columns_deep; k += BYTES_DEEP)
 #pragma GCC unroll 4
-            for (size_t r = 0; r < BYTES_QUERIES; r++) {
-                gint32 four[2];
-
-                memcpy(four, a + r * columns + k, sizeof four);
-                const __m256i u = _mm256_set1_epi32(four[0]), v = _mm256_set1_epi32(four[1]);
-                const __m256i l = _mm256_add_epi16(_mm256_maddubs_epi16(u, b0), _mm256_maddubs_epi16(v, b2)),
-                              h = _mm256_add_epi16(_mm256_maddubs_epi16(u, b1), _mm256_maddubs_epi16(v, b3));
-
-                low[r] = _mm256_add_epi32(low[r], _mm256_madd_epi16(l, ones));
-                high[r] = _mm256_add_epi32(high[r], _mm256_madd_epi16(h, ones));
-            }
-        }
+            for (size_t r = 0; r < BYTES_QUERIES; r++)
+                add_products(BYTES_DEEP, a + r * columns + k, (const __m256i *)(b + k * NB_LEAF), &low[r], &high[r]);
+        for (size_t k = columns_deep; k < columns; k += BYTES_STEP)
+#pragma GCC unroll 4
+            for (size_t r = 0; r < BYTES_QUERIES; r++)
+                add_products(BYTES_STEP, a + r * columns + k, (const __m256i *)(b + k * NB_LEAF), &low[r], &high[r]);
         for (size_t r = 0; r < BYTES_QUERIES; r++) {
             gint32 *to = product + r * BYTES_GROUP + half * NB_LEAF;
 
@@ -429,7 +472,7 @@ nb_bytes_usable(size_t D)
 #else
 
 static void
-multiply(size_t columns, const guint8 *a, const gint8 *b, gint32 *product)
+multiply(size_t columns, gboolean deep, const guint8 *a, const gint8 *b, gint32 *product)
 {
 }
 
@@ -626,18 +669,19 @@ order_groups(const BytesScan *job, Query *const *query, size_t n, size_t groups,
     qsort(far, groups, sizeof *far, by_distance);
 }
 
-/* Candidates of all queries in the group of rows at .. */
+/* Candidates of all queries in the group of rows at .. norm: at least the length of 8 codes of a query in one sum. */
 static void
-scan_group(const BytesScan *job, NbBytesWork *w, Query *const *query, size_t n, size_t at)
+scan_group(const BytesScan *job, NbBytesWork *w, Query *const *query, size_t n, float norm, size_t at)
 {
     const FmNeighbours *s = job->s;
     const NbBytes *b = s->bytes;
     const BytesRows y = {
         .code = b->code + at * b->columns, .square = s->square + at, .step = b->step + at, .shift = b->shift + at};
     const Largest m = largest(s, at, MIN((size_t)BYTES_GROUP, s->n - at), s->lost + at);
+    const gboolean deep = b->sum[at / BYTES_GROUP] + b->norm[at / BYTES_GROUP] * norm <= 32000.0f;
 
     for (size_t i = 0; i < n; i += BYTES_QUERIES) {
-        multiply(b->columns, w->a + i * b->columns, y.code, w->product);
+        multiply(b->columns, deep, w->a + i * b->columns, y.code, w->product);
         for (size_t r = i; r < MIN(i + BYTES_QUERIES, n); r++)
             take_group(job, query[r], &y, at, &m, w->product + (r - i) * BYTES_GROUP);
     }
@@ -649,12 +693,15 @@ nb_bytes_scan(const FmNeighbours *s, const FmNeighbours *q, size_t k, NbBytesWor
     const BytesScan job = {.s = s, .q = q, .k = k};
     const size_t groups = (s->n + BYTES_GROUP - 1) / BYTES_GROUP;
     size_t next = (s->bytes->centre ? BYTES_NEAR : BYTES_FIRST) / BYTES_GROUP;
+    float norm = 0.0f;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         begin_query(&job, query[i], w->a + i * s->bytes->columns);
+        norm = MAX(norm, q->bytes->norm[query[i]->row / BYTES_GROUP]);
+    }
     order_groups(&job, query, n, groups, w->far);
     for (size_t g = 0; g < groups; g++) {
-        scan_group(&job, w, query, n, w->far[g].group * BYTES_GROUP);
+        scan_group(&job, w, query, n, norm, w->far[g].group * BYTES_GROUP);
         if (g + 1 == next) {
             for (size_t i = 0; i < n; i++)
                 tighten(&job, query[i], FALSE);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NORMAL, TIES, OFFSET, TINY, PLANE, CONSTANT, SMOOTH, OUTLIER, REPEATED, TWO_VALUED, N_KINDS };
+enum { NORMAL, TIES, OFFSET, TINY, PLANE, CONSTANT, SMOOTH, OUTLIER, REPEATED, TWO_VALUED, SIGNS, N_KINDS };
 
 /* Rows (n, D) of one kind. */
 static double *
@@ -56,6 +56,9 @@ draw(int kind, guint64 stream, size_t n, size_t D)
                 break;
             case TWO_VALUED:
                 *v = *v > 1.5;
+                break;
+            case SIGNS: /* all bytes are large */
+                *v = *v > 0.0 ? 1.0 : -1.0;
                 break;
             default:
                 break;
