@@ -494,7 +494,7 @@ fm__feeder_begin(FmFeeder *f, guint64 step, GError **error)
 {
     const FeedBatch *b = feed_batch(f, step);
 
-    fm__spare_end(f);
+    fm__feeder_wait(f);
     f->step = step;
     if (b != NULL && (!b->made || b->step != step))
         fm_parallel(f->threads, f->n_batches, feed_ahead, f);
@@ -506,12 +506,18 @@ fm__feeder_begin(FmFeeder *f, guint64 step, GError **error)
     return TRUE;
 }
 
+void
+fm__feeder_wait(FmFeeder *f)
+{
+    fm__spare_end(f);
+}
+
 double
 fm__feeder_ahead_seconds(FmFeeder *f, gboolean reset)
 {
     double sum = 0.0;
 
-    fm__spare_end(f);
+    fm__feeder_wait(f);
     for (int i = 0; i < f->threads; i++) {
         sum += (double)f->ahead_us[i] * 1e-6;
         if (reset)
@@ -700,7 +706,7 @@ fm__feeder_free(FmFeeder *f)
 {
     if (f == NULL)
         return;
-    fm__spare_end(f);
+    fm__feeder_wait(f);
     for (int i = 0; i < f->n_workers; i++) {
         FeedWorker *w = &f->worker[i];
         void *all[] = {w->x0,       w->x1, w->t,        w->xt,       w->ut, w->noise, w->x0_typed,

@@ -207,8 +207,10 @@ trainer_step(Trainer *t, double *loss, double *norm, double *lr, GError **error)
     const FmConfig *c = t->run->config;
     FmTrainState *s = t->state;
     const FmKey key = {.seed = (guint64)c->seed, .stream = FM_STREAM_NOISE, .step = s->step};
-    double begun = trainer_seconds();
+    double begun;
 
+    fm__feeder_wait(t->feeder); /* which is no work of the coupling */
+    begun = trainer_seconds();
     if (!fm__feeder_begin(t->feeder, s->step, error))
         return FALSE;
     t->coupling_seconds += trainer_seconds() - begun;

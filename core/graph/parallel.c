@@ -109,8 +109,11 @@ fm__spare_end(void *ctx)
     if (atomic_load(&spare.owner) != ctx)
         return;
     atomic_store(&spare.n, 0);
-    while (atomic_load(&spare.inside) > 0)
+    for (int i = 1; atomic_load(&spare.inside) > 0; i++) {
         RELAX();
+        if (i % 256 == 0) /* as in gate_close() */
+            g_thread_yield();
+    }
     atomic_store(&spare.owner, NULL);
 }
 
@@ -203,6 +206,7 @@ forget_helpers(void)
     pool.helpers = 0;
     atomic_store(&spare.n, 0);
     atomic_store(&spare.inside, 0);
+    atomic_store(&spare.owner, NULL);
 }
 
 /* Up to `wanted` helpers; fewer when the system gives no more threads. */

@@ -1,8 +1,8 @@
 /* spare.h: work for threads that wait.
  *
  * Between the parts of a step that run in parallel one thread goes on and the others wait; at the end of such a part
- * the quicker wait for the slowest. Items of spare work are taken then, and only then. Nobody waits for them: what is
- * left when they are wanted is done by whoever wants it. */
+ * the quicker wait for the slowest. Items of spare work are taken then, and only then. Nobody waits for one that has
+ * not begun: what is left when they are wanted is done by whoever wants it. */
 #ifndef FMCORE_CORE_GRAPH_SPARE_H
 #define FMCORE_CORE_GRAPH_SPARE_H
 

@@ -124,17 +124,17 @@ frechet_distance(size_t D, const double *mp, const double *mq, double *Sp, doubl
     return TRUE;
 }
 
-/* Centred rows over sqrt(n - 1), (n, D), so that S = X^T X; returns tr S. */
+/* `count` centred rows from `first` on over sqrt(n - 1), (count, D), so that S = X^T X for all n; returns their part of
+ * tr S. */
 static double
-frechet_centre(const FmSamples *s, const FrechetRows *r, double *mean, double *X)
+frechet_centre(const FmSamples *s, const FrechetRows *r, size_t first, size_t count, const double *mean, double *X)
 {
-    const size_t D = s->D, n = frechet_count(r);
-    const double weight = 1.0 / sqrt((double)n - 1.0);
+    const size_t D = s->D;
+    const double weight = 1.0 / sqrt((double)frechet_count(r) - 1.0);
     double trace = 0.0;
 
-    frechet_mean_row(s, r, mean);
-    for (size_t i = 0; i < n; i++) {
-        const double *x = frechet_row(s, r, i);
+    for (size_t i = 0; i < count; i++) {
+        const double *x = frechet_row(s, r, first + i);
 
         for (size_t d = 0; d < D; d++) {
             X[i * D + d] = weight * (x[d] - mean[d]);
@@ -144,23 +144,29 @@ frechet_centre(const FmSamples *s, const FrechetRows *r, double *mean, double *X
     return trace;
 }
 
-/* The same distance where one sample has fewer rows than columns, without a matrix of (D, D): the eigenvalues of Sp Sq
- * other than 0 are those of K K^T, K = Xp Xq^T (a, b). `work` as frechet_room() says. */
+/* The same distance where one sample, s, has fewer rows than columns, and the other, l, no fewer; without a matrix of
+ * (D, D): the eigenvalues of Sp Sq other than 0 are those of K K^T, K = Xs Xl^T, which is summed over blocks of at most
+ * D rows of l. `work` as frechet_room() says. */
 static gboolean
-frechet_distance_of_few(const FmSamples *p, const FrechetRows *rp, const FmSamples *q, const FrechetRows *rq,
+frechet_distance_of_few(const FmSamples *s, const FrechetRows *rs, const FmSamples *l, const FrechetRows *rl,
                         double *work, double *value)
 {
-    const gboolean p_fewer = frechet_count(rp) <= frechet_count(rq);
-    const size_t D = p->D, a = frechet_count(p_fewer ? rp : rq), b = frechet_count(p_fewer ? rq : rp);
-    double *ma = work, *mb = ma + D, *Xa = mb + D, *Xb = Xa + a * D, *K = Xb + b * D, *square = K + a * b,
-           *w = square + a * a;
-    double sum = frechet_centre(p_fewer ? p : q, p_fewer ? rp : rq, ma, Xa) +
-                 frechet_centre(p_fewer ? q : p, p_fewer ? rq : rp, mb, Xb);
+    const size_t D = s->D, a = frechet_count(rs), b = frechet_count(rl), most = MIN(b, D);
+    double *ms = work, *ml = ms + D, *Xs = ml + D, *Xl = Xs + a * D, *K = Xl + most * D, *square = K + a * most,
+           *w = square + a * a, sum;
 
+    frechet_mean_row(s, rs, ms);
+    frechet_mean_row(l, rl, ml);
+    sum = frechet_centre(s, rs, 0, a, ms, Xs);
     for (size_t d = 0; d < D; d++)
-        sum += (ma[d] - mb[d]) * (ma[d] - mb[d]);
-    fm_linalg_gemm_f64(TRUE, a, b, D, 1.0, Xa, Xb, 0.0, K);
-    fm_linalg_gemm_f64(TRUE, a, a, b, 1.0, K, K, 0.0, square);
+        sum += (ms[d] - ml[d]) * (ms[d] - ml[d]);
+    for (size_t first = 0; first < b; first += most) {
+        const size_t count = MIN(most, b - first);
+
+        sum += frechet_centre(l, rl, first, count, ml, Xl);
+        fm_linalg_gemm_f64(TRUE, a, count, D, 1.0, Xs, Xl, 0.0, K);
+        fm_linalg_gemm_f64(TRUE, a, a, count, 1.0, K, K, first > 0 ? 1.0 : 0.0, square);
+    }
     if (!fm_linalg_eigen(a, square, w))
         return FALSE;
     for (size_t i = 0; i < a; i++)
@@ -179,9 +185,9 @@ frechet_is_few(size_t D, const FrechetRows *rp, const FrechetRows *rq)
 static size_t
 frechet_room(size_t D, const FrechetRows *rp, const FrechetRows *rq)
 {
-    const size_t np = frechet_count(rp), nq = frechet_count(rq), few = MIN(np, nq);
+    const size_t np = frechet_count(rp), nq = frechet_count(rq), few = MIN(np, nq), block = MIN(MAX(np, nq), D);
 
-    return frechet_is_few(D, rp, rq) ? 2 * D + (np + nq) * D + np * nq + few * few + few
+    return frechet_is_few(D, rp, rq) ? 2 * D + (few + block) * D + few * block + few * few + few
                                      : 3 * D + 4 * D * D + D * MAX(np, nq);
 }
 
@@ -227,12 +233,13 @@ frechet_run_task(void *ctx, int worker, size_t i)
     const size_t D = job->p->D;
     const FrechetRows a = frechet_part(job->p->n, job->order_p, job->groups, t),
                       b = frechet_part(job->q->n, job->order_q, job->groups, t);
-    double *mp = job->work + (size_t)worker * job->work_size, *mq = mp + D, *w = mq + D, *Sp = w + D, *Sq = Sp + D * D,
-           *two = Sq + D * D;
+    double *room = job->work + (size_t)worker * job->work_size, *mp = room, *mq = mp + D, *w = mq + D, *Sp = w + D,
+           *Sq = Sp + D * D, *two = Sq + D * D;
     gboolean ok;
 
     if (frechet_is_few(D, &a, &b)) {
-        ok = frechet_distance_of_few(job->p, &a, job->q, &b, mp, &t->value);
+        ok = frechet_count(&a) <= frechet_count(&b) ? frechet_distance_of_few(job->p, &a, job->q, &b, room, &t->value)
+                                                    : frechet_distance_of_few(job->q, &b, job->p, &a, room, &t->value);
     } else {
         frechet_moments(job->p, &a, mp, Sp, two + 2 * D * D);
         frechet_moments(job->q, &b, mq, Sq, two + 2 * D * D);
