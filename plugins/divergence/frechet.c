@@ -97,13 +97,17 @@ frechet_moments(const FmSamples *s, const FrechetRows *r, double *mean, double *
     fm_linalg_gemm_f64(TRUE, D, D, n, 1.0 / ((double)n - 1.0), xt, xt, 0.0, cov);
 }
 
-/* The distance of two fits; Sp and Sq are overwritten, m (2, D, D) and w (D) are scratch. */
+/* The distance of the fits to two sets of rows. `work` as frechet_room() says. */
 static gboolean
-frechet_distance(size_t D, const double *mp, const double *mq, double *Sp, double *Sq, double *m, double *w,
+frechet_distance(const FmSamples *p, const FrechetRows *rp, const FmSamples *q, const FrechetRows *rq, double *work,
                  double *value)
 {
-    double *product = m, *inner = m + D * D, sum = 0.0;
+    const size_t D = p->D;
+    double *mp = work, *mq = mp + D, *w = mq + D, *Sp = w + D, *Sq = Sp + D * D, *product = Sq + D * D,
+           *inner = product + D * D, *xt = inner + D * D, sum = 0.0;
 
+    frechet_moments(p, rp, mp, Sp, xt);
+    frechet_moments(q, rq, mq, Sq, xt);
     for (size_t d = 0; d < D; d++)
         sum += (mp[d] - mq[d]) * (mp[d] - mq[d]) + Sp[d * D + d] + Sq[d * D + d];
     if (!fm_linalg_eigen(D, Sp, w))
@@ -230,21 +234,17 @@ frechet_run_task(void *ctx, int worker, size_t i)
 {
     FrechetJob *job = ctx;
     FrechetTask *t = &job->task[i];
-    const size_t D = job->p->D;
     const FrechetRows a = frechet_part(job->p->n, job->order_p, job->groups, t),
                       b = frechet_part(job->q->n, job->order_q, job->groups, t);
-    double *room = job->work + (size_t)worker * job->work_size, *mp = room, *mq = mp + D, *w = mq + D, *Sp = w + D,
-           *Sq = Sp + D * D, *two = Sq + D * D;
+    double *room = job->work + (size_t)worker * job->work_size;
     gboolean ok;
 
-    if (frechet_is_few(D, &a, &b)) {
-        ok = frechet_count(&a) <= frechet_count(&b) ? frechet_distance_of_few(job->p, &a, job->q, &b, room, &t->value)
-                                                    : frechet_distance_of_few(job->q, &b, job->p, &a, room, &t->value);
-    } else {
-        frechet_moments(job->p, &a, mp, Sp, two + 2 * D * D);
-        frechet_moments(job->q, &b, mq, Sq, two + 2 * D * D);
-        ok = frechet_distance(D, mp, mq, Sp, Sq, two, w, &t->value);
-    }
+    if (!frechet_is_few(job->p->D, &a, &b))
+        ok = frechet_distance(job->p, &a, job->q, &b, room, &t->value);
+    else if (frechet_count(&a) <= frechet_count(&b))
+        ok = frechet_distance_of_few(job->p, &a, job->q, &b, room, &t->value);
+    else
+        ok = frechet_distance_of_few(job->q, &b, job->p, &a, room, &t->value);
     if (!ok)
         t->value = NAN;
 }
